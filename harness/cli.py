@@ -1,0 +1,78 @@
+"""The command line: parse, call one command, turn mistakes into one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.commands import apply, evaluate, leaderboard, list_plugins, list_tasks
+from harness.errors import HarnessError
+from harness.names import printable
+
+EXAMPLES = """\
+examples:
+  harness plugins                          what is installed
+  harness plugins stochastok               its methods, options and tasks
+  harness eval --tasks langgame --limit 20 evaluate the embedded default model as it is
+  harness eval --plugin stochastok --method_args steps=50 --with_baseline \\
+      --tasks langgame,tokenization_robustness
+  harness eval --plugin stochastok --model_args pretrained=./my-model,dtype=bfloat16 --quantization nf4 --tasks arc_easy
+  harness apply --plugin stochastok --method_args steps=50 --output my-model-stochastok
+  harness leaderboard results
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when everything asked for is done, 1 when something of it is bad, 2 for a mistake of the user, 130 for Ctrl-C.
+    """
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    # Batches are encoded by one process here; lm-eval's own command line sets this too.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return int(args.execute(args))
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        if args.debug:
+            raise
+        return 2
+    except KeyboardInterrupt:
+        print("\nharness: stopped; nothing half-written is left, and what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; nothing heavy is imported for it."""
+    parser = _Parser(
+        prog="harness",
+        description="Evaluate papers about tokens: take an lm_eval command, add --plugin NAME, read the difference.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"token-harness {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (evaluate, apply, list_plugins, list_tasks, leaderboard):
+        subparser = command.add(commands)
+        subparser.add_argument("--debug", action="store_true", help="show the cause of an error, with its traceback")
+        subparser.set_defaults(execute=command.execute)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose own errors are one line like all others, control characters made visible."""
+
+    def error(self, message: str) -> None:  # type: ignore[override]
+        self.exit(2, f"harness: {printable(message)} (see {self.prog} --help)\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""``harness plugins``: what is installed, and what one plugin offers."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from harness import methods, plugins
+from harness.errors import HarnessError
+from harness.names import printable
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "plugins",
+        help="list plugins, or explain one",
+        description="List the installed plugins from package metadata alone, importing none of them. With NAME, import "
+        "that one and show its methods, their options and its tasks.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the plugin to explain")
+    return parser
+
+
+def execute(args: argparse.Namespace) -> int:
+    """List, or explain."""
+    if args.name is None:
+        _list()
+    else:
+        _explain(plugins.load(args.name))
+    return 0
+
+
+def _list() -> None:
+    found = plugins.installed()
+    twice = plugins.duplicate_names(found)
+    if not found:
+        print("no plugin is installed")
+    rows = [
+        (p.name, f"{p.distribution} {p.version}", p.summary + (" (NAME CLAIMED TWICE)" if p.name in twice else ""))
+        for p in found
+    ]
+    _print_columns(rows)
+
+
+def _explain(plugin: plugins.Plugin) -> None:
+    print(f"{printable(plugin.name)}: {printable(plugin.distribution)} {printable(plugin.version)}")
+    for method in plugin.methods.values():
+        print(f"\nmethod {printable(method.name)}: {printable(_first_line(method.__doc__))}")
+        try:
+            offered = methods.options(method)
+        except HarnessError as error:
+            print(f"  {error}")
+            continue
+        _print_columns([(f"  {o.name}", f"{o.type}, default {o.default}", o.meaning) for o in offered])
+    if plugin.task_folders:
+        from harness.tasks import TaskFolder, index
+
+        entries = index(TaskFolder(plugin.name, path) for path in plugin.task_folders)
+        print("\ntasks")
+        _print_columns([(f"  {entry.name}", entry.kind, "") for _, entry in sorted(entries.items())])
+
+
+def _print_columns(rows: list[tuple[str, str, str]]) -> None:
+    """Print rows of three cells, the last one wrapped to the terminal."""
+    import shutil
+    import textwrap
+
+    if not rows:
+        return
+    rows = [(a if a.strip() == a else "  " + printable(a.strip()), printable(b), printable(c)) for a, b, c in rows]
+    first, second = (max(len(row[column]) for row in rows) + 2 for column in (0, 1))
+    second = min(second, 42)
+    width = max(shutil.get_terminal_size((120, 24)).columns - first - second, 30)
+    for left, middle, right in rows:
+        lines = textwrap.wrap(right, width) or [""]
+        gap = "" if len(middle) < second else "\n" + " " * (first + second)
+        print(f"{printable(left) if left.strip() == left else left:<{first}}{middle:<{second}}{gap}{lines[0]}".rstrip())
+        for line in lines[1:]:
+            print(" " * (first + second) + line)
+
+
+def _first_line(docstring: str | None) -> str:
+    lines = (docstring or "").strip().splitlines()
+    return lines[0] if lines else ""

@@ -1,0 +1,229 @@
+"""The flags that say what to run: lm-eval's own, and ours beside them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.methods import parse_args
+from harness.names import printable, suggestion
+
+if TYPE_CHECKING:
+    from harness.run import Run
+
+# Flags of lm-eval that we do not take, and why.
+REFUSED = {
+    "use_cache": "its cache knows neither model nor method, so it would answer for the wrong one",
+    "cache_requests": "its cache knows neither data nor prompts, so it would ask old questions",
+    "predict_only": "a run without scores leaves no record; the answers are in the sample files of any run",
+    "check_integrity": "it runs lm-eval's own test suite; run `pytest` there",
+    "show_config": "the configuration of each task is in the results file",
+    "wandb_args": "records are the place for results here",
+    "wandb_config_args": "records are the place for results here",
+    "trackio_args": "records are the place for results here",
+    "hf_hub_log_args": "nothing is published while evaluating",
+    "max_batch_size": "--batch_size auto:N is understood, an upper bound is not",
+}
+KEY_VALUE = {"model_args", "method_args", "gen_kwargs", "metadata"}
+SEEDS = (0, 1234, 1234, 1234)
+
+
+def add_method_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare which method runs on which model."""
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--plugin", metavar="NAME", help="plugin that brings the method and its tasks (`harness plugins`)"
+    )
+    group.add_argument("--method", metavar="NAME", help="which of its methods; `baseline` is the model as it is")
+    group.add_argument(
+        "--method_args",
+        nargs="+",
+        metavar="K=V",
+        help="the method's options: k=v,k=v or JSON (`harness plugins NAME` lists them)",
+    )
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", "-M", metavar="KIND", help="hf (default): a Hugging Face model; tokenizer: no weights"
+    )
+    group.add_argument(
+        "--model_args", "-a", nargs="+", metavar="K=V",
+        help="pretrained=FOLDER or hub name or FILE.gguf, tokenizer, revision, dtype, peft, max_length, prefix_token_id, "
+        "add_bos_token, attn_implementation, device_map ...; without pretrained the embedded SmolLM2-135M-Instruct is used",
+    )  # fmt: skip
+    group.add_argument(
+        "--quantization", metavar="KIND", help="none (default), int8 or nf4, by bitsandbytes, on CPU too"
+    )
+    group.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1, cpu, mps; by default the best there is")
+    group.add_argument(
+        "--trust_remote_code", action="store_true", default=None, help="run code that comes with the model"
+    )
+    group.add_argument(
+        "--seed", metavar="S", help="one seed for all, or python,numpy,torch,fewshot as lm-eval (default 0,1234,1234,1234); "
+        "the first seeds the method",
+    )  # fmt: skip
+    group.add_argument("--no-cache", "--no_cache", dest="no_cache", action="store_true", default=None,
+                       help="apply the method anew even if the same was done before")  # fmt: skip
+
+
+def add_task_flags(parser: argparse.ArgumentParser) -> None:
+    """Declare what is asked and how, as ``lm_eval run`` spells it."""
+    group = parser.add_argument_group("tasks (as in lm_eval run)")
+    group.add_argument(
+        "--tasks", "-t", nargs="+", metavar="TASK", help="names, groups, globs or YAML files, by comma or space"
+    )
+    group.add_argument("--num_fewshot", "-f", type=int, metavar="N", help="examples in the prompt")
+    group.add_argument("--limit", "-L", type=float, metavar="N", help="documents per task; below 1 a share of them")
+    group.add_argument("--samples", "-E", metavar="JSON", help="documents by number instead: '{\"task\": [0, 3]}'")
+    group.add_argument("--batch_size", "-b", metavar="N", help="rows per forward pass (default 8), or auto")
+    group.add_argument("--gen_kwargs", nargs="+", metavar="K=V", help="overrides how tasks generate")
+    group.add_argument("--apply_chat_template", nargs="?", const=True, metavar="NAME", help="wrap prompts as chat")
+    group.add_argument(
+        "--fewshot_as_multiturn", nargs="?", const="true", metavar="BOOL", help="shots as turns of the chat"
+    )
+    group.add_argument("--system_instruction", metavar="TEXT", help="put before the prompt")
+    group.add_argument("--include_path", action="append", metavar="DIR", help="another folder with task files")
+    group.add_argument(
+        "--metadata", nargs="+", metavar="K=V", help="for the tasks' own data: k=v or JSON, e.g. questions=50"
+    )
+    group.add_argument(
+        "--confirm_run_unsafe_code", action="store_true", default=None, help="for tasks that run generated code"
+    )
+    group.add_argument("--write_out", "-w", action="store_true", default=None, help="print the first prompts")
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output_path", "-o", type=Path, metavar="DIR", help="folder for records and files (default results)"
+    )
+    group.add_argument("--log_samples", "-s", action=argparse.BooleanOptionalAction, default=None,
+                       help="write every document, prompt and answer (default)")  # fmt: skip
+    group.add_argument("--with_baseline", action="store_true", default=None, help="evaluate the untouched model first")
+    group.add_argument(
+        "--config", "-C", type=Path, metavar="FILE", help="YAML with any of these flags; the command line wins"
+    )
+    group.add_argument("--verbosity", "-v", metavar="LEVEL", help=argparse.SUPPRESS)
+    for name in REFUSED:
+        group.add_argument(f"--{name}", nargs="*", help=argparse.SUPPRESS)
+
+
+def to_run(args: argparse.Namespace) -> Run:
+    """Return the run that the flags, over those of ``--config``, describe.
+
+    Raises:
+        HarnessError: a flag we refuse, a malformed value, or a configuration file that cannot be used.
+    """
+    from harness.run import Run
+
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    given = _from_config(given.pop("config", None)) | given
+    for name, why in REFUSED.items():
+        if given.pop(name, None):
+            raise HarnessError(f"--{name} is not taken: {why}")
+    for name in ("execute", "debug", "verbosity", "output"):
+        given.pop(name, None)
+    for name in KEY_VALUE & set(given):
+        given[name] = _key_values(given[name], flag=f"--{name}")
+    if given.pop("trust_remote_code", False):
+        given["model_args"] = given.get("model_args", {}) | {"trust_remote_code": True}
+    if "tasks" in given:
+        given["tasks"] = tuple(_listed(given["tasks"]))
+    if "include_path" in given:
+        paths = given["include_path"]
+        given["include_path"] = tuple([paths] if isinstance(paths, str) else paths)
+    if "seed" in given:
+        given["seeds"] = _seeds(given.pop("seed"))
+    converted = {name: _CONVERTERS[name](value) for name, value in given.items() if name in _CONVERTERS}
+    known = set(Run.__dataclass_fields__)
+    for name in given:
+        if name not in known:
+            raise HarnessError(f"--config has '{printable(name)}', which is no flag; {suggestion(name, known)}")
+    return Run(**({"tasks": ()} | given | converted))
+
+
+def _from_config(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise HarnessError(f"--config '{printable(path)}' cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise HarnessError(
+            f"--config '{printable(path)}' does not parse: {printable(str(error).splitlines()[0])}"
+        ) from error
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise HarnessError(f"--config '{printable(path)}' has to hold flags as `name: value`")
+    return {name: value for name, value in content.items() if value is not None}
+
+
+def _key_values(value: Any, *, flag: str) -> dict[str, Any]:
+    """Return the merged pairs of one flag, which may be given as several words; ``literal`` values are left to the taker."""
+    if isinstance(value, Mapping | str):
+        return parse_args(value, flag=flag)
+    merged: dict[str, Any] = {}
+    for word in value:
+        merged |= parse_args(word, flag=flag)
+    return {name: _literal(v) for name, v in merged.items()} if flag in {"--gen_kwargs", "--metadata"} else merged
+
+
+def _literal(value: Any) -> Any:
+    """Return a number, boolean or JSON value where the text is one: these flags have no types to convert to."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
+    except ValueError:
+        return value.strip("'\"")
+
+
+def _listed(value: str | Sequence[str]) -> list[str]:
+    words = [value] if isinstance(value, str) else list(value)
+    return [name for word in words for name in str(word).split(",") if name]
+
+
+def _seeds(value: Any) -> tuple[int | None, ...]:
+    words = [str(part).strip() for part in (value if isinstance(value, list) else str(value).split(","))]
+    try:
+        seeds = [None if word.lower() == "none" else int(word) for word in words]
+    except ValueError:
+        seeds = []
+    if len(seeds) not in {1, 3, 4} or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+        raise HarnessError(
+            f"--seed '{printable(value)}' is neither one whole number from 0 to 2^32-1 nor four of them by comma"
+        )
+    return tuple(seeds * 4 if len(seeds) == 1 else [*seeds, *SEEDS[len(seeds) :]])
+
+
+def _batch_size(value: Any) -> int | str:
+    text = str(value)
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _samples(value: Any) -> dict[str, list[int]]:
+    try:
+        samples = value if isinstance(value, Mapping) else json.loads(value)
+    except ValueError as error:
+        raise HarnessError(f"--samples is not valid JSON: {error}") from error
+    is_good = isinstance(samples, Mapping) and all(
+        isinstance(numbers, list) and numbers and all(isinstance(n, int) and n >= 0 for n in numbers)
+        for numbers in samples.values()
+    )
+    if not is_good:
+        raise HarnessError('--samples takes a JSON object of document numbers: {"task": [0, 3]}')
+    return dict(samples)
+
+
+def _truth(value: Any) -> bool:
+    return str(value).lower() in {"true", "1", "yes"}
+
+
+_CONVERTERS: dict[str, Any] = {
+    "batch_size": _batch_size,
+    "samples": _samples,
+    "fewshot_as_multiturn": _truth,
+    "output_path": Path,
+}

@@ -1,0 +1,141 @@
+"""Training text: from a file, a folder, a Hugging Face dataset, or by default what every Python brings along."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.names import printable
+
+DEFAULT_TEXT = "pydoc_data.topics"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents in a fixed order; ``digest`` changes when any of them does."""
+
+    name: str
+    documents: Sequence[str] = field(repr=False)
+    digest: str
+
+
+def read(*, file: Path | None = None, dataset: str | None = None, split: str = "train", column: str = "text") -> Corpus:
+    """Read training text.
+
+    Args:
+        file: UTF-8 text with one document per line, ``.jsonl`` with the text in ``column``, or a folder, of which each
+            ``.txt`` or ``.md`` file is one document and each ``.jsonl`` file is read as above.
+        dataset: name of a Hugging Face dataset (``name`` or ``name:config``), or a folder ``save_to_disk`` wrote.
+        split: which split of the dataset.
+        column: the column, or JSON key, that holds the text.
+
+    Without ``file`` and ``dataset``: the documentation in ``pydoc_data.topics`` of the running Python.
+
+    Raises:
+        HarnessError: it does not exist, is empty, is no UTF-8 text, or lacks the column; or both are given.
+    """
+    if file is not None and dataset is not None:
+        raise HarnessError("give either a training file or a training dataset, not both")
+    if dataset is not None:
+        return _from_dataset(dataset, split=split, column=column)
+    if file is None:
+        return _from_pydoc()
+    documents = list(_from_path(file, column))
+    if not documents:
+        raise HarnessError(f"training text '{printable(file)}' is empty")
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(document.encode("utf-8", "surrogatepass") + b"\0")
+    return Corpus(file.name, documents, digest.hexdigest())
+
+
+def read_json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the objects of a JSON-lines file, each with text under ``keys``.
+
+    Raises:
+        HarnessError: the file cannot be read, is empty, or a line lacks a key; file and line are named.
+    """
+    rows = []
+    for number, line in enumerate(_text_of(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise HarnessError(f"{printable(path)}, line {number}, is not valid JSON: {error}") from error
+        for key in keys:
+            if not isinstance(row, dict) or not isinstance(row.get(key), str):
+                raise HarnessError(f"{printable(path)}, line {number}, has no text under '{printable(key)}'")
+        rows.append(row)
+    if not rows:
+        raise HarnessError(f"'{printable(path)}' is empty")
+    return rows
+
+
+def _from_path(path: Path, column: str) -> Iterator[str]:
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix in {".txt", ".md", ".jsonl"} and p.is_file())
+        if not files:
+            raise HarnessError(f"folder '{printable(path)}' has no .txt, .md or .jsonl file to train on")
+        for file in files:
+            yield from _from_path(file, column) if file.suffix == ".jsonl" else filter(str.strip, [_text_of(file)])
+    elif path.suffix == ".jsonl":
+        yield from (row[column] for row in read_json_lines(path, [column]) if row[column].strip())
+    else:
+        yield from (line for line in _text_of(path).splitlines() if line.strip())
+
+
+def _text_of(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise HarnessError(f"cannot read '{printable(path)}': {error.strerror or error}") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HarnessError(f"'{printable(path)}' is no UTF-8 text: byte {error.start} cannot be read") from error
+    if "\0" in text:
+        raise HarnessError(f"'{printable(path)}' is no text: it holds NUL bytes")
+    return text
+
+
+def _from_pydoc() -> Corpus:
+    from pydoc_data.topics import topics
+
+    documents = [topics[name] for name in sorted(topics)]
+    return Corpus(DEFAULT_TEXT, documents, hashlib.sha256("\0".join(documents).encode()).hexdigest())
+
+
+def _from_dataset(name: str, *, split: str, column: str) -> Corpus:
+    import datasets
+
+    datasets.disable_progress_bars()
+    path, _, config = name.partition(":")
+    try:
+        if Path(path).is_dir() and (
+            (Path(path) / "dataset_info.json").exists() or (Path(path) / "dataset_dict.json").exists()
+        ):
+            loaded: Any = datasets.load_from_disk(path)
+            table = loaded[split] if isinstance(loaded, datasets.DatasetDict) else loaded
+        else:
+            table = datasets.load_dataset(path, config or None, split=split)
+    except Exception as error:  # whatever the hub, the disk or a file of it makes datasets raise
+        cause = printable(str(error).splitlines()[0][:200]) if str(error) else type(error).__name__
+        raise HarnessError(
+            f"training dataset '{printable(name)}' (split {printable(split)}) cannot be loaded: {cause}"
+        ) from error
+    if column not in table.column_names:
+        columns = ", ".join(printable(c) for c in table.column_names)
+        raise HarnessError(
+            f"training dataset '{printable(name)}' has no column '{printable(column)}'; it has {columns}"
+        )
+    if not len(table):
+        raise HarnessError(f"training dataset '{printable(name)}' is empty")
+    return Corpus(
+        name, table[column], hashlib.sha256(f"{name}|{split}|{column}|{table._fingerprint}".encode()).hexdigest()
+    )

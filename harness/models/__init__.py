@@ -1,0 +1,1 @@
+"""LMs and how they answer."""

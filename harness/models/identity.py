@@ -1,0 +1,134 @@
+"""What a model and a tokenizer are, as digests and counts, so that a change is seen and a record can name it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.folders import cache_folder, write_atomic
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CHUNK_BYTES = 1 << 24
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
+
+
+def digest_files(files: list[Path]) -> str:
+    """Return the SHA-256 over names and contents; a digest is remembered by path, size and time of change.
+
+    Args:
+        files: existing files; their order does not matter.
+    """
+    memory_path = cache_folder() / "digests.json"
+    memory = _read_json(memory_path)
+    total, is_new = hashlib.sha256(), False
+    for file in sorted(files, key=lambda path: path.name):
+        status = file.stat()
+        key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        if key not in memory:
+            memory[key], is_new = sha256_of(file), True
+        total.update(f"{file.name}\0{memory[key]}\n".encode())
+    if is_new:
+        write_atomic(memory_path, json.dumps(memory, indent=0))
+    return total.hexdigest()
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the SHA-256 of everything that decides how text becomes ids: rules, vocabulary, special tokens."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules: Any = json.loads(backend.to_str()) if backend is not None else {"class": type(tokenizer).__name__}
+    for state in ("padding", "truncation"):  # set and unset by every batch call
+        rules.pop(state, None)
+    rules["vocabulary"] = sorted(tokenizer.get_vocab().items(), key=lambda item: (item[1], item[0]))
+    rules["special"] = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())}
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+
+def tensor_fingerprints(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:
+    """Return, for each parameter and buffer, numbers that change when any of its bits does (no cryptography).
+
+    Computed where the tensor lives, in pieces: two sums over its raw words, one of them weighted by position.
+    """
+    return {name: fingerprint_of(tensor) for name, tensor in _tensors(model)}
+
+
+def bits_per_weight(model: torch.nn.Module) -> float:
+    """Return the bits that one weight takes in memory, measured: what "4-bit" really is, embeddings included."""
+    stored_bytes, weights = 0, 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        stored_bytes += parameter.numel() * parameter.element_size()
+        weights += parameter.numel() if state is None else int(_product(state.shape))
+        if state is not None:
+            stored_bytes += sum(
+                t.numel() * t.element_size() for t in state.as_dict(packed=False).values() if hasattr(t, "numel")
+            )
+        scales = getattr(parameter, "SCB", None)
+        if scales is not None:
+            stored_bytes += scales.numel() * scales.element_size()
+    return 8 * stored_bytes / weights if weights else 0.0
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Return the number of weights; a packed 4-bit matrix counts as the matrix it stands for."""
+    total = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        total += parameter.numel() if state is None else int(_product(state.shape))
+    return total
+
+
+def has_separate_head(model: PreTrainedModel) -> bool:
+    """Return whether the output head has weights of its own rather than the input embeddings'."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or embeddings is None or not hasattr(head, "weight"):
+        return False
+    return bool(head.weight.data_ptr() != embeddings.weight.data_ptr())
+
+
+def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def fingerprint_of(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor and two sums over its raw words; see ``tensor_fingerprints``."""
+    import torch
+
+    words = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    if tensor.device.type == "meta" or tensor.numel() == 0:
+        return tuple(tensor.shape)
+    raw = tensor.detach().contiguous().reshape(-1).view(words[tensor.element_size()])
+    plain, weighted = 0, 0
+    for number, piece in enumerate(raw.split(CHUNK_BYTES)):
+        wide = piece.to(torch.int64)
+        positions = torch.arange(1, len(wide) + 1, device=wide.device)
+        plain += int(wide.sum())
+        weighted += (number + 1) * int((wide * positions).sum())
+    return (*tensor.shape, plain, weighted)
+
+
+def sha256_of(file: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _product(shape: Any) -> int:
+    total = 1
+    for size in shape:
+        total *= int(size)
+    return total

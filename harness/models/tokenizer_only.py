@@ -1,0 +1,64 @@
+"""Answer ``tokenize`` requests with a tokenizer alone, without weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from lm_eval.api.model import LM
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedTokenizerBase
+
+
+class TokenizerOnly(LM):
+    """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
+
+    answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+
+    def replace(self, *, tokenizer: PreTrainedTokenizerBase) -> TokenizerOnly:
+        """Return the LM of another tokenizer."""
+        return type(self)(tokenizer)
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's own name, as lm-eval writes it down."""
+        return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
+
+    def tokenize(self, requests: list[Instance]) -> list[list[int]]:
+        """Return the ids of each request's text, without special tokens.
+
+        Args:
+            requests: ``arguments`` is ``(text,)``.
+        """
+        return encode_all(self.tokenizer, [request.args[0] for request in requests])
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there are no weights."""
+        _refuse("loglikelihood")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there are no weights."""
+        _refuse("loglikelihood_rolling")
+
+    def generate_until(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there are no weights."""
+        _refuse("generate_until")
+
+
+def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Return the ids of each text without special tokens, each distinct text encoded once."""
+    distinct = list(dict.fromkeys(texts))
+    ids = tokenizer(distinct, add_special_tokens=False)["input_ids"] if distinct else []
+    by_text = dict(zip(distinct, ids, strict=True))
+    return [list(by_text[text]) for text in texts]
+
+
+def _refuse(request_type: str) -> NoReturn:
+    raise HarnessError(f"TokenizerOnly cannot answer '{request_type}' requests; load weights with --model hf")

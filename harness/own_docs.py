@@ -1,0 +1,108 @@
+"""A base class for tasks that make their own documents and send other requests than text in, text out."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean
+from lm_eval.api.task import Task
+from lm_eval.config.task import TaskConfig
+
+Doc = dict[str, Any]
+
+
+class OwnDocsTask(Task):
+    """A task reached by ``class: !function module.Class`` in YAML, whose ``metadata`` reaches ``make_docs``.
+
+    A subclass says what it sends and what it measures; every metric is a mean over documents, with its standard error.
+
+    Attributes:
+        request_types: LM methods the requests go to; one class sends one type.
+        metrics: name of each metric, and whether higher is better.
+        tokenizer: the tokenizer under evaluation; set before requests are built, None before that.
+    """
+
+    request_types: ClassVar[tuple[str, ...]]
+    metrics: ClassVar[dict[str, bool]]
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        """Make the documents; ``config`` is the task file, with the user's metadata merged in."""
+        # Task.__init__ would download a data set and passes the whole config as the task's name.
+        metadata = dict(config["metadata"])
+        self.VERSION = metadata["version"]
+        self.OUTPUT_TYPE = self.request_types[0]
+        self._config = TaskConfig(task=config["task"], output_type=self.OUTPUT_TYPE, num_fewshot=0, metadata=metadata)
+        self._docs = self.make_docs(metadata)
+        self._instances: list[Instance] | None = None
+        self.tokenizer: Any = None
+
+    @abstractmethod
+    def make_docs(self, metadata: Mapping[str, Any]) -> list[Doc]:
+        """Return the documents, each with its ``text``."""
+
+    @abstractmethod
+    def arguments(self, doc: Doc) -> list[tuple[Any, ...]]:
+        """Return the arguments of each request of ``doc``; the first argument is text."""
+
+    @abstractmethod
+    def score(self, doc: Doc, answers: list[Any]) -> dict[str, float]:
+        """Return every metric of one document, given the answers to its requests in order."""
+
+    def use_tokenizer(self, tokenizer: Any) -> None:
+        """Take the tokenizer under evaluation."""
+        self.tokenizer = tokenizer
+
+    def has_training_docs(self) -> bool:
+        """Return False: there is nothing to train on."""
+        return False
+
+    def has_validation_docs(self) -> bool:
+        """Return False."""
+        return False
+
+    def has_test_docs(self) -> bool:
+        """Return True."""
+        return True
+
+    def test_docs(self) -> Sequence[Doc]:
+        """Return the documents."""
+        return self._docs
+
+    def doc_to_text(self, doc: Doc) -> str:
+        """Return the text of ``doc``."""
+        return str(doc["text"])
+
+    def doc_to_target(self, doc: Doc) -> str:
+        """Return an empty text: no answer is right or wrong."""
+        return ""
+
+    def fewshot_context(self, doc: Doc, num_fewshot: int, **_: Any) -> str:
+        """Return the text alone: shots would be measured with it."""
+        return str(doc["text"])
+
+    def construct_requests(self, doc: Doc, ctx: str, *, metadata: tuple[str, int, int], **_: Any) -> list[Instance]:
+        """Return the requests of ``doc``."""
+        return [
+            Instance(request_type=self.request_types[0], doc=doc, arguments=arguments, idx=index, metadata=metadata)
+            for index, arguments in enumerate(self.arguments(doc))
+        ]
+
+    def apply_filters(self) -> None:
+        """Hand the answers on as they are."""
+        for instance in self.instances:
+            instance.filtered_resps["none"] = instance.resps[0]
+
+    def process_results(self, doc: Doc, results: list[Any]) -> dict[str, float]:
+        """Return the metrics of one document."""
+        return self.score(doc, results)
+
+    def aggregation(self) -> dict[str, Callable[[list[float]], float]]:
+        """Return the mean over documents for every metric."""
+        return dict.fromkeys(self.metrics, mean)
+
+    def higher_is_better(self) -> dict[str, bool]:
+        """Return which way is good, by metric."""
+        return dict(self.metrics)

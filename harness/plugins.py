@@ -1,0 +1,207 @@
+"""Find, load and explain one plugin."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+from harness import hookspecs
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+
+if TYPE_CHECKING:
+    from harness.methods import Method
+
+GROUP = "harness"
+SLOW_IMPORT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A plugin as package metadata describes it; nothing of it has been imported.
+
+    ``distribution``, ``version`` and ``summary`` are what its package says of itself.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    summary: str
+    entry_point: EntryPoint = field(repr=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"plugin '{printable(self.name)}' ({printable(self.distribution)} {printable(self.version)})"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A loaded plugin: what it offers, and the digest of the code behind it."""
+
+    name: str
+    distribution: str
+    version: str
+    methods: dict[str, type[Method]]
+    task_folders: tuple[Path, ...]
+    code_digest: str
+
+
+def installed() -> list[Installed]:
+    """Return every plugin that package metadata announces, sorted by name, importing none of them."""
+    found = [_describe(entry_point) for entry_point in entry_points(group=GROUP)]
+    return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
+
+
+def find(name: str) -> Installed:
+    """Return the one installed plugin called ``name``.
+
+    Raises:
+        HarnessError: no package announces it, or several do.
+    """
+    plugins = installed()
+    matches = [plugin for plugin in plugins if plugin.name == name]
+    if not matches:
+        hint = suggestion(name, (plugin.name for plugin in plugins))
+        raise HarnessError(f"no plugin is called '{printable(name)}'; {hint} (`harness plugins` lists them)")
+    if len(matches) > 1:
+        claims = " and ".join(f"{printable(m.distribution)} {printable(m.version)}" for m in matches)
+        raise HarnessError(f"plugin name '{printable(name)}' is claimed by {claims}; uninstall all but one of them")
+    return matches[0]
+
+
+def load(name: str) -> Plugin:
+    """Import the plugin called ``name``, and no other, and return what it offers.
+
+    Raises:
+        HarnessError: it is unknown, claimed twice, cannot be imported, implements a hook that does not exist, returns
+            something else than the hooks promise, or offers nothing.
+    """
+    plugin = find(name)
+    module = _import(plugin)
+    hooks = _registered(plugin, module)
+    with _blaming(plugin, "raised while saying what it offers"):
+        method_lists = hooks.harness_methods()
+        folder_lists = hooks.harness_task_folders()
+    methods = _checked_methods(plugin, method_lists)
+    folders = _checked_folders(plugin, folder_lists)
+    if not methods and not folders:
+        raise HarnessError(f"{plugin} offers neither methods nor task folders; it implements no harness hook")
+    return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
+
+
+def _describe(entry_point: EntryPoint) -> Installed:
+    distribution = entry_point.dist
+    if distribution is None:
+        return Installed(entry_point.name, "unknown", "unknown", "", entry_point)
+    metadata: Any = distribution.metadata or {}
+    name, version = metadata.get("Name"), metadata.get("Version")
+    return Installed(
+        entry_point.name, name or "unknown", version or "unknown", metadata.get("Summary") or "", entry_point
+    )
+
+
+@contextmanager
+def _blaming(plugin: Installed, what: str) -> Iterator[None]:
+    """Turn whatever a plugin's own code raises, ``SystemExit`` included, into one sentence that names it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
+        raise HarnessError(f"{plugin} {what}: {cause}") from error
+
+
+def _import(plugin: Installed) -> Any:
+    notice = f"{plugin} has been importing for {SLOW_IMPORT_SECONDS:g} s"
+    timer = threading.Timer(SLOW_IMPORT_SECONDS, lambda: print(notice, file=sys.stderr, flush=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        with _blaming(plugin, "could not be loaded"):
+            return plugin.entry_point.load()
+    finally:
+        timer.cancel()
+
+
+def _registered(plugin: Installed, module: Any) -> Any:
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    hook_names = [name for name in vars(hookspecs) if name.startswith("harness_")]
+    with _blaming(plugin, "does not fit the hooks"):
+        manager.register(module, plugin.name)
+    try:
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        marked = [n for n in dir(module) if getattr(getattr(module, n), "harness_impl", None) and n not in hook_names]
+        unknown = marked[0] if marked else str(error)
+        hint = suggestion(unknown, hook_names)
+        raise HarnessError(f"{plugin} implements '{printable(unknown)}', which is no hook; {hint}") from error
+    return manager.hook
+
+
+def _checked_methods(plugin: Installed, method_lists: list[Any]) -> dict[str, type[Method]]:
+    methods: dict[str, type[Method]] = {}
+    for method in _flat(plugin, "harness_methods", method_lists):
+        name = getattr(method, "name", None)
+        if not isinstance(method, type) or not isinstance(name, str) or not callable(getattr(method, "apply", None)):
+            raise HarnessError(
+                f"{plugin} offers {printable(method)!r} as a method, which is no class with `name` and `apply`"
+            )
+        if name == "baseline":
+            raise HarnessError(f"{plugin} calls a method 'baseline', the name of the untouched model; rename it")
+        if name in methods:
+            first, second = methods[name].__qualname__, method.__qualname__
+            raise HarnessError(f"{plugin} uses the method name '{printable(name)}' twice: {first} and {second}")
+        methods[name] = method
+    return methods
+
+
+def _checked_folders(plugin: Installed, folder_lists: list[Any]) -> tuple[Path, ...]:
+    folders = []
+    for folder in _flat(plugin, "harness_task_folders", folder_lists):
+        if not isinstance(folder, Path) or not folder.is_absolute() or not folder.is_dir():
+            raise HarnessError(
+                f"{plugin} offers task folder {printable(folder)!r}, which is no absolute path of a folder"
+            )
+        folders.append(folder)
+    return tuple(folders)
+
+
+def _flat(plugin: Installed, hook: str, values: list[Any]) -> Iterator[Any]:
+    for value in values:
+        if not isinstance(value, list | tuple):
+            raise HarnessError(f"{plugin} returns {type(value).__name__} from {hook}, where a list is due")
+        yield from value
+
+
+def _code_digest(module: Any) -> str:
+    """Return the SHA-256 over the plugin's Python files: an edited plugin must not find its old results."""
+    digest = hashlib.sha256()
+    for path in _source_files(module):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_files(module: Any) -> list[Path]:
+    if not isinstance(module, ModuleType):
+        module = sys.modules.get(type(module).__module__)
+    if getattr(module, "__path__", None):
+        return sorted(path for folder in module.__path__ for path in Path(folder).rglob("*.py"))
+    file = getattr(module, "__file__", None)
+    return [Path(file)] if file and Path(file).is_file() else []
+
+
+def duplicate_names(plugins: list[Installed]) -> set[str]:
+    """Return the names that more than one package claims."""
+    return {name for name, count in Counter(plugin.name for plugin in plugins).items() if count > 1}

@@ -1,0 +1,65 @@
+"""Progress that suits where it goes: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LINE_SECONDS = 10.0
+
+
+def say(message: str) -> None:
+    """Print one line about what is happening, to standard error."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def suit_the_terminal() -> None:
+    """Make every tqdm bar of this process, lm-eval's included, a plain line now and then unless on a terminal."""
+    if sys.stderr.isatty():
+        return
+    import tqdm.std
+
+    original = tqdm.std.tqdm.__init__
+    if original.__name__ == "in_lines":
+        return
+
+    def in_lines(self: Any, *args: Any, **kwargs: Any) -> None:
+        # `maxinterval` too, or fast iterations would stretch the interval; `ncols=0` is tqdm's bar without a bar.
+        lines = {"file": _Lines(), "mininterval": LINE_SECONDS, "maxinterval": LINE_SECONDS, "delay": 2.0, "ncols": 0}
+        original(self, *args, **(kwargs | lines))
+
+    tqdm.std.tqdm.__init__ = in_lines
+
+
+def bar(total: int, label: str, *, unit: str) -> Any:
+    """Return a tqdm bar over ``total`` steps, with rate and time left."""
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=label, unit=unit, dynamic_ncols=sys.stderr.isatty())
+
+
+class _Lines:
+    """A stand-in for standard error that turns what tqdm draws over and over into lines."""
+
+    def write(self, text: str) -> None:
+        line = text.strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+@contextmanager
+def quiet(logger_name: str) -> Iterator[None]:
+    """Let a foreign logger, and those below it, speak of errors only."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

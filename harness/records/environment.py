@@ -1,0 +1,101 @@
+"""The versions and the machine behind a score, and the memory a stage took."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from harness.records.record import EnvironmentPart
+
+_CLEAR_PEAK = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")
+
+
+def environment(device: str) -> EnvironmentPart:
+    """Return what this process runs on; ``device`` is where the model lives."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return EnvironmentPart(
+        python=platform.python_version(),
+        torch=torch.__version__,
+        transformers=_version("transformers") or "unknown",
+        lm_eval=_version("lm_eval") or "unknown",
+        peft=_version("peft") or "unknown",
+        bitsandbytes=_version("bitsandbytes"),
+        harness=_version("token-harness") or "0+unknown",
+        harness_commit=harness_commit(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=name,
+        threads=torch.get_num_threads(),
+    )
+
+
+def harness_commit() -> str | None:
+    """Return the git commit of the harness's own source tree (``-dirty`` when edited), None for an installed copy."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists() or not (folder / "pyproject.toml").is_file():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None
+
+
+class Peak:
+    """Holds the peak of memory in bytes after its ``measured_peak`` block; None where the system cannot tell."""
+
+    bytes: int | None = None
+
+
+@contextmanager
+def measured_peak(device: str) -> Iterator[Peak]:
+    """Measure the largest memory of a stage: of the device on CUDA, of this process elsewhere."""
+    peak = Peak()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.bytes = int(torch.cuda.max_memory_allocated(device))
+        return
+    _reset_process_peak()
+    yield peak
+    peak.bytes = _process_peak()
+
+
+def _reset_process_peak() -> None:
+    try:
+        _CLEAR_PEAK.write_text("5", encoding="ascii")
+    except OSError:
+        pass  # not Linux, or not allowed: the peak since the process began is reported then
+
+
+def _process_peak() -> int | None:
+    try:
+        for line in _STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if platform.system() == "Darwin" else peak * 1024)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

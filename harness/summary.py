@@ -1,0 +1,66 @@
+"""The table at the end of a run: metric, value and error, and the difference to the baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.names import printable
+
+if TYPE_CHECKING:
+    from harness.records.record import Record
+
+
+def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
+    """Print ``records`` to standard output, each beside the baseline's record with the same comparison key.
+
+    Args:
+        records: what this run made.
+        others: where else a baseline may be found: records of earlier runs.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    baselines = {record.comparison_key(): record for record in [*others, *records] if record.is_baseline}
+    table = Table(title=None, header_style="bold")
+    for column in ("task", "metric", "method", "docs", "value", "± stderr", "baseline", "difference"):
+        table.add_column(column, justify="left" if column in {"task", "metric", "method"} else "right")
+    for record in sorted(records, key=lambda r: (r.task.name, r.metric.name, not r.is_baseline)):
+        table.add_row(*(Text(cell) for cell in _row(record, baselines.get(record.comparison_key()))))
+    # A fixed width where there is no terminal: a log has no columns to fit.
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160
+    console.print(table)
+
+
+def _row(record: Record, baseline: Record | None) -> list[str]:
+    arrow = {True: " ↑", False: " ↓", None: ""}[record.metric.higher_is_better]
+    metric = record.metric.name if record.metric.filter == "none" else f"{record.metric.name} ({record.metric.filter})"
+    cells = [
+        printable(record.task.name),
+        printable(metric) + arrow,
+        printable(record.method.name),
+        str(record.counts.docs),
+    ]
+    cells += [f"{record.value:.4f}", "" if record.stderr is None else f"± {record.stderr:.4f}"]
+    if baseline is None or record.is_baseline:
+        return [*cells, "", ""]
+    return [*cells, f"{baseline.value:.4f}", f"{record.value - baseline.value:+.4f}"]
+
+
+def method_label(record: Record) -> str:
+    """Return the method as people name it: ``stochastok`` alone, ``plugin:method`` where the two differ."""
+    name = record.method.name
+    return printable(name if record.plugin.name in {None, name} else f"{record.plugin.name}:{name}")
+
+
+def options_that_differ(records: Sequence[Record]) -> list[str]:
+    """Return the names of the options, plugin version included, that are not the same in all ``records``."""
+    names = dict.fromkeys(name for record in records for name in record.method.options)
+    return [name for name in names if len({_text(r.method.options.get(name, "")) for r in records}) > 1]
+
+
+def _text(value: Any) -> str:
+    return printable("none" if value is None else value)

@@ -1,0 +1,260 @@
+"""Find tasks in the folders of plugins, load them, and check that an LM can answer what they ask."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from harness import plugins
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+from harness.progress import quiet
+
+if TYPE_CHECKING:
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
+
+# The plugin that brings the tasks several methods are judged by; every run may use them.
+SHARED = "tasks"
+MAX_YAML_BYTES = 1_000_000
+LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
+
+
+@dataclass(frozen=True)
+class TaskFolder:
+    """A folder of task files and the plugin (or flag) it comes from."""
+
+    owner: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A name that ``--tasks`` takes: a task, a group or a tag; ``path`` is the YAML file that defines it."""
+
+    name: str
+    kind: str
+    owner: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class TaskSet:
+    """Tasks ready to be asked, as lm-eval's own objects."""
+
+    requested: tuple[str, ...]
+    built: list[Any]
+    tasks: dict[str, Task]
+    groups: dict[str, Group]
+    manager: TaskManager
+
+
+def folders(plugin: plugins.Plugin | None, include_path: Iterable[str] = ()) -> list[TaskFolder]:
+    """Return where a run looks for tasks: its plugin, the shared tasks, the folders the user names.
+
+    Raises:
+        HarnessError: a named folder does not exist.
+    """
+    found = [TaskFolder(plugin.name, path) for path in plugin.task_folders] if plugin else []
+    if (plugin is None or plugin.name != SHARED) and any(p.name == SHARED for p in plugins.installed()):
+        found += [TaskFolder(SHARED, path) for path in plugins.load(SHARED).task_folders]
+    for text in include_path:
+        path = Path(text).expanduser().absolute()
+        if not path.is_dir():
+            raise HarnessError(f"--include_path '{printable(text)}' is no folder")
+        found.append(TaskFolder("--include_path", path))
+    return found
+
+
+def index(task_folders: Iterable[TaskFolder]) -> dict[str, TaskEntry]:
+    """Return every task, group and tag of the folders by name.
+
+    Nothing the files name is imported or executed.
+
+    Raises:
+        HarnessError: a file does not parse, or a task or group name is used twice. lm-eval would skip the first in
+            silence, and let the last of the second win.
+    """
+    entries: dict[str, TaskEntry] = {}
+    for folder in task_folders:
+        for path in sorted(folder.path.rglob("*.yaml")):
+            for name, kind in _names(path):
+                entry = TaskEntry(name, kind, folder.owner, path)
+                known = entries.setdefault(name, entry)
+                if known is not entry and {known.kind, kind} != {"tag"}:
+                    raise HarnessError(
+                        f"task name '{printable(name)}' is used twice: by {known.owner} in {printable(known.path)} and "
+                        f"by {folder.owner} in {printable(path)}"
+                    )
+    return entries
+
+
+def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapping[str, Any] | None = None) -> TaskSet:
+    """Load the named tasks, data included.
+
+    Args:
+        names: names, globs or YAML files. lm-eval's own 14,000 names are read only when a name is not found here.
+        task_folders: where to look first.
+        metadata: passed to each task's own data function, as ``--metadata`` of lm-eval.
+
+    Raises:
+        HarnessError: no name, an unknown name, or a task that cannot be loaded.
+    """
+    requested = _expand(list(names), index(task_folders))
+    paths = [str(folder.path) for folder in task_folders]
+    with quiet("lm_eval"):
+        from lm_eval.tasks import TaskManager
+
+        builtin = [name for name, is_ours in requested if not is_ours]
+        manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))
+        if builtin:
+            _check_builtin(builtin, manager)
+            known = manager.all_tasks
+            requested = [(n, True) for name, _ in requested for n in (fnmatch.filter(known, name) or [name])]
+        specs = list(dict.fromkeys(name for name, _ in requested))
+        built = [part for spec in specs for part in _built(manager, spec)]
+    try:
+        loaded = manager.load(built)
+    except ValueError as error:
+        raise HarnessError(f"--tasks asks twice for one task: {printable(error)}") from error
+    return TaskSet(tuple(specs), built, loaded["tasks"], loaded.get("groups", {}), manager)
+
+
+def request_types(task: Any) -> frozenset[str]:
+    """Return the kinds of request a task sends: names of LM methods."""
+    declared = getattr(task, "request_types", None)
+    if declared:
+        return frozenset(declared)
+    output_type = str(task.OUTPUT_TYPE)
+    return frozenset({"loglikelihood" if output_type == "multiple_choice" else output_type})
+
+
+def check_fit(tasks: Mapping[str, Any], lm: Any) -> None:
+    """Raise ``HarnessError`` when ``lm`` (an LM or its class) cannot answer what a task asks."""
+    answers = getattr(lm, "answers", LM_EVAL_ANSWERS)
+    kind = lm if isinstance(lm, type) else type(lm)
+    for name, task in tasks.items():
+        missing = sorted(request_types(task) - answers)
+        if missing:
+            hint = "; load weights with --model hf" if kind.__name__ == "TokenizerOnly" else ""
+            raise HarnessError(
+                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer{hint}"
+            )
+
+
+def give_tokenizer(tasks: Mapping[str, Any], tokenizer: Any) -> None:
+    """Hand the tokenizer under evaluation to the tasks that ask for one (those with ``use_tokenizer``)."""
+    for task in tasks.values():
+        if hasattr(task, "use_tokenizer"):
+            task.use_tokenizer(tokenizer)
+
+
+def _names(path: Path) -> list[tuple[str, str]]:
+    """Return (name, kind) of what a task file defines; a file that only others include defines nothing."""
+    config = read_yaml(path)
+    names = [(config["group"], "group")] if isinstance(config.get("group"), str) else []
+    if isinstance(config.get("task"), str):
+        names.append((config["task"], "task"))
+        tags = config.get("tag") or []
+        names += [(str(tag), "tag") for tag in ([tags] if isinstance(tags, str) else tags)]
+    return names
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping in a task file; ``!function`` values stay text.
+
+    Raises:
+        HarnessError: the file is too large, no UTF-8, no valid YAML, or no mapping; line and column are named.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise HarnessError(f"task file {printable(path)} is larger than {MAX_YAML_BYTES:,} bytes")
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise HarnessError(f"task file {printable(path)} does not parse{where}: {printable(problem)}") from error
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
+        raise HarnessError(f"task file {printable(path)} cannot be read: {printable(error)}") from error
+    if config is None:
+        return {}
+    if not isinstance(config, dict):
+        raise HarnessError(f"task file {printable(path)} holds a {type(config).__name__}, where a mapping is due")
+    return config
+
+
+class _TaskLoader(yaml.SafeLoader):
+    """SafeLoader that takes lm-eval's ``!function`` as the text it is."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def _expand(names: list[str], ours: Mapping[str, TaskEntry]) -> list[tuple[str, bool]]:
+    """Return each name with whether it is ours, globs over our names expanded."""
+    if not names:
+        raise HarnessError("no task was named; give some with --tasks (`harness tasks` lists them)")
+    expanded: list[tuple[str, bool]] = []
+    for name in names:
+        if name.endswith((".yaml", ".yml")):
+            if not Path(name).is_file():
+                raise HarnessError(f"no task file at '{printable(name)}'")
+            read_yaml(Path(name))
+            expanded.append((name, True))
+            continue
+        matches = fnmatch.filter(ours, name) if any(c in name for c in "*?[") else [name] if name in ours else []
+        expanded += [(match, True) for match in sorted(matches)] or [(name, False)]
+    return expanded
+
+
+def _check_builtin(names: list[str], manager: TaskManager) -> None:
+    for name in names:
+        if fnmatch.filter(manager.all_tasks, name):
+            continue
+        elsewhere = _owner_elsewhere(name)
+        if elsewhere:
+            raise HarnessError(f"task '{printable(name)}' belongs to plugin '{elsewhere}'; add --plugin {elsewhere}")
+        raise HarnessError(
+            f"no task is called '{printable(name)}'; {suggestion(name, manager.all_tasks)} (`harness tasks` lists ours)"
+        )
+
+
+def _owner_elsewhere(name: str) -> str | None:
+    """Return the installed plugin that brings task ``name``; asked only when the name was not found."""
+    for plugin in plugins.installed():
+        try:
+            loaded = plugins.load(plugin.name)
+            if name in index(TaskFolder(plugin.name, path) for path in loaded.task_folders):
+                return plugin.name
+        except HarnessError:
+            continue
+    return None
+
+
+def _built(manager: TaskManager, spec: str) -> list[Any]:
+    """Return the lm-eval objects of one name: a task, a group, or the tasks of a tag."""
+    if not spec.endswith((".yaml", ".yml")):
+        entry: Any = manager.task_index.get(spec)
+        if entry is not None and entry.kind.name == "TAG":
+            return [part for tagged in sorted(entry.tags) for part in _built(manager, tagged)]
+    try:
+        loaded = manager.load([spec])
+    except HarnessError:
+        raise
+    except Exception as error:  # a task file runs its own code and reads its own data
+        cause = error.__cause__ if isinstance(error.__cause__, HarnessError) else error
+        raise HarnessError(f"task '{printable(spec)}' could not be loaded: {_cause_text(cause)}") from error
+    groups = loaded.get("groups", {})
+    return [groups[spec]] if spec in groups else list(loaded["tasks"].values())
+
+
+def _cause_text(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0][:300]
+    return first if isinstance(error, HarnessError) else f"{type(error).__name__}: {printable(first)}"

@@ -1,0 +1,333 @@
+"""StochasTok's idea as pure functions: replace random tokens by two tokens that spell the same bytes.
+
+Sims et al., 2025 (arXiv 2506.01687). ``token_bytes`` reads a tokenizer's vocabulary, ``build_split_table`` finds the
+valid splits of every token, ``expand`` applies random ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import operator
+import random
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+
+from harness.errors import HarnessError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SplitTable = dict[int, list[tuple[int, int]]]
+"""Token id to its valid (left id, right id) pairs, shortest left part first; ids without a valid split are absent."""
+
+
+class TokenArray(Protocol):
+    """What a NumPy array and a Torch tensor of token ids have in common."""
+
+    @property
+    def ndim(self) -> int: ...
+
+    def tolist(self) -> Any: ...
+
+
+TokenArrayT = TypeVar("TokenArrayT", bound=TokenArray)
+
+
+def token_bytes(tokenizer: PreTrainedTokenizerBase) -> dict[int, bytes]:
+    """Return the bytes that each ordinary token stands for, by token id.
+
+    Left out are the tokens that no split may touch or make: added and special tokens, the unknown token and
+    sentencepiece's byte pieces (``<0x41>``). The bytes come from the vocabulary, not from ``decode``, which turns a
+    part of a character into U+FFFD:
+
+    - byte-level BPE: the bytes behind the printable stand-ins;
+    - sentencepiece BPE and Unigram: the piece in UTF-8, ``▁`` included;
+    - WordPiece: a token that starts a word leads with a space, one that continues it is bare, so that the bytes of two
+      tokens only add up to those of a third where their text does too.
+
+    Raises:
+        HarnessError: the vocabulary is of none of these kinds.
+    """
+    added_tokens = getattr(tokenizer, "added_tokens_decoder", None)
+    if not isinstance(added_tokens, Mapping):
+        raise _unknown_kind(tokenizer, "does not tell which tokens are added")
+    vocabulary = tokenizer.get_vocab()
+    excluded = {*added_tokens, *tokenizer.all_special_ids}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        spelling = _spelling_of_pieces([piece for piece, token in vocabulary.items() if token not in excluded])
+        reason = "has no backend, nor pieces marked by 'Ġ', '▁', '##' or '</w>'"
+    else:
+        description = json.loads(backend.to_str())
+        model = description["model"]
+        excluded |= {model.get("unk_id"), vocabulary.get(model.get("unk_token"))}
+        spelling = _spelling_of_backend(description)
+        reason = f"has a {model.get('type')} model without byte map, '▁' or word marks"
+    if spelling is None:
+        raise _unknown_kind(tokenizer, reason)
+    ordinary = ((token, piece) for piece, token in vocabulary.items() if token not in excluded)
+    return {
+        token: spelling.bytes_of(piece)
+        for token, piece in ordinary
+        if spelling.byte_level or not _BYTE_PIECE.fullmatch(piece)
+    }
+
+
+def build_split_table(token_bytes: Mapping[int, bytes]) -> SplitTable:
+    """Return every valid split of every token into two tokens that spell its bytes.
+
+    Any pair counts, not only the pair that the tokenizer merged. Where two ids share a spelling, both are split but
+    only the lower one serves as a half.
+
+    Args:
+        token_bytes: the bytes of each ordinary token, by token id.
+    """
+    id_of = {token_bytes[token]: token for token in sorted(token_bytes, reverse=True)}
+    table: SplitTable = {}
+    for token in sorted(token_bytes):
+        spelling = token_bytes[token]
+        splits = [
+            (id_of[left], id_of[right])
+            for cut in range(1, len(spelling))
+            if (left := spelling[:cut]) in id_of and (right := spelling[cut:]) in id_of
+        ]
+        if splits:
+            table[token] = splits
+    return table
+
+
+def table_digest(split_table: SplitTable) -> str:
+    """Return the SHA-256 of the lines ``TOKEN LEFT RIGHT``, tokens ascending and splits in the order of the table."""
+    lines = (f"{token} {left} {right}\n" for token in sorted(split_table) for left, right in split_table[token])
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def stream_seed(seed: int, *parts: int | str) -> int:
+    """Return the seed of an independent random stream, the same in every process.
+
+    ``stream_seed(seed, epoch, document_index)`` makes a document's expansion independent of which worker draws it and
+    in which order.
+    """
+    key = [part if isinstance(part, str) else operator.index(part) for part in (seed, *parts)]
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big")
+
+
+def count_attempts(tokens: int, proportion: float) -> int:
+    """Return how many splits ``expand`` attempts on ``tokens`` tokens: the whole part of ``tokens * proportion``.
+
+    Raises:
+        HarnessError: ``proportion`` is negative, infinite or not a number.
+    """
+    if not 0 <= proportion < math.inf:
+        raise HarnessError(
+            f"proportion {proportion} is not possible: it counts split attempts per token; "
+            "give a finite number of at least 0"
+        )
+    return math.floor(min(tokens * proportion, sys.maxsize))
+
+
+@overload
+def expand(
+    token_ids: TokenArrayT, split_table: SplitTable, *, proportion: float, seed: int, max_splits: int | None = None
+) -> TokenArrayT: ...
+@overload
+def expand(
+    token_ids: Iterable[int], split_table: SplitTable, *, proportion: float, seed: int, max_splits: int | None = None
+) -> list[int]: ...
+def expand(
+    token_ids: Iterable[int] | TokenArray,
+    split_table: SplitTable,
+    *,
+    proportion: float,
+    seed: int,
+    max_splits: int | None = None,
+) -> list[int] | TokenArray:
+    """Replace randomly drawn tokens by two tokens that spell the same, ``count_attempts`` times.
+
+    Every attempt draws a position of the list as it is by then, so pieces can be split again and weigh as much as whole
+    tokens. A position whose token has a split gets one of its splits, each equally likely; else the attempt is lost.
+    So the result is longer by exactly the number of successes.
+
+    Takes linear time, leaves ``token_ids`` and the global random generators alone, and stops early once nothing is left
+    to split. Ids that are not in the table pass through.
+
+    Args:
+        token_ids: T ids; a list or any iterable of integers, or an array or tensor of one dimension.
+        split_table: from ``build_split_table``.
+        proportion: split attempts per token, >= 0 (the paper's p).
+        seed: of a generator of this call's own; equal seeds and ids give equal results.
+        max_splits: stop after this many successes; ``None`` for no limit.
+
+    Returns:
+        The expanded ids: an array or tensor of the kind and dtype given, else a list of integers.
+
+    Raises:
+        HarnessError: ``proportion`` is negative, infinite or not a number, ``max_splits`` is negative, or the ids have
+            more than one dimension.
+    """
+    if max_splits is not None and max_splits < 0:
+        raise HarnessError(f"max_splits {max_splits} is not possible: give 0 or more, or None for no limit")
+    pieces = _as_list(token_ids)
+    attempts = count_attempts(len(pieces), proportion)
+    splits_left = sys.maxsize if max_splits is None else max_splits
+    # As text, because random.Random takes the absolute value of an integer: -1 would repeat the draws of 1.
+    uniform = random.Random(str(operator.index(seed))).random
+    while attempts and splits_left and not split_table.keys().isdisjoint(pieces):
+        batch = min(attempts, len(pieces))
+        expanded_ids = _attempt_splits(pieces, split_table, batch, splits_left, uniform)
+        attempts -= batch
+        splits_left -= len(expanded_ids) - len(pieces)
+        pieces = expanded_ids
+    return _in_kind_of(token_ids, pieces)
+
+
+def replay(
+    token_ids: Iterable[int] | TokenArray, split_table: SplitTable, draws: Iterable[Sequence[int | None]]
+) -> list[int]:
+    """Apply given splits instead of random ones.
+
+    Args:
+        token_ids: T ids.
+        split_table: from ``build_split_table``.
+        draws: pairs of a position in the list as it is by then, and the index of the split to make there; ``None`` for
+            an attempt that is lost.
+    """
+    pieces = _as_list(token_ids)
+    for position, choice in draws:
+        if position is not None and choice is not None:
+            pieces[position : position + 1] = split_table[pieces[position]][choice]
+    return pieces
+
+
+_BUCKET_LENGTH = 1024
+"""Tokens in one bucket: inserting into a list this short costs less than any bookkeeping that avoids it."""
+
+
+def _attempt_splits(
+    pieces: list[int], split_table: SplitTable, attempts: int, max_splits: int, uniform: Callable[[], float]
+) -> list[int]:
+    """Return ``pieces`` after ``attempts`` draws of a position, or after ``max_splits`` successes.
+
+    The list is cut into buckets, so that inserting takes the same time in a list of any length. The buckets are the
+    rows of a rectangle that is as wide as the longest of them. A uniform cell of it that holds a piece is a uniform
+    piece; a cell that holds none is drawn again.
+    """
+    width = math.ceil(len(pieces) / math.ceil(len(pieces) / _BUCKET_LENGTH))
+    buckets = [pieces[start : start + width] for start in range(0, len(pieces), width)]
+    cells = width * len(buckets)
+    find_splits = split_table.get
+    while attempts and max_splits:
+        cell = int(uniform() * cells)
+        bucket = buckets[cell // width]
+        place = cell % width
+        if place >= len(bucket):
+            continue
+        attempts -= 1
+        if splits := find_splits(bucket[place]):
+            bucket[place], right = splits[int(uniform() * len(splits))]
+            bucket.insert(place + 1, right)
+            max_splits -= 1
+            if len(bucket) > width:
+                width = len(bucket)
+                cells = width * len(buckets)
+    return list(chain.from_iterable(buckets))
+
+
+def _as_list(token_ids: Iterable[int] | TokenArray) -> list[int]:
+    """Return a new list of Python integers, so that ids equal by value find the same table row."""
+    dimensions = getattr(token_ids, "ndim", 1)
+    if dimensions != 1:
+        raise HarnessError(f"token ids of {dimensions} dimensions cannot be split: pass one sequence at a time")
+    values = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+    return list(map(operator.index, values))
+
+
+def _in_kind_of(token_ids: Iterable[int] | TokenArray, expanded_ids: list[int]) -> list[int] | TokenArray:
+    """Return ``expanded_ids`` as an array or tensor where ``token_ids`` is one."""
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")  # an array's library is already imported
+    if numpy is not None and isinstance(token_ids, numpy.ndarray):
+        return numpy.array(expanded_ids, dtype=token_ids.dtype)
+    if torch is not None and isinstance(token_ids, torch.Tensor):
+        return token_ids.new_tensor(expanded_ids)
+    return expanded_ids
+
+
+_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def _byte_of_stand_in() -> dict[str, int]:
+    """Return the byte behind each character of a byte-level vocabulary.
+
+    Bytes that print as a Latin-1 character stand for themselves; the others, in order, have the characters from
+    U+0100 on.
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    hidden = [byte for byte in range(0x100) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_of_stand_in()
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """How a family of tokenizers writes text in the pieces of its vocabulary."""
+
+    byte_level: bool = False
+    continuation: str = ""
+    """Marks a piece that does not start a word: ``##``."""
+    word_end: str = ""
+    """Marks a piece that ends a word: ``</w>``."""
+
+    def bytes_of(self, piece: str) -> bytes:
+        """Return the bytes of a piece, with a space where it has a word's border."""
+        before = b" " if self.continuation and not piece.startswith(self.continuation) else b""
+        after = b" " if self.word_end and piece.endswith(self.word_end) else b""
+        bare = piece.removeprefix(self.continuation).removesuffix(self.word_end)
+        if self.byte_level and _BYTE_OF.keys() >= set(bare):
+            return before + bytes(map(_BYTE_OF.__getitem__, bare)) + after
+        return before + bare.encode() + after
+
+
+def _spelling_of_backend(description: Mapping[str, Any]) -> _Spelling | None:
+    """Tell the family from the parts of a fast tokenizer."""
+    model = description["model"]
+    parts = [description.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    parts_text = json.dumps(parts, ensure_ascii=False)
+    spelling = _Spelling(
+        byte_level='"ByteLevel"' in parts_text,
+        continuation=model.get("continuing_subword_prefix") or "",
+        word_end=model.get("end_of_word_suffix") or "",
+    )
+    if model.get("type") == "BPE":
+        is_known = spelling != _Spelling() or model.get("byte_fallback") or "▁" in parts_text
+    else:
+        is_known = model.get("type") in ("Unigram", "WordPiece")
+    return spelling if is_known else None
+
+
+def _spelling_of_pieces(pieces: Collection[str]) -> _Spelling | None:
+    """Tell the family of a tokenizer without a backend from its vocabulary."""
+    starts = {piece[:1] for piece in pieces}
+    if "Ġ" in starts and all(map(_BYTE_OF.keys().__ge__, map(set, pieces))):
+        return _Spelling(byte_level=True)
+    if "▁" in starts:
+        return _Spelling()
+    if any(piece.startswith("##") for piece in pieces):
+        return _Spelling(continuation="##")
+    if any(piece.endswith("</w>") for piece in pieces):
+        return _Spelling(word_end="</w>")
+    return None
+
+
+def _unknown_kind(tokenizer: PreTrainedTokenizerBase, reason: str) -> HarnessError:
+    return HarnessError(
+        f"{type(tokenizer).__name__} {reason}, so what its tokens spell is not known; "
+        "use a byte-level BPE, sentencepiece BPE, Unigram or WordPiece tokenizer"
+    )

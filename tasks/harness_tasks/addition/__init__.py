@@ -1,0 +1,1 @@
+"""Three-digit addition with the sum reversed."""

@@ -1,0 +1,1 @@
+"""CUTE: what a model knows about the characters of its tokens."""

@@ -1,0 +1,84 @@
+"""The command that writes a generator's supervised examples as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import HarnessError
+
+Example = Mapping[str, str]
+"""``prompt`` (what the model reads), ``answer`` (what it must write, with any space before it) and ``type``."""
+
+
+def parser(*, prog: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """Return a parser with the arguments every generator has: ``--count``, ``--seed`` and ``--output``."""
+    result = argparse.ArgumentParser(
+        prog=prog, description=description, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    result.add_argument("--count", type=int, required=True, metavar="N", help="how many examples to write, 0 or more")
+    result.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="S",
+        help="the same seed writes the same bytes on any machine (default 1)",
+    )
+    result.add_argument(
+        "--output", type=Path, required=True, metavar="FILE", help="file to write, replaced whole or not at all"
+    )
+    return result
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    arguments: Sequence[str] | None,
+    generate: Callable[[argparse.Namespace], Iterable[Example]],
+) -> int:
+    """Parse ``arguments`` (the process's own if None), write the examples, and return the exit status: 0, or 2."""
+    options = parser.parse_args(arguments)
+    try:
+        lines = write(generate(options), options.output)
+    except HarnessError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {lines} examples to {options.output}")
+    return 0
+
+
+def write(examples: Iterable[Example], output: Path) -> int:
+    """Write one JSON object a line in UTF-8, and return the number of lines.
+
+    The lines go to a temporary file in the same folder, which takes the name ``output`` only when it is complete and on
+    disk; on any failure an older ``output`` stays as it was.
+
+    Raises:
+        HarnessError: the folder does not exist or cannot be written to.
+    """
+    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    try:
+        try:
+            lines = _write_lines(examples, partial)
+            os.replace(partial, output)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise HarnessError(
+            f"{output} could not be written ({error.strerror}); name a file in a folder you own"
+        ) from error
+    return lines
+
+
+def _write_lines(examples: Iterable[Example], path: Path) -> int:
+    lines = 0
+    with path.open("wb") as file:
+        for example in examples:
+            file.write(json.dumps(dict(example), ensure_ascii=False).encode("utf-8") + b"\n")
+            lines += 1
+        file.flush()
+        os.fsync(file.fileno())
+    return lines

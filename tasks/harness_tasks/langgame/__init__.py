@@ -1,0 +1,1 @@
+"""LangGame: which of four words has a property of its letters."""

