@@ -34,8 +34,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(MODEL)
 	@touch $@ $(VENV)/.demo
 
+DEMO = $(BIN)/harness eval --plugin stochastok --tasks langgame,tokenization_robustness --with_baseline --seed 0 \
+	--limit 12 --output_path results/demo
+DEMO_ARGS = steps=24,batch_size=4,context_length=128,learning_rate=5e-4
+
 demo: $(VENV)/.demo
-	$(BIN)/python benchmarks/demo.py
+	@echo "1 of 3: SmolLM2-135M as it is, then after $(DEMO_ARGS) on ordinary tokens"
+	HF_HUB_OFFLINE=1 $(DEMO) --method_args scheme=none,$(DEMO_ARGS)
+	@echo "2 of 3: the same steps on randomly split tokens"
+	HF_HUB_OFFLINE=1 $(DEMO) --method_args scheme=stochastok,$(DEMO_ARGS)
+	@echo "3 of 3: the leaderboard of these records (results/demo/README.md)"
+	$(BIN)/harness leaderboard results/demo --output results/demo/README.md
+	@cat results/demo/README.md
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

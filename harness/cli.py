@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from harness import __version__
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = build_parser()
     args = parser.parse_args(argv)
+    # Deprecations inside other packages are not the user's business.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:

@@ -194,7 +194,11 @@ class _TaskLoader(yaml.SafeLoader):
     """SafeLoader that takes lm-eval's ``!function`` as the text it is."""
 
 
-_TaskLoader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def _as_text(loader: _TaskLoader, node: Any) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_TaskLoader.add_constructor("!function", _as_text)
 
 
 def _expand(names: list[str], ours: Mapping[str, TaskEntry]) -> list[tuple[str, bool]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.folders import write_atomic
 
 Example = Mapping[str, str]
 """``prompt`` (what the model reads), ``answer`` (what it must write, with any space before it) and ``type``."""
@@ -53,32 +53,16 @@ def run(
 def write(examples: Iterable[Example], output: Path) -> int:
     """Write one JSON object a line in UTF-8, and return the number of lines.
 
-    The lines go to a temporary file in the same folder, which takes the name ``output`` only when it is complete and on
-    disk; on any failure an older ``output`` stays as it was.
+    ``output`` is replaced whole, or stays as it was when anything fails.
 
     Raises:
-        HarnessError: the folder does not exist or cannot be written to.
+        HarnessError: it cannot be written.
     """
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
+    lines = [json.dumps(dict(example), ensure_ascii=False) + "\n" for example in examples]
     try:
-        try:
-            lines = _write_lines(examples, partial)
-            os.replace(partial, output)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_atomic(output, "".join(lines))
     except OSError as error:
         raise HarnessError(
             f"{output} could not be written ({error.strerror}); name a file in a folder you own"
         ) from error
-    return lines
-
-
-def _write_lines(examples: Iterable[Example], path: Path) -> int:
-    lines = 0
-    with path.open("wb") as file:
-        for example in examples:
-            file.write(json.dumps(dict(example), ensure_ascii=False).encode("utf-8") + b"\n")
-            lines += 1
-        file.flush()
-        os.fsync(file.fileno())
-    return lines
+    return len(lines)

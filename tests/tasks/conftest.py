@@ -15,7 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks
-from harness_tasks.texts import TEXTS
+from harness.texts import TEXTS
 
 Evaluate = Callable[..., dict[str, Any]]
 
