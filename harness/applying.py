@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
-from harness.methods import Method, resolved_options
+from harness.methods import Baseline, Method, resolved_options
 from harness.names import printable, safe_name
 from harness.progress import say
 from harness.records.environment import environment, measured_peak
@@ -41,7 +41,7 @@ class Applied:
     seconds: float = 0.0
     peak_bytes: int | None = None
     reused: bool = False
-    weights_changed: int | None = None
+    weights_changed: int = 0
     report: dict[str, Any] = field(default_factory=dict)
 
 
@@ -61,6 +61,8 @@ def apply_method(
     Raises:
         HarnessError: the method changed nothing and does not declare so, or returned something that is no LM.
     """
+    if isinstance(method, Baseline):
+        return Applied(lm)
     device = str(getattr(lm, "device", "cpu"))
     workdir = work_folder(method, plugin=plugin, source=source, seed=seed, device=device)
     unchanged = bool(getattr(method, "leaves_model_unchanged", False))

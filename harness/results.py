@@ -169,7 +169,7 @@ def _numbers(results: Mapping[str, Any], run: Run) -> Iterator[tuple[dict[str, A
             name=name,
             version=str(results["versions"].get(children[0]) if version in (None, "N/A") else version),
             group=children != [name],
-            docs_digest=_joined([digests[child] for child in children]),
+            docs_digest=joined_digest([digests[child] for child in children]),
         )
         for key, value in metrics.items():
             metric, comma, filter_name = key.partition(",")
@@ -187,17 +187,18 @@ def _numbers(results: Mapping[str, Any], run: Run) -> Iterator[tuple[dict[str, A
                     "metric": MetricPart(name=metric, filter=filter_name, higher_is_better=higher),
                     "value": float(value),
                     "stderr": float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
-                    "settings": _settings(run, results["n-shot"].get(children[0])),
+                    "settings": settings_of(run, results["n-shot"].get(children[0])),
                 },
                 docs,
             )
 
 
-def _settings(run: Run, num_fewshot: int | None) -> SettingsPart:
+def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
+    """Return what of ``run`` decides prompts and answers; ``num_fewshot`` is the number the task really used."""
     return SettingsPart(
         num_fewshot=num_fewshot,
         limit=run.limit,
-        samples_digest=_joined([str(sorted(run.samples.items()))]) if run.samples else None,
+        samples_digest=joined_digest([str(sorted(run.samples.items()))]) if run.samples else None,
         apply_chat_template=run.apply_chat_template,
         fewshot_as_multiturn=run.fewshot_as_multiturn if run.apply_chat_template else None,
         system_instruction=run.system_instruction,
@@ -217,10 +218,11 @@ def _leaf_tasks(name: str, results: Mapping[str, Any]) -> list[str]:
 
 
 def _docs_digest(samples: list[dict[str, Any]]) -> str:
-    return _joined([str(sample["doc_hash"]) for sample in samples])
+    return joined_digest([str(sample["doc_hash"]) for sample in samples])
 
 
-def _joined(parts: list[str]) -> str:
+def joined_digest(parts: list[str]) -> str:
+    """Return one short digest of several, in their order."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +12,11 @@ from harness import methods, plugins
 from harness.errors import HarnessError
 from harness.folders import check_writable
 from harness.names import printable, suggestion
-from harness.progress import quiet, say, suit_the_terminal
-from harness.records import ledger
+from harness.progress import say, suit_the_terminal
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-    from harness.applying import Applied
     from harness.methods import Method
     from harness.models.loading import ModelSource
     from harness.plugins import Plugin
@@ -97,7 +93,9 @@ def evaluate(run: Run) -> list[Record]:
     Raises:
         HarnessError: a mistake the user can correct; all that can be found without weights comes before loading them.
     """
+    from harness import baselines
     from harness.applying import Applied, apply_method
+    from harness.asking import ask
     from harness.results import describe_model
 
     suit_the_terminal()
@@ -105,18 +103,18 @@ def evaluate(run: Run) -> list[Record]:
     lm = load(prepared)
     base = describe_model(lm)
     records: list[Record] = []
-    if run.with_baseline and not _is_baseline(prepared):
-        untouched = replace(prepared, run=baseline_run(run), method=methods.Baseline())
-        records += reusable_records(untouched, base) or _score(untouched, Applied(lm), base)
-    applied = (
-        Applied(lm, weights_changed=0)
-        if _is_baseline(prepared)
-        else apply_method(
-            prepared.method, lm, plugin=prepared.plugin, source=prepared.source, seed=run.seeds[0] or 0,
-            use_cache=not run.no_cache,
-        )
-    )  # fmt: skip
-    return records + _score(prepared, applied, base)
+    if run.with_baseline and not isinstance(prepared.method, methods.Baseline):
+        untouched = replace(prepared, run=baselines.baseline_run(run), method=methods.Baseline())
+        records += baselines.reusable_records(untouched, base) or ask(untouched, Applied(lm), base)
+    applied = apply_method(
+        prepared.method,
+        lm,
+        plugin=prepared.plugin,
+        source=prepared.source,
+        seed=run.seeds[0] or 0,
+        use_cache=not run.no_cache,
+    )
+    return records + ask(prepared, applied, base)
 
 
 def prepare(run: Run) -> Prepared:
@@ -126,12 +124,11 @@ def prepare(run: Run) -> Prepared:
         HarnessError: unknown plugin, method, option, task, model or file; a task the LM cannot answer; a folder that
             cannot be written.
     """
+    from harness import applying
+
     plugin, method = find_method(run)
     _check_numbers(run)
-    if not _is_baseline_method(method):
-        from harness.applying import fingerprint
-
-        fingerprint(method)
+    applying.fingerprint(method)
     check_writable(run.output_path)
     tasks = _load_tasks(run, plugin)
     source = find_model(run)
@@ -183,129 +180,6 @@ def load(prepared: Prepared) -> LM:
     return lm
 
 
-def baseline_run(run: Run) -> Run:
-    """Return the run that evaluates the untouched model on the same tasks."""
-    return replace(run, method="baseline" if run.plugin else None, method_args={}, with_baseline=False, no_cache=False)
-
-
-def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record]:
-    """Return the baseline's records of an earlier run into the same folder, or nothing when one is missing.
-
-    A record serves when model, tasks with their versions, settings and the versions of the software all agree.
-    """
-    from harness.records.environment import environment
-    from harness.results import _settings
-
-    run, path = prepared.run, prepared.run.output_path / ledger.RECORDS_FILE
-    if not path.is_file():
-        return []
-    here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_commit", "harness"})
-    if str(here["harness_commit"]).endswith("-dirty"):
-        return []  # the code that made the old record cannot be known
-    wanted = {**prepared.tasks.tasks, **prepared.tasks.groups}
-    found: list[Record] = []
-    for record in ledger.read_file(path).records:
-        task = wanted.get(record.task.name)
-        if task is None or not record.is_baseline or record.model.digest != prepared.source.digest:
-            continue
-        settings = _settings(run, record.settings.num_fewshot)
-        same = [
-            record.model.quantization == run.quantization,
-            record.model.dtype == base["dtype"],
-            record.settings == settings and (run.num_fewshot in {None, record.settings.num_fewshot}),
-            record.fewshot_seed in {None, run.seeds[3]},
-            record.environment.model_dump(include=set(here)) == here,
-            record.task.group or record.task.docs_digest == _docs_digest_of(task, run),
-        ]
-        if all(same):
-            found.append(record)
-    if {record.task.name for record in found} < set(prepared.tasks.tasks):
-        return []
-    if found:
-        say(f"the baseline's records of an earlier run are reused ({printable(path)})")
-    return found
-
-
-def _score(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> list[Record]:
-    """Ask and score with lm-eval, save, and return the records."""
-    from lm_eval.loggers import EvaluationTracker
-
-    from harness import tasks
-    from harness.records.environment import measured_peak
-    from harness.results import make_records, save
-
-    lm: Any = applied.lm
-    tasks.check_fit(prepared.tasks.tasks, lm)
-    tasks.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
-    say(f"evaluating {printable(prepared.method.name)} on {', '.join(map(printable, prepared.tasks.requested))}")
-    tracker, started = EvaluationTracker(), time.monotonic()
-    with measured_peak(str(getattr(lm, "device", "cpu"))) as peak:
-        results = _simple_evaluate(prepared, lm, tracker)
-    records = make_records(
-        results, run=prepared.run, plugin=prepared.plugin, method=prepared.method, source=prepared.source,
-        applied=applied, base=base, seconds=time.monotonic() - started, peak_bytes=peak.bytes,
-    )  # fmt: skip
-    if getattr(lm, "truncated", 0):
-        say(f"{lm.truncated} requests were longer than the context of {lm.max_length} tokens and were cut on the left")
-    try:
-        return save(results, records, tracker, prepared.run, applied)
-    except HarnessError:
-        from harness.summary import print_summary
-
-        print_summary(records, [])  # the scores must not die with the disk
-        raise
-
-
-def _simple_evaluate(prepared: Prepared, lm: Any, tracker: Any) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
-
-    run = prepared.run
-    lm.truncated = 0
-    with quiet("lm_eval"), _without_git_noise():
-        results: dict[str, Any] = simple_evaluate(
-            model=lm,
-            model_args={"pretrained": prepared.source.name},
-            tasks=list(prepared.tasks.built),
-            task_manager=prepared.tasks.manager,
-            num_fewshot=run.num_fewshot,
-            batch_size=run.batch_size,
-            device=str(getattr(lm, "device", "cpu")),
-            limit=run.limit,
-            samples=dict(run.samples) if run.samples else None,
-            bootstrap_iters=run.bootstrap_iters,
-            write_out=run.write_out,
-            log_samples=True,
-            evaluation_tracker=tracker,
-            system_instruction=run.system_instruction,
-            apply_chat_template=run.apply_chat_template,
-            fewshot_as_multiturn=run.fewshot_as_multiturn,
-            gen_kwargs=dict(run.gen_kwargs) or None,
-            random_seed=run.seeds[0],
-            numpy_random_seed=run.seeds[1],
-            torch_random_seed=run.seeds[2],
-            fewshot_random_seed=run.seeds[3],
-            confirm_run_unsafe_code=run.confirm_run_unsafe_code,
-        )
-    return results
-
-
-@contextmanager
-def _without_git_noise() -> Iterator[None]:
-    """Outside a repository lm-eval's question for a commit makes git print an error; there the answer is None anyway."""
-    from lm_eval import evaluator
-
-    cwd = Path.cwd()
-    if any((folder / ".git").exists() for folder in [cwd, *cwd.parents]):
-        yield
-        return
-    original = evaluator.get_git_commit_hash
-    evaluator.get_git_commit_hash = lambda: None
-    try:
-        yield
-    finally:
-        evaluator.get_git_commit_hash = original
-
-
 def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
     from harness import tasks
 
@@ -337,33 +211,6 @@ def _check_numbers(run: Run) -> None:
     is_auto = isinstance(size, str) and (size == "auto" or size.startswith("auto:"))
     if not is_auto and (not isinstance(size, int) or size < 1):
         raise HarnessError(f"--batch_size is '{printable(size)}'; it has to be a whole number of 1 or more, or auto")
-
-
-def _docs_digest_of(task: Any, run: Run) -> str | None:
-    """Return the digest of the documents that ``run`` would ask of ``task``, as a record of it holds."""
-    from lm_eval.evaluator_utils import get_sample_size
-    from lm_eval.utils import handle_non_serializable, hash_string
-
-    from harness.results import _joined
-
-    with suppress(Exception):  # a task of an unusual kind is evaluated again rather than trusted
-        indices = run.samples.get(task.config.task) if run.samples else None
-        limit = get_sample_size(task, run.limit)
-        docs = task.doc_iterator(rank=0, limit=limit, world_size=1, samples=indices)
-        hashes = [
-            hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False))
-            for _, doc in docs
-        ]
-        return _joined([_joined(hashes)])
-    return None
-
-
-def _is_baseline(prepared: Prepared) -> bool:
-    return _is_baseline_method(prepared.method)
-
-
-def _is_baseline_method(method: Method) -> bool:
-    return isinstance(method, methods.Baseline)
 
 
 def _flag_text(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -73,10 +73,9 @@ def measured_peak(device: str) -> Iterator[Peak]:
 
 
 def _reset_process_peak() -> None:
-    try:
+    # Not Linux, or not allowed: the peak since the process began is reported then.
+    with suppress(OSError):
         _CLEAR_PEAK.write_text("5", encoding="ascii")
-    except OSError:
-        pass  # not Linux, or not allowed: the peak since the process began is reported then
 
 
 def _process_peak() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Sequence
 
@@ -67,7 +68,7 @@ def _row(records: Sequence[Record], differing: Sequence[str], metrics: Sequence[
     name = _cell(method_label(first))
     options = ["" if first.is_baseline else _cell(first.method.options.get(option, "")) for option in differing]
     seeds = len({record.seeds.random for record in records})
-    cells = [f"**{name}** (baseline)" if first.is_baseline else name, *options, str(seeds)]
+    cells = [f"**{name}**" if first.is_baseline else name, *options, str(seeds)]
     return cells + [_value([r for r in records if (r.metric.name, r.metric.filter) == metric]) for metric in metrics]
 
 
@@ -109,9 +110,6 @@ def _metric_title(metric: tuple[str, str], higher_is_better: bool | None) -> str
 
 def _cell(text: object) -> str:
     """Return foreign text for Markdown: no control characters, nothing that ends a cell or becomes markup."""
-    shown = printable("none" if text is None else text)
-    for character in "\\`*_[]<>|#":
-        shown = shown.replace(
-            character, f"\\{character}" if character not in "<>" else {"<": "&lt;", ">": "&gt;"}[character]
-        )
-    return shown
+    shown = printable("none" if text is None else text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # An underscore inside a word is no markup, and most names have some.
+    return re.sub(r"[\\`*\[\]|#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", shown)

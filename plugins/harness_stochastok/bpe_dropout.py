@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from harness.errors import HarnessError
 
@@ -61,7 +61,7 @@ class BpeDropout:
         symbols.encode_special_tokens = bool(getattr(tokenizer, "split_special_tokens", False))
         return cls(dropout, symbols, merges)
 
-    def encode(self, text: str, *, seed: int) -> list[int]:
+    def encode(self, text: str, *, seed: SupportsIndex) -> list[int]:
         """Return the ids of ``text``, without special tokens around it; equal seeds give equal ids."""
         encoding = self.symbols.encode(text, add_special_tokens=False)
         # As text, because random.Random takes the absolute value of an integer: -1 would repeat the draws of 1.

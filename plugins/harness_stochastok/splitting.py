@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
 
 from harness.errors import HarnessError
 
@@ -108,7 +108,7 @@ def table_digest(split_table: SplitTable) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def stream_seed(seed: int, *parts: int | str) -> int:
+def stream_seed(seed: SupportsIndex, *parts: SupportsIndex | str) -> int:
     """Return the seed of an independent random stream, the same in every process.
 
     ``stream_seed(seed, epoch, document_index)`` makes a document's expansion independent of which worker draws it and
@@ -134,18 +134,28 @@ def count_attempts(tokens: int, proportion: float) -> int:
 
 @overload
 def expand(
-    token_ids: TokenArrayT, split_table: SplitTable, *, proportion: float, seed: int, max_splits: int | None = None
-) -> TokenArrayT: ...
-@overload
-def expand(
-    token_ids: Iterable[int], split_table: SplitTable, *, proportion: float, seed: int, max_splits: int | None = None
-) -> list[int]: ...
-def expand(
-    token_ids: Iterable[int] | TokenArray,
+    token_ids: TokenArrayT,
     split_table: SplitTable,
     *,
     proportion: float,
-    seed: int,
+    seed: SupportsIndex,
+    max_splits: int | None = None,
+) -> TokenArrayT: ...
+@overload
+def expand(
+    token_ids: Iterable[SupportsIndex],
+    split_table: SplitTable,
+    *,
+    proportion: float,
+    seed: SupportsIndex,
+    max_splits: int | None = None,
+) -> list[int]: ...
+def expand(
+    token_ids: Iterable[SupportsIndex] | TokenArray,
+    split_table: SplitTable,
+    *,
+    proportion: float,
+    seed: SupportsIndex,
     max_splits: int | None = None,
 ) -> list[int] | TokenArray:
     """Replace randomly drawn tokens by two tokens that spell the same, ``count_attempts`` times.
@@ -188,7 +198,7 @@ def expand(
 
 
 def replay(
-    token_ids: Iterable[int] | TokenArray, split_table: SplitTable, draws: Iterable[Sequence[int | None]]
+    token_ids: Iterable[SupportsIndex] | TokenArray, split_table: SplitTable, draws: Iterable[Sequence[int | None]]
 ) -> list[int]:
     """Apply given splits instead of random ones.
 
@@ -239,7 +249,7 @@ def _attempt_splits(
     return list(chain.from_iterable(buckets))
 
 
-def _as_list(token_ids: Iterable[int] | TokenArray) -> list[int]:
+def _as_list(token_ids: Iterable[SupportsIndex] | TokenArray) -> list[int]:
     """Return a new list of Python integers, so that ids equal by value find the same table row."""
     dimensions = getattr(token_ids, "ndim", 1)
     if dimensions != 1:
@@ -248,7 +258,7 @@ def _as_list(token_ids: Iterable[int] | TokenArray) -> list[int]:
     return list(map(operator.index, values))
 
 
-def _in_kind_of(token_ids: Iterable[int] | TokenArray, expanded_ids: list[int]) -> list[int] | TokenArray:
+def _in_kind_of(token_ids: Iterable[SupportsIndex] | TokenArray, expanded_ids: list[int]) -> list[int] | TokenArray:
     """Return ``expanded_ids`` as an array or tensor where ``token_ids`` is one."""
     numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")  # an array's library is already imported
     if numpy is not None and isinstance(token_ids, numpy.ndarray):

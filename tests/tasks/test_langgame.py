@@ -243,7 +243,7 @@ def test_a_mistake_ends_with_one_sentence_and_leaves_the_old_file(tmp_path, caps
     assert generate.main(["--count", "-1", "--output", str(output)]) == 2
     assert "the number of examples is -1; give a whole number, 0 or more" in capsys.readouterr().err
     assert generate.main(["--count", "1", "--output", str(output / "train.jsonl")]) == 2
-    assert "could not be written (No such file or directory)" in capsys.readouterr().err
+    assert "could not be written (" in capsys.readouterr().err
     assert output.read_text(encoding="utf-8") == "old" and list(tmp_path.iterdir()) == [output]
 
 

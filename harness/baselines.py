@@ -1,0 +1,81 @@
+"""The untouched model's side of a comparison: its run, and its records when an earlier run left them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from harness.names import printable
+from harness.progress import say
+from harness.records import ledger
+
+if TYPE_CHECKING:
+    from harness.records.record import Record
+    from harness.run import Prepared, Run
+
+
+def baseline_run(run: Run) -> Run:
+    """Return the run that evaluates the untouched model on the same tasks."""
+    return replace(run, method="baseline" if run.plugin else None, method_args={}, with_baseline=False, no_cache=False)
+
+
+def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record]:
+    """Return the baseline's records of an earlier run into the same folder, or nothing when one is missing.
+
+    A record serves when model, tasks with their versions, settings and the versions of the software all agree.
+    """
+    from harness.models.identity import tokenizer_digest
+    from harness.records.environment import environment
+    from harness.results import settings_of
+
+    run, path = prepared.run, prepared.run.output_path / ledger.RECORDS_FILE
+    if not path.is_file():
+        return []
+    here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_commit", "harness"})
+    if str(here["harness_commit"]).endswith("-dirty"):
+        return []  # the code that made the old record cannot be known
+    tokenizer = tokenizer_digest(prepared.source.load_tokenizer())
+    wanted = {**prepared.tasks.tasks, **prepared.tasks.groups}
+    found: list[Record] = []
+    for record in ledger.read_file(path).records:
+        task = wanted.get(record.task.name)
+        if task is None or not record.is_baseline or record.model.digest != prepared.source.digest:
+            continue
+        settings = settings_of(run, record.settings.num_fewshot)
+        same = [
+            record.model.quantization == run.quantization,
+            record.model.dtype == base["dtype"],
+            record.tokenizer.digest == tokenizer,
+            record.settings == settings and (run.num_fewshot in {None, record.settings.num_fewshot}),
+            record.fewshot_seed in {None, run.seeds[3]},
+            record.environment.model_dump(include=set(here)) == here,
+            record.task.group or record.task.docs_digest == _docs_digest_of(task, run),
+        ]
+        if all(same):
+            found.append(record)
+    if not set(wanted) <= {record.task.name for record in found}:
+        return []
+    say(f"the baseline's records of an earlier run are reused ({printable(path)})")
+    return found
+
+
+def _docs_digest_of(task: Any, run: Run) -> str | None:
+    """Return the digest of the documents that ``run`` would ask of ``task``, as a record of it holds."""
+    from lm_eval.evaluator_utils import get_sample_size
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    from harness.results import joined_digest
+
+    with suppress(Exception):  # a task of an unusual kind is evaluated again rather than trusted
+        indices = run.samples.get(task.config.task) if run.samples else None
+        limit = get_sample_size(task, run.limit)
+        docs = task.doc_iterator(rank=0, limit=limit, world_size=1, samples=indices)
+        hashes = [
+            hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False))
+            for _, doc in docs
+        ]
+        return joined_digest([joined_digest(hashes)])
+    return None
