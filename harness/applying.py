@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
@@ -76,7 +76,7 @@ def apply_method(
         seed_everything(seed)
         started = time.monotonic()
         with measured_peak(device) as peak:
-            after_lm = _checked_lm(method, method.apply(lm, seed=seed, workdir=workdir))
+            after_lm = _called(method, lm, plugin=plugin, seed=seed, workdir=workdir)
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
         changed = _State.of(after_lm).weights_changed_since(before)
         if not unchanged and not changed:
@@ -84,6 +84,7 @@ def apply_method(
                 f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
                 "be the baseline's; if that is meant, it has to declare leaves_model_unchanged"
             )
+        report = _report(workdir)
         if finished is None:
             write_atomic(workdir / FINISHED, json.dumps(costs))
     return Applied(
@@ -93,7 +94,7 @@ def apply_method(
         costs["peak_bytes"],
         finished is not None,
         max(changed, 0),
-        _report(workdir),
+        report,
     )
 
 
@@ -145,9 +146,9 @@ def seed_everything(seed: int) -> None:
 
 @dataclass(frozen=True)
 class _State:
-    """Fingerprints of an LM's tensors with their sizes, its tokenizer's digest, and its logits on a fixed text."""
+    """Fingerprints and sizes of an LM's tensors by name, its tokenizer's digest, and its logits on a fixed text."""
 
-    tensors: Mapping[tuple[int, ...], int]
+    tensors: Mapping[str, tuple[tuple[int, ...], int]]
     tokenizer: str | None
     logits: tuple[int, ...] | None
 
@@ -156,24 +157,33 @@ class _State:
         from harness.models.identity import tensor_fingerprints, tokenizer_digest
 
         model, tokenizer = getattr(lm, "model", None), getattr(lm, "tokenizer", None)
-        sizes: dict[tuple[int, ...], int] = {}
+        tensors: dict[str, tuple[tuple[int, ...], int]] = {}
         logits = None
         if model is not None:
             numels = {name: tensor.numel() for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
-            sizes = {print_: numels[name] for name, print_ in tensor_fingerprints(model).items()}
+            tensors = {name: (print_, numels[name]) for name, print_ in tensor_fingerprints(model).items()}
             logits = _probe_logits(model, tokenizer)
-        return cls(sizes, tokenizer_digest(tokenizer) if tokenizer is not None else None, logits)
+        return cls(tensors, tokenizer_digest(tokenizer) if tokenizer is not None else None, logits)
 
     def weights_changed_since(self, before: _State) -> int:
-        """Return how many weights are new or other than before; -1 when only the tokenizer is.
+        """Return how many weights are new or other than before; -1 when only the tokenizer is, 0 when nothing.
 
-        Tensors that were only added (an adapter) count when they move the logits of a fixed text.
+        A tensor under a new name is new unless its content was there before (an adapter renames what it wraps). Tensors
+        that were only added count when they move the logits of a fixed text.
         """
-        changed = sum(numel for print_, numel in self.tensors.items() if print_ not in before.tensors)
-        only_added = all(print_ in self.tensors for print_ in before.tensors)
+        known = {print_ for print_, _ in before.tensors.values()}
+        changed = sum(
+            numel
+            for name, (print_, numel) in self.tensors.items()
+            if (print_ != before.tensors[name][0] if name in before.tensors else print_ not in known)
+        )
+        left = {print_ for print_, _ in self.tensors.values()}
+        only_added = known <= left and not any(
+            name in before.tensors and print_ != before.tensors[name][0] for name, (print_, _) in self.tensors.items()
+        )
         if changed and only_added and self.logits == before.logits and self.tokenizer == before.tokenizer:
             return 0
-        return changed or (-1 if self.tokenizer != before.tokenizer or len(self.tensors) != len(before.tensors) else 0)
+        return changed or (-1 if self.tokenizer != before.tokenizer or not known <= left else 0)
 
 
 def _probe_logits(model: Any, tokenizer: Any) -> tuple[int, ...] | None:
@@ -222,27 +232,41 @@ def _locked(workdir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _checked_lm(method: Method, lm: Any) -> LM:
+def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir: Path) -> LM:
+    """Return what the method makes of ``lm``; whatever its own code raises becomes one sentence."""
     from lm_eval.api.model import LM
 
-    if not isinstance(lm, LM):
-        raise HarnessError(
-            f"method '{printable(method.name)}' returned {type(lm).__name__} from apply, where an LM is due"
-        )
-    return lm
+    owner = f"method '{printable(method.name)}'"
+    if plugin is not None:
+        owner += f" of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
+    try:
+        after: Any = method.apply(lm, seed=seed, workdir=workdir)
+    except (HarnessError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
+        raise HarnessError(f"{owner} failed: {cause} (--debug shows where)") from error
+    if not isinstance(after, LM):
+        raise HarnessError(f"{owner} returned {type(after).__name__} from apply, where an LM is due")
+    return after
 
 
 def _report(workdir: Path) -> dict[str, Any]:
+    """Return the method's own report. Raises ``HarnessError`` when no record can hold it."""
     path = workdir / "report.json"
     if not path.is_file():
         return {}
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except ValueError as error:
-        raise HarnessError(f"the method's report {printable(path)} is not valid JSON: {error}") from error
+        raise HarnessError(f"the method's report.json in {printable(workdir)} is not valid JSON: {error}") from error
     if not isinstance(report, dict):
-        raise HarnessError(f"the method's report {printable(path)} is no JSON object")
+        raise HarnessError(f"the method's report.json in {printable(workdir)} is no JSON object")
     return report
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}")
 
 
 def _content_digest(path: Path) -> str:

@@ -34,9 +34,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
     run, path = prepared.run, prepared.run.output_path / ledger.RECORDS_FILE
     if not path.is_file():
         return []
-    here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_commit", "harness"})
-    if str(here["harness_commit"]).endswith("-dirty"):
-        return []  # the code that made the old record cannot be known
+    here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_digest"})
     tokenizer = tokenizer_digest(prepared.source.load_tokenizer())
     wanted = {**prepared.tasks.tasks, **prepared.tasks.groups}
     found: list[Record] = []
@@ -52,6 +50,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
             record.settings == settings and (run.num_fewshot in {None, record.settings.num_fewshot}),
             record.fewshot_seed in {None, run.seeds[3]},
             record.environment.model_dump(include=set(here)) == here,
+            record.task.group or record.task.version == str(task.VERSION),
             record.task.group or record.task.docs_digest == _docs_digest_of(task, run),
         ]
         if all(same):

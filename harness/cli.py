@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import warnings
@@ -32,8 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0 when everything asked for is done, 1 when something of it is bad, 2 for a mistake of the user, 130 for Ctrl-C.
     """
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
+    args = build_parser().parse_args(argv)
     # Deprecations inside other packages are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.

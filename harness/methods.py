@@ -8,7 +8,8 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Union, runtime_checkable
@@ -150,14 +151,14 @@ def parse_args(text: str | Mapping[str, Any] | None, *, flag: str) -> dict[str, 
     if text.lstrip().startswith("{"):
         return _parse_json_object(text, flag=flag)
     parsed: dict[str, Any] = {}
-    for item in _split_top_level(text):
+    for item in _split_top_level(text, flag=flag):
         name, equals, value = item.partition("=")
         name = name.strip()
         if not equals or not name:
             raise HarnessError(f"{flag} takes k=v,k=v or a JSON object; '{printable(item)}' is neither")
         if name in parsed:
             raise HarnessError(f"{flag} gives '{printable(name)}' twice")
-        parsed[name] = value.strip()
+        parsed[name] = _unquoted(value.strip())
     return parsed
 
 
@@ -176,8 +177,7 @@ def convert(value: Any, hint: Any) -> Any:
             raise ValueError(f"{_shown(value)}, where one of {', '.join(choices)} is due")
         return choices[str(value)]
     if origin is tuple:
-        items = value if isinstance(value, list | tuple) else [part for part in re.split(r"[+\s]+", str(value)) if part]
-        return tuple(convert(item, arguments[0]) for item in items)
+        return tuple(convert(item, arguments[0]) for item in _items(value))
     converter = _CONVERTERS.get(hint)
     if converter is None:
         raise ValueError(f"of a type that text cannot give ({_type_text(hint)})")
@@ -185,9 +185,28 @@ def convert(value: Any, hint: Any) -> Any:
 
 
 def _convert_optional(value: Any, arguments: tuple[Any, ...]) -> Any:
-    if value is None or (isinstance(value, str) and value.lower() in {"none", "null", ""}):
+    if type(None) in arguments and (
+        value is None or (isinstance(value, str) and value.lower() in {"none", "null", ""})
+    ):
         return None
-    return convert(value, next(argument for argument in arguments if argument is not type(None)))
+    # Text fits everything, so it comes last: 8 is a number where number or text is due.
+    kinds = sorted((a for a in arguments if a is not type(None)), key=lambda kind: kind in {str, Path})
+    for kind in kinds[:-1]:
+        with suppress(ValueError):
+            return convert(value, kind)
+    return convert(value, kinds[-1])
+
+
+def _items(value: Any) -> Sequence[Any]:
+    """Return the items of a list option: a JSON list, words in brackets by comma, or words by + or space."""
+    if isinstance(value, list | tuple):
+        return value
+    text = str(value).strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return [part for part in re.split(r"[+\s]+", text) if part]
+    with suppress(ValueError):
+        return list(json.loads(text))
+    return [_unquoted(part.strip()) for part in text[1:-1].split(",") if part.strip()]
 
 
 def _to_bool(value: Any) -> bool:
@@ -237,7 +256,7 @@ def _shown(value: Any) -> str:
 
 def _parse_json_object(text: str, *, flag: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=lambda pairs: _without_twins(pairs, flag=flag))
     except ValueError as error:
         raise HarnessError(f"{flag} begins like JSON but does not parse: {error}") from error
     if not isinstance(value, dict):
@@ -245,22 +264,39 @@ def _parse_json_object(text: str, *, flag: str) -> dict[str, Any]:
     return value
 
 
-def _split_top_level(text: str) -> list[str]:
+def _split_top_level(text: str, *, flag: str) -> list[str]:
     items, depth, quote, start = [], 0, "", 0
     for position, character in enumerate(text):
         if quote:
             quote = "" if character == quote else quote
-        elif character in "\"'":
-            quote = character
-        elif character in "[({":
+        elif character in "\"'" and text[position - 1 : position] in {"=", "[", ",", " "}:
+            quote = character  # elsewhere it is an apostrophe
+        elif character in "[({" and (depth or text[position - 1 : position] == "="):
             depth += 1
-        elif character in "])}":
+        elif character in "])}" and depth:
             depth -= 1
-        elif character == "," and depth <= 0:
+        elif character == "," and not depth:
             items.append(text[start:position])
             start = position + 1
     items.append(text[start:])
+    if quote or depth:
+        raise HarnessError(
+            f"{flag} has {'a quote' if quote else 'a bracket'} that is never closed: {printable(items[-1])}"
+        )
     return [item for item in items if item.strip()]
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
+def _without_twins(pairs: list[tuple[str, Any]], *, flag: str) -> dict[str, Any]:
+    """Return a JSON object's dict; a key given twice is a mistake, of which JSON would keep the last."""
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise HarnessError(f"{flag} gives '{printable(name)}' twice")
+    return dict(pairs)
 
 
 def _fields(method: type[Any]) -> list[dataclasses.Field[Any]]:
@@ -270,7 +306,11 @@ def _fields(method: type[Any]) -> list[dataclasses.Field[Any]]:
 
 
 def _hints(method: type[Any]) -> dict[str, Any]:
-    return typing.get_type_hints(method)
+    """Return the types of the fields; one that names something not imported stays text."""
+    try:
+        return typing.get_type_hints(method)
+    except Exception:  # an annotation is any expression
+        return {field.name: field.type for field in dataclasses.fields(method)}
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:
@@ -279,6 +319,9 @@ def _has_default(field: dataclasses.Field[Any]) -> bool:
 
 def _default_text(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
+        if isinstance(field.default, tuple):
+            are_words = field.default and all(isinstance(item, str) for item in field.default)
+            return "+".join(field.default) if are_words else str(list(field.default))
         return "none" if field.default is None else str(_jsonable(field.default))
     return "(computed)" if field.default_factory is not dataclasses.MISSING else "(required)"
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 MAX_BYTES = 100
 _ALLOWED = re.compile(r"[^A-Za-z0-9._-]+")
+_DIGESTED = re.compile(r"-[0-9a-f]{10}$")
 # Device names that Windows reserves, with any extension.
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
 
@@ -17,9 +18,9 @@ _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt
 def safe_name(name: str) -> str:
     """Turn any string into one path component that no file system misreads.
 
-    A name made only of ASCII letters, digits, ``.``, ``_`` and ``-`` stays as it is. Anything else has the rest
-    replaced by ``_`` and gains a digest of the original, so that two names never share a path. Names that differ only
-    in case are told apart likewise, because some file systems do not.
+    A name made only of lower-case ASCII letters, digits, ``.``, ``_`` and ``-`` stays as it is. Anything else has the
+    rest replaced by ``_`` and gains a digest of the original, so that no two names share a path, not even where the file
+    system ignores case, and not even when one is spelled like the result for another.
 
     Args:
         name: any string: a model, task or plugin name.
@@ -28,7 +29,9 @@ def safe_name(name: str) -> str:
         1 to 100 ASCII characters, never ``.`` or ``..``, never with a leading dot or a trailing one.
     """
     cleaned = _ALLOWED.sub("_", unicodedata.normalize("NFC", name)).strip(".")
-    is_plain = cleaned == name and len(name) <= MAX_BYTES and cleaned.split(".")[0].lower() not in _RESERVED
+    if cleaned.split(".")[0].split("-")[0].lower() in _RESERVED:
+        cleaned = f"_{cleaned}"
+    is_plain = cleaned == name == name.lower() and len(name) <= MAX_BYTES and not _DIGESTED.search(name)
     if is_plain and cleaned:
         return cleaned
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:10]

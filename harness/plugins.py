@@ -7,9 +7,9 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 GROUP = "harness"
 SLOW_IMPORT_SECONDS = 5.0
+HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("harness_"))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Plugin:
 
 def installed() -> list[Installed]:
     """Return every plugin that package metadata announces, sorted by name, importing none of them."""
-    found = [_describe(entry_point) for entry_point in entry_points(group=GROUP)]
+    found = [_describe(entry_point) for entry_point in _entry_points()]
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
@@ -90,20 +91,33 @@ def load(name: str) -> Plugin:
     module = _import(plugin)
     hooks = _registered(plugin, module)
     with _blaming(plugin, "raised while saying what it offers"):
-        method_lists = hooks.harness_methods()
-        folder_lists = hooks.harness_task_folders()
+        method_lists = _called(plugin, hooks.harness_methods)
+        folder_lists = _called(plugin, hooks.harness_task_folders)
     methods = _checked_methods(plugin, method_lists)
     folders = _checked_folders(plugin, folder_lists)
     if not methods and not folders:
-        raise HarnessError(f"{plugin} offers neither methods nor task folders; it implements no harness hook")
+        unmarked = [name for name in HOOKS if callable(getattr(module, name, None))]
+        hint = f"its {unmarked[0]} is not marked with @hookimpl" if unmarked else "it implements no harness hook"
+        raise HarnessError(f"{plugin} offers neither methods nor task folders; {hint}")
     return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
 
 
+def _entry_points() -> list[EntryPoint]:
+    try:
+        return list(entry_points(group=GROUP))
+    except Exception:  # one package's metadata is broken: ask each package by itself
+        found: dict[str, list[EntryPoint]] = {}
+        for distribution in distributions():
+            with suppress(Exception):
+                found.setdefault(distribution.name.lower(), list(distribution.entry_points.select(group=GROUP)))
+        return [entry_point for part in found.values() for entry_point in part]
+
+
 def _describe(entry_point: EntryPoint) -> Installed:
-    distribution = entry_point.dist
-    if distribution is None:
-        return Installed(entry_point.name, "unknown", "unknown", "", entry_point)
-    metadata: Any = distribution.metadata or {}
+    try:
+        metadata: Any = entry_point.dist.metadata if entry_point.dist is not None else {}
+    except UnicodeDecodeError:
+        metadata = {}
     name, version = metadata.get("Name"), metadata.get("Version")
     return Installed(
         entry_point.name, name or "unknown", version or "unknown", metadata.get("Summary") or "", entry_point
@@ -137,24 +151,30 @@ def _import(plugin: Installed) -> Any:
 def _registered(plugin: Installed, module: Any) -> Any:
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    hook_names = [name for name in vars(hookspecs) if name.startswith("harness_")]
     with _blaming(plugin, "does not fit the hooks"):
         manager.register(module, plugin.name)
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        marked = [n for n in dir(module) if getattr(getattr(module, n), "harness_impl", None) and n not in hook_names]
+        marked = [n for n in dir(module) if getattr(getattr(module, n), "harness_impl", None) and n not in HOOKS]
         unknown = marked[0] if marked else str(error)
-        hint = suggestion(unknown, hook_names)
+        hint = suggestion(unknown, HOOKS)
         raise HarnessError(f"{plugin} implements '{printable(unknown)}', which is no hook; {hint}") from error
     return manager.hook
+
+
+def _called(plugin: Installed, hook: Any) -> list[Any]:
+    """Return the result of each implementation; pluggy leaves out those that return None."""
+    results: list[Any] = hook()
+    return [*results, *[None] * (len(hook.get_hookimpls()) - len(results))]
 
 
 def _checked_methods(plugin: Installed, method_lists: list[Any]) -> dict[str, type[Method]]:
     methods: dict[str, type[Method]] = {}
     for method in _flat(plugin, "harness_methods", method_lists):
         name = getattr(method, "name", None)
-        if not isinstance(method, type) or not isinstance(name, str) or not callable(getattr(method, "apply", None)):
+        is_method = isinstance(method, type) and callable(getattr(method, "apply", None))
+        if not is_method or not isinstance(name, str) or not name.strip():
             raise HarnessError(
                 f"{plugin} offers {printable(method)!r} as a method, which is no class with `name` and `apply`"
             )
@@ -164,6 +184,11 @@ def _checked_methods(plugin: Installed, method_lists: list[Any]) -> dict[str, ty
             first, second = methods[name].__qualname__, method.__qualname__
             raise HarnessError(f"{plugin} uses the method name '{printable(name)}' twice: {first} and {second}")
         methods[name] = method
+    for name, method in methods.items():
+        if "__dataclass_fields__" not in vars(method):
+            raise HarnessError(
+                f"{plugin} offers method '{printable(name)}', which is no dataclass, so its options are unknown"
+            )
     return methods
 
 

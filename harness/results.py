@@ -94,10 +94,12 @@ def make_records(
         "report": applied.report,
         "command": command(run),
     }
-    return [
-        Record(**shared, **numbers, counts=CountsPart(docs=docs, truncated_requests=getattr(lm, "truncated", 0)))
-        for numbers, docs in _numbers(results, run)
-    ]
+    truncated = getattr(lm, "truncated", {})
+    records = []
+    for numbers, docs in _numbers(results, run):
+        cut = sum(truncated.get(task, 0) for task in _leaf_tasks(numbers["task"].name, results))
+        records.append(Record(**shared, **numbers, counts=CountsPart(docs=docs, truncated_requests=cut)))
+    return records
 
 
 def describe_model(lm: Any) -> dict[str, Any]:
@@ -149,13 +151,7 @@ def run_folder_name(record: Record) -> str:
 
 def command(run: Run) -> str:
     """Return the command line that repeats ``run``, every given option spelled out."""
-    words = ["harness", "eval"]
-    for flag, value in run.flags().items():
-        if isinstance(value, bool):
-            words += [f"--{flag}"] if value else []
-        else:
-            words += [f"--{flag}", str(value)]
-    return shlex.join(words)
+    return shlex.join(["harness", "eval", *run.words()])
 
 
 def _numbers(results: Mapping[str, Any], run: Run) -> Iterator[tuple[dict[str, Any], int]]:

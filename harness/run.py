@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -60,20 +61,22 @@ class Run:
     write_out: bool = False
     confirm_run_unsafe_code: bool = False
 
-    def flags(self) -> dict[str, Any]:
-        """Return the flags, with their values as text, that give this run: those that differ from the defaults."""
-        given: dict[str, Any] = {}
+    def words(self) -> list[str]:
+        """Return the words of a command line that give this run: what differs from the defaults, and the seeds."""
+        words: list[str] = []
         for part in fields(self):
             value = getattr(self, part.name)
-            if value == (Run.__dataclass_fields__[part.name].default) or value == {} or value == ():
+            if part.name in {"seeds", "log_samples", "bootstrap_iters"} or value in (part.default, {}, ()):
                 continue
-            given[part.name] = _flag_text(value)
-        given["seed"] = ",".join(str(seed) for seed in self.seeds)
-        given.pop("seeds", None)
+            if part.name == "include_path":
+                words += [word for path in value for word in _flag(part.name, path)]
+            elif value is True:
+                words.append(f"--{part.name}")
+            else:
+                words += _flag(part.name, _flag_text(part.name, value))
         if not self.log_samples:
-            given["no-log_samples"] = True
-            del given["log_samples"]
-        return given
+            words.append("--no-log_samples")
+        return [*words, "--seed", ",".join(str(seed) for seed in self.seeds)]
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,7 @@ def find_model(run: Run) -> ModelSource:
 
     if run.model == "tokenizer" and run.quantization != "none":
         raise HarnessError("--quantization needs weights, which --model tokenizer does not load")
-    source = loading.resolve(run.model_args, quantization=run.quantization)
+    source = loading.resolve(run.model_args, quantization=run.quantization, needs_weights=run.model == "hf")
     source.load_tokenizer() if run.model == "tokenizer" else source.check()
     if run.model == "hf":
         loading.pick_device(run.device)
@@ -192,9 +195,12 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
         from harness.models.causal import CausalLM
 
         tasks.check_fit(task_set.tasks, CausalLM)
-    for name in run.samples or {}:
+    for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
+        count = len(task_set.tasks[name].eval_docs)
+        if max(numbers) >= count:
+            raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {count}")
     return task_set
 
 
@@ -208,19 +214,29 @@ def _check_numbers(run: Run) -> None:
     if run.num_fewshot is not None and run.num_fewshot < 0:
         raise HarnessError(f"--num_fewshot is {run.num_fewshot}; it has to be 0 or more")
     size = run.batch_size
-    is_auto = isinstance(size, str) and (size == "auto" or size.startswith("auto:"))
+    is_auto = isinstance(size, str) and re.fullmatch(r"auto(:[0-9]+(\.[0-9]+)?)?", size)
     if not is_auto and (not isinstance(size, int) or size < 1):
         raise HarnessError(f"--batch_size is '{printable(size)}'; it has to be a whole number of 1 or more, or auto")
 
 
-def _flag_text(value: Any) -> Any:
+def _flag(name: str, text: str) -> list[str]:
+    """Return a flag with its value; joined by = where the value would look like a flag of its own."""
+    return [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
+
+
+def _flag_text(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
+        typed = name in {"gen_kwargs", "metadata"}  # text there is told from numbers by its quotes
         plain = all(
             isinstance(v, str | int | float | bool) and not set(str(v)) & set(",=[]{}'\" ") for v in value.values()
         )
-        return ",".join(f"{k}={v}" for k, v in value.items()) if plain else json.dumps(dict(value), default=str)
+        return (
+            ",".join(f"{k}={v}" for k, v in value.items())
+            if plain and not typed
+            else json.dumps(dict(value), default=str)
+        )
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+        return str(int(value))
+    return str(value)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
+import json
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +16,7 @@ import yaml
 
 from harness import plugins
 from harness.errors import HarnessError
+from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
 from harness.progress import quiet
 
@@ -23,6 +28,9 @@ if TYPE_CHECKING:
 # The plugin that brings the tasks several methods are judged by; every run may use them.
 SHARED = "tasks"
 MAX_YAML_BYTES = 1_000_000
+_NAMED = re.compile(
+    r"""^\s*(?:-\s+(?:task:\s*|group:\s*)?|(?:task|group|tag):\s*)["']?([^\s"'#\[\],:{}]+)""", re.MULTILINE
+)
 LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
 
 
@@ -112,13 +120,13 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
         from lm_eval.tasks import TaskManager
 
         builtin = [name for name, is_ours in requested if not is_ours]
+        _check_builtin(builtin)
         manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))
         if builtin:
-            _check_builtin(builtin, manager)
             known = manager.all_tasks
             requested = [(n, True) for name, _ in requested for n in (fnmatch.filter(known, name) or [name])]
         specs = list(dict.fromkeys(name for name, _ in requested))
-        built = [part for spec in specs for part in _built(manager, spec)]
+        built = _without_members([part for spec in specs for part in _built(manager, spec)])
     try:
         loaded = manager.load(built)
     except ValueError as error:
@@ -162,7 +170,7 @@ def _names(path: Path) -> list[tuple[str, str]]:
     if isinstance(config.get("task"), str):
         names.append((config["task"], "task"))
         tags = config.get("tag") or []
-        names += [(str(tag), "tag") for tag in ([tags] if isinstance(tags, str) else tags)]
+        names += [(str(tag), "tag") for tag in (tags if isinstance(tags, list) else [tags])]
     return names
 
 
@@ -218,28 +226,50 @@ def _expand(names: list[str], ours: Mapping[str, TaskEntry]) -> list[tuple[str, 
     return expanded
 
 
-def _check_builtin(names: list[str], manager: TaskManager) -> None:
+def _check_builtin(names: list[str]) -> None:
+    """Raise for a name that lm-eval cannot have either, before its files are parsed, which takes seconds."""
+    known = lm_eval_names() if names else frozenset()
     for name in names:
-        if fnmatch.filter(manager.all_tasks, name):
+        if name in known or fnmatch.filter(known, name):
             continue
         elsewhere = _owner_elsewhere(name)
         if elsewhere:
             raise HarnessError(f"task '{printable(name)}' belongs to plugin '{elsewhere}'; add --plugin {elsewhere}")
-        raise HarnessError(
-            f"no task is called '{printable(name)}'; {suggestion(name, manager.all_tasks)} (`harness tasks` lists ours)"
-        )
+        ours = {entry for plugin_names in _names_by_plugin().values() for entry in plugin_names}
+        hint = suggestion(name, known | ours)
+        raise HarnessError(f"no task is called '{printable(name)}'; {hint} (`harness tasks` lists ours)")
+
+
+def lm_eval_names() -> frozenset[str]:
+    """Return every word that stands where an lm-eval task file names a task, group or tag: a superset of its names.
+
+    Found by reading text, not by parsing YAML, and remembered for the installed version.
+    """
+    import lm_eval
+
+    memory = cache_folder() / f"lm-eval-names-{version('lm_eval')}.json"
+    with suppress(OSError, ValueError):
+        return frozenset(json.loads(memory.read_text(encoding="utf-8")))
+    names: set[str] = set()
+    for path in Path(next(iter(lm_eval.__path__)), "tasks").rglob("*.yaml"):
+        names.update(_NAMED.findall(path.read_text(encoding="utf-8", errors="replace")))
+    write_atomic(memory, json.dumps(sorted(names)))
+    return frozenset(names)
+
+
+def _names_by_plugin() -> dict[str, dict[str, TaskEntry]]:
+    """Return the tasks of every installed plugin that can be loaded; asked only when a name was not found."""
+    found = {}
+    for plugin in plugins.installed():
+        with suppress(HarnessError):
+            loaded = plugins.load(plugin.name)
+            found[plugin.name] = index(TaskFolder(plugin.name, path) for path in loaded.task_folders)
+    return found
 
 
 def _owner_elsewhere(name: str) -> str | None:
-    """Return the installed plugin that brings task ``name``; asked only when the name was not found."""
-    for plugin in plugins.installed():
-        try:
-            loaded = plugins.load(plugin.name)
-            if name in index(TaskFolder(plugin.name, path) for path in loaded.task_folders):
-                return plugin.name
-        except HarnessError:
-            continue
-    return None
+    """Return the installed plugin that brings task ``name``."""
+    return next((plugin for plugin, names in _names_by_plugin().items() if name in names), None)
 
 
 def _built(manager: TaskManager, spec: str) -> list[Any]:
@@ -250,13 +280,30 @@ def _built(manager: TaskManager, spec: str) -> list[Any]:
             return [part for tagged in sorted(entry.tags) for part in _built(manager, tagged)]
     try:
         loaded = manager.load([spec])
-    except HarnessError:
+    except (HarnessError, KeyboardInterrupt):
         raise
-    except Exception as error:  # a task file runs its own code and reads its own data
+    except BaseException as error:  # a task file runs its own code and reads its own data
+        clash = re.search(r"multiple values for keyword argument '(\w+)'", str(error))
+        if clash and clash[1] in (manager.metadata or {}):
+            raise HarnessError(
+                f"--metadata {clash[1]} cannot be given: task '{printable(spec)}' sets it itself"
+            ) from error
         cause = error.__cause__ if isinstance(error.__cause__, HarnessError) else error
         raise HarnessError(f"task '{printable(spec)}' could not be loaded: {_cause_text(cause)}") from error
     groups = loaded.get("groups", {})
     return [groups[spec]] if spec in groups else list(loaded["tasks"].values())
+
+
+def _without_members(built: list[Any]) -> list[Any]:
+    """Leave out tasks that a requested group brings as well, and what was named twice."""
+    inside = {task.task_name for part in built if hasattr(part, "get_all_tasks") for task in part.get_all_tasks()}
+    kept: dict[str, Any] = {}
+    for part in built:
+        is_group = hasattr(part, "get_all_tasks")
+        name = part.name if is_group else part.task_name
+        if is_group or name not in inside:
+            kept.setdefault(name, part)
+    return list(kept.values())
 
 
 def _cause_text(error: BaseException) -> str:

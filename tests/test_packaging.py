@@ -21,9 +21,21 @@ def run(*command: object, **settings: object) -> str:
 
 def test_the_wheel_lists_plugins_and_tasks_from_another_folder(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    ignored = shutil.ignore_patterns(".git", ".venv*", "results", "*.egg-info", "__pycache__", ".mypy_cache", "node_modules")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv*", "results", "*.egg-info", "__pycache__", ".mypy_cache", "node_modules"
+    )
     shutil.copytree(ROOT, source, ignore=ignored)
-    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path / "dist", source]
+    build = [
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        tmp_path / "dist",
+        source,
+    ]
     run(sys.executable, *build)
     [wheel] = (tmp_path / "dist").glob("*.whl")
 
@@ -43,7 +55,14 @@ def test_the_wheel_lists_plugins_and_tasks_from_another_folder(tmp_path: Path) -
     plugins = run(harness, "plugins", cwd=elsewhere, env=environment)
     assert "stochastok" in plugins and "token-harness 0.1.0" in plugins
     tasks = run(harness, "tasks", cwd=elsewhere, env=environment)
-    for name in ("langgame_contains", "langgame_ood", "addition_3digit", "cute_spell", "fertility", "tokenization_robustness"):
+    for name in (
+        "langgame_contains",
+        "langgame_ood",
+        "addition_3digit",
+        "cute_spell",
+        "fertility",
+        "tokenization_robustness",
+    ):
         assert name in tasks
     unpacked = run(python, "-m", "zipfile", "-l", wheel)
     assert "tests/" not in unpacked and "docs/" not in unpacked

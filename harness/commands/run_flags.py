@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import HarnessError
 from harness.methods import parse_args
@@ -28,6 +29,7 @@ REFUSED = {
     "hf_hub_log_args": "nothing is published while evaluating",
     "max_batch_size": "--batch_size auto:N is understood, an upper bound is not",
 }
+UNTYPED = {"--gen_kwargs", "--metadata"}
 KEY_VALUE = {"model_args", "method_args", "gen_kwargs", "metadata"}
 SEEDS = (0, 1234, 1234, 1234)
 
@@ -105,7 +107,8 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--verbosity", "-v", metavar="LEVEL", help=argparse.SUPPRESS)
     for name in REFUSED:
-        group.add_argument(f"--{name}", nargs="*", help=argparse.SUPPRESS)
+        short = {"use_cache": ["-c"], "predict_only": ["-x"]}.get(name, [])
+        group.add_argument(f"--{name}", *short, nargs="*", help=argparse.SUPPRESS)
 
 
 def to_run(args: argparse.Namespace) -> Run:
@@ -119,7 +122,7 @@ def to_run(args: argparse.Namespace) -> Run:
     given = {name: value for name, value in vars(args).items() if value is not None}
     given = _from_config(given.pop("config", None)) | given
     for name, why in REFUSED.items():
-        if given.pop(name, None):
+        if given.pop(name, None) is not None:
             raise HarnessError(f"--{name} is not taken: {why}")
     for name in ("execute", "debug", "verbosity", "output"):
         given.pop(name, None)
@@ -127,62 +130,100 @@ def to_run(args: argparse.Namespace) -> Run:
         given[name] = _key_values(given[name], flag=f"--{name}")
     if given.pop("trust_remote_code", False):
         given["model_args"] = given.get("model_args", {}) | {"trust_remote_code": True}
-    if "tasks" in given:
-        given["tasks"] = tuple(_listed(given["tasks"]))
-    if "include_path" in given:
-        paths = given["include_path"]
-        given["include_path"] = tuple([paths] if isinstance(paths, str) else paths)
     if "seed" in given:
         given["seeds"] = _seeds(given.pop("seed"))
     converted = {name: _CONVERTERS[name](value) for name, value in given.items() if name in _CONVERTERS}
-    known = set(Run.__dataclass_fields__)
-    for name in given:
-        if name not in known:
-            raise HarnessError(f"--config has '{printable(name)}', which is no flag; {suggestion(name, known)}")
     return Run(**({"tasks": ()} | given | converted))
 
 
 def _from_config(path: Path | None) -> dict[str, Any]:
+    """Return the flags in a YAML file, parsed by the rules of the command line, so that one value has one meaning."""
     if path is None:
         return {}
     import yaml
 
+    shown = printable(path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise HarnessError(f"--config '{printable(path)}' cannot be read: {error.strerror or error}") from error
+        raise HarnessError(f"--config '{shown}' cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
         raise HarnessError(
-            f"--config '{printable(path)}' does not parse: {printable(str(error).splitlines()[0])}"
+            f"--config '{shown}' does not parse{where}: {printable(str(error).splitlines()[0])}"
         ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise HarnessError(f"--config '{printable(path)}' has to hold flags as `name: value`")
-    return {name: value for name, value in content.items() if value is not None}
+        raise HarnessError(f"--config '{shown}' has to hold flags as `name: value`")
+    parser = _ConfigParser(add_help=False, allow_abbrev=False, prog=shown)
+    add_method_flags(parser)
+    add_task_flags(parser)
+    known = {action.dest for action in parser._actions} - {"config"}
+    words: list[str] = []
+    for name, value in content.items():
+        if name not in known:
+            raise HarnessError(f"--config has '{printable(name)}', which is no flag; {suggestion(name, known)}")
+        words += _words(name, value)
+    return {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
 
 
-def _key_values(value: Any, *, flag: str) -> dict[str, Any]:
-    """Return the merged pairs of one flag, which may be given as several words; ``literal`` values are left to the taker."""
-    if isinstance(value, Mapping | str):
-        return parse_args(value, flag=flag)
+class _ConfigParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise HarnessError(f"--config '{self.prog}': {printable(message)}")
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """Return the words of the command line that say the same as ``name: value`` in a configuration."""
+    is_switch = name in {
+        "trust_remote_code",
+        "no_cache",
+        "confirm_run_unsafe_code",
+        "write_out",
+        "with_baseline",
+        "log_samples",
+    }
+    if value is None or (value is False and name != "log_samples" and (is_switch or name == "apply_chat_template")):
+        return []
+    if is_switch and isinstance(value, bool):
+        return [f"--{name}"] if value else ["--no-log_samples"]
+    if value is True and name == "apply_chat_template":
+        return ["--apply_chat_template"]
+    if isinstance(value, Mapping):
+        value = json.dumps(value, default=str)
+    if isinstance(value, list):
+        if name in KEY_VALUE or not all(isinstance(part, str | int | float) for part in value):
+            raise HarnessError(f"--config has a list for '{name}', which takes none")
+        if name == "include_path":
+            return [f"--{name}={part}" for part in value]
+        value = ",".join(str(part) for part in value)
+    return [f"--{name}={value}"]
+
+
+def _key_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:
+    """Return the pairs of one flag, which may be given as several words; none of them twice."""
     merged: dict[str, Any] = {}
-    for word in value:
-        merged |= parse_args(word, flag=flag)
-    return {name: _literal(v) for name, v in merged.items()} if flag in {"--gen_kwargs", "--metadata"} else merged
+    for word in words:
+        pairs = parse_args(word, flag=flag)
+        for name in merged.keys() & pairs.keys():
+            raise HarnessError(f"{flag} gives '{printable(name)}' twice")
+        merged |= pairs if word.lstrip().startswith("{") or flag not in UNTYPED else _literals(pairs)
+    return merged
 
 
-def _literal(value: Any) -> Any:
+def _literals(pairs: Mapping[str, str]) -> dict[str, Any]:
+    return {name: _literal(value) for name, value in pairs.items()}
+
+
+def _literal(value: str) -> Any:
     """Return a number, boolean or JSON value where the text is one: these flags have no types to convert to."""
-    if not isinstance(value, str):
-        return value
     try:
         return json.loads({"True": "true", "False": "false", "None": "null"}.get(value, value))
     except ValueError:
-        return value.strip("'\"")
+        return value
 
 
-def _listed(value: str | Sequence[str]) -> list[str]:
-    words = [value] if isinstance(value, str) else list(value)
-    return [name for word in words for name in str(word).split(",") if name]
+def _task_names(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name.strip() for word in words for name in str(word).split(",") if name.strip())
 
 
 def _seeds(value: Any) -> tuple[int | None, ...]:
@@ -198,32 +239,38 @@ def _seeds(value: Any) -> tuple[int | None, ...]:
     return tuple(seeds * 4 if len(seeds) == 1 else [*seeds, *SEEDS[len(seeds) :]])
 
 
-def _batch_size(value: Any) -> int | str:
-    text = str(value)
-    return int(text) if text.lstrip("-").isdigit() else text
+def _batch_size(value: str) -> int | str:
+    return int(value) if re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
-def _samples(value: Any) -> dict[str, list[int]]:
+def _samples(value: str) -> dict[str, list[int]]:
     try:
-        samples = value if isinstance(value, Mapping) else json.loads(value)
+        samples = json.loads(value)
     except ValueError as error:
         raise HarnessError(f"--samples is not valid JSON: {error}") from error
-    is_good = isinstance(samples, Mapping) and all(
-        isinstance(numbers, list) and numbers and all(isinstance(n, int) and n >= 0 for n in numbers)
-        for numbers in samples.values()
-    )
+    is_good = isinstance(samples, dict) and bool(samples) and all(_are_numbers(numbers) for numbers in samples.values())
     if not is_good:
-        raise HarnessError('--samples takes a JSON object of document numbers: {"task": [0, 3]}')
+        raise HarnessError('--samples takes a JSON object of document numbers: {"task": [0, 3]}, none of them twice')
     return dict(samples)
 
 
-def _truth(value: Any) -> bool:
-    return str(value).lower() in {"true", "1", "yes"}
+def _are_numbers(numbers: Any) -> bool:
+    if not isinstance(numbers, list) or not numbers or any(type(n) is not int or n < 0 for n in numbers):
+        return False
+    return len(set(numbers)) == len(numbers)
+
+
+def _truth(value: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if value.lower() not in known:
+        raise HarnessError(f"--fewshot_as_multiturn is '{printable(value)}', where true or false is due")
+    return known[value.lower()]
 
 
 _CONVERTERS: dict[str, Any] = {
+    "tasks": _task_names,
     "batch_size": _batch_size,
     "samples": _samples,
     "fewshot_as_multiturn": _truth,
-    "output_path": Path,
+    "include_path": tuple,
 }

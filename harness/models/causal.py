@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -27,7 +28,7 @@ class CausalLM(HFLM):
     """A causal language model with its tokenizer.
 
     Gives lm-eval's own answers, log-probabilities always from float32. A score that is NaN or infinite stops the run
-    and names the request. ``truncated`` counts requests that were cut to fit the context.
+    and names the request. ``truncated`` counts, by task, the requests that were cut to fit the context.
     """
 
     answers: ClassVar[frozenset[str]] = frozenset(
@@ -49,7 +50,9 @@ class CausalLM(HFLM):
             HarnessError: a separate output head was tied to the embeddings again by the wrapping.
         """
         self.settings = {"batch_size": batch_size, **settings}
-        self.truncated = 0
+        self.truncated: Counter[str] = Counter()
+        self._is_too_long: list[bool] = []
+        self._task_of: dict[str, str] = {}
         is_separate = has_separate_head(model)
         if is_separate:
             # HFLM calls tie_weights(), which would undo the head a method made.
@@ -109,8 +112,9 @@ class CausalLM(HFLM):
             if not request.args[1]:
                 raise HarnessError(f"{_named(request)} asks for the score of an empty continuation; fix the task")
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        for request, (score, _) in zip(requests, answers, strict=True):
+        for request, (score, _), is_too_long in zip(requests, answers, self._is_too_long, strict=True):
             _check_finite(score, request)
+            self.truncated[request.task_name] += is_too_long
         return answers
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -129,6 +133,7 @@ class CausalLM(HFLM):
                     f"{_named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
+            self._task_of[request.args[0]] = request.task_name
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,16 +142,18 @@ class CausalLM(HFLM):
             ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
         limit = kwargs.get("left_truncate_len")
         if limit and ids.shape[1] >= limit:
-            self.truncated += sum(len(self.tok_encode(text)) > limit for text in strings)
+            for text in strings:
+                self.truncated[self._task_of.get(text, "")] += len(self.tok_encode(text)) > limit
         return ids, mask
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
-        self.truncated += sum(len(context) + len(scored) > self.max_length + 1 for _, context, scored in requests)
+        self._is_too_long = [len(context) + len(scored) > self.max_length + 1 for _, context, scored in requests]
         with quiet("lm_eval.models.huggingface"):
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
-        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN()])
+        named = sorted(set(self._task_of.values()))
+        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(named)])
         return super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
 
     def _windows(self, token_ids: list[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -179,9 +186,14 @@ class CausalLM(HFLM):
 class _RefuseNaN(LogitsProcessor):
     """Stop a generation whose logits are NaN: greedy search would silently take token 0."""
 
+    def __init__(self, tasks: list[str]) -> None:
+        self.tasks = ", ".join(printable(task) for task in tasks)
+
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if torch.isnan(scores).any():
-            raise HarnessError("the model returned NaN logits while generating; try --model_args dtype=float32")
+            raise HarnessError(
+                f"the model returned NaN logits while generating for {self.tasks}; try --model_args dtype=float32"
+            )
         return scores
 
 

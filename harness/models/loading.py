@@ -132,8 +132,13 @@ class ModelSource:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
 
-def resolve(model_args: Mapping[str, Any], *, quantization: str = "none") -> ModelSource:
+def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_weights: bool = True) -> ModelSource:
     """Return the source that ``--model_args`` describe; without ``pretrained``, the embedded default model.
+
+    Args:
+        model_args: names and values, as text or JSON values.
+        quantization: one of ``QUANTIZATIONS``.
+        needs_weights: False takes a folder that holds a tokenizer alone.
 
     Raises:
         HarnessError: an argument is unknown or malformed, or the path or file does not exist.
@@ -155,7 +160,8 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none") -> Mod
         args["gguf_file"], path = path.name, path.parent
         return ModelSource(args["gguf_file"], str(path), quantization=quantization, lm_args=lm_args, **args)
     if path.is_dir():
-        _check_model_folder(path, args.get("gguf_file"))
+        if needs_weights:
+            _check_model_folder(path, args.get("gguf_file"))
         name = path.resolve().name
         return ModelSource(name, str(path), quantization=quantization, lm_args=lm_args, **args)
     if pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or path.exists():
@@ -165,7 +171,8 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none") -> Mod
 
 def load_tokenizer(pretrained: str | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a model, or with None that of the embedded default model. No weights are read."""
-    return resolve({} if pretrained is None else {"pretrained": pretrained}).load_tokenizer()
+    args = {} if pretrained is None else {"pretrained": pretrained}
+    return resolve(args, needs_weights=False).load_tokenizer()
 
 
 def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -> LM:
@@ -196,17 +203,16 @@ def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
         settings["quantization_config"] = _quantization_config(source.quantization, device)
         settings.setdefault("device_map", {"": device})
     try:
-        model = AutoModelForCausalLM.from_pretrained(source.location, **settings)
+        model, keys = AutoModelForCausalLM.from_pretrained(source.location, **settings, output_loading_info=True)
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
+    _check_keys(keys, source)
     if source.gguf_file:
         model = without_quantization_config(model)
     if source.quantization == "none" and not source.device_map:
         model = model.to(device)
     if source.peft:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, source.peft)
+        model = _with_adapter(model, source)
     _check_quantized(model, source)
     return model.eval()
 
@@ -337,6 +343,37 @@ def _quantization_config(quantization: str, device: str) -> Any:
         return BitsAndBytesConfig(load_in_8bit=True)
     compute = torch.float32 if device == "cpu" else torch.bfloat16
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=compute)
+
+
+def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
+    """Raise when weights are missing or left over: transformers would fill the first with noise, and go on."""
+    for kind, sentence in (
+        ("missing_keys", "lacks weights"),
+        ("unexpected_keys", "has weights its architecture does not"),
+    ):
+        names = sorted(keys.get(kind) or ())
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise HarnessError(f"model '{printable(source.name)}' {sentence}: {printable(', '.join(names[:3]))}{more}")
+    mismatched = sorted(
+        str(entry[0] if isinstance(entry, tuple) else entry) for entry in keys.get("mismatched_keys") or ()
+    )
+    if mismatched:
+        raise HarnessError(
+            f"model '{printable(source.name)}' has weights of another shape than its config: {mismatched[0]}"
+        )
+
+
+def _with_adapter(model: PreTrainedModel, source: ModelSource) -> Any:
+    from peft import PeftModel
+
+    assert source.peft is not None
+    try:
+        return PeftModel.from_pretrained(model, source.peft)
+    except Exception as error:  # whatever the folder, the Hub or a wrong base make PEFT raise
+        raise HarnessError(
+            f"adapter '{printable(source.peft)}' cannot be put on '{printable(source.name)}': {_first_line(error)}"
+        ) from error
 
 
 def _check_quantized(model: PreTrainedModel, source: ModelSource) -> None:

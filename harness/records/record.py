@@ -108,6 +108,7 @@ class EnvironmentPart(_Part):
     bitsandbytes: str | None = None
     harness: str
     harness_commit: str | None = None
+    harness_digest: str | None = None
     platform: str
     device: str
     threads: int | None = None

@@ -1,6 +1,9 @@
 """BPE-dropout (Provilkov et al., 2020), seeded: tokenize again while skipping merges at random.
 
-Hugging Face's own dropout draws from a generator that cannot be seeded, so the merges are made here.
+Hugging Face's own dropout draws from a generator that cannot be seeded, so the merges are made here. They follow the
+published rule, by which a word ends at the first step that skips every candidate. Hugging Face offers skipped merges again
+whenever it meets an outdated entry of its queue, so it splits less at the same probability: English prose grows by 30%
+here and by 11% there at 0.1.
 """
 
 from __future__ import annotations

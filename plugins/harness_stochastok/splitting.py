@@ -54,28 +54,11 @@ def token_bytes(tokenizer: PreTrainedTokenizerBase) -> dict[int, bytes]:
     Raises:
         HarnessError: the vocabulary is of none of these kinds.
     """
-    added_tokens = getattr(tokenizer, "added_tokens_decoder", None)
-    if not isinstance(added_tokens, Mapping):
-        raise _unknown_kind(tokenizer, "does not tell which tokens are added")
-    vocabulary = tokenizer.get_vocab()
-    excluded = {*added_tokens, *tokenizer.all_special_ids}
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        spelling = _spelling_of_pieces([piece for piece, token in vocabulary.items() if token not in excluded])
-        reason = "has no backend, nor pieces marked by 'Ġ', '▁', '##' or '</w>'"
-    else:
-        description = json.loads(backend.to_str())
-        model = description["model"]
-        excluded |= {model.get("unk_id"), vocabulary.get(model.get("unk_token"))}
-        spelling = _spelling_of_backend(description)
-        reason = f"has a {model.get('type')} model without byte map, '▁' or word marks"
-    if spelling is None:
-        raise _unknown_kind(tokenizer, reason)
-    ordinary = ((token, piece) for piece, token in vocabulary.items() if token not in excluded)
+    spelling, excluded = _family(tokenizer)
     return {
         token: spelling.bytes_of(piece)
-        for token, piece in ordinary
-        if spelling.byte_level or not _BYTE_PIECE.fullmatch(piece)
+        for piece, token in tokenizer.get_vocab().items()
+        if token not in excluded and (spelling.byte_level or not _BYTE_PIECE.fullmatch(piece))
     }
 
 
@@ -89,13 +72,14 @@ def build_split_table(token_bytes: Mapping[int, bytes]) -> SplitTable:
         token_bytes: the bytes of each ordinary token, by token id.
     """
     id_of = {token_bytes[token]: token for token in sorted(token_bytes, reverse=True)}
+    find = id_of.get
     table: SplitTable = {}
     for token in sorted(token_bytes):
         spelling = token_bytes[token]
         splits = [
-            (id_of[left], id_of[right])
+            (left, right)
             for cut in range(1, len(spelling))
-            if (left := spelling[:cut]) in id_of and (right := spelling[cut:]) in id_of
+            if (left := find(spelling[:cut])) is not None and (right := find(spelling[cut:])) is not None
         ]
         if splits:
             table[token] = splits
@@ -178,23 +162,14 @@ def expand(
         The expanded ids: an array or tensor of the kind and dtype given, else a list of integers.
 
     Raises:
-        HarnessError: ``proportion`` is negative, infinite or not a number, ``max_splits`` is negative, or the ids have
-            more than one dimension.
+        HarnessError: ``proportion`` or ``max_splits`` is not possible, or the ids have more than one dimension.
     """
     if max_splits is not None and max_splits < 0:
         raise HarnessError(f"max_splits {max_splits} is not possible: give 0 or more, or None for no limit")
     pieces = _as_list(token_ids)
     attempts = count_attempts(len(pieces), proportion)
     splits_left = sys.maxsize if max_splits is None else max_splits
-    # As text, because random.Random takes the absolute value of an integer: -1 would repeat the draws of 1.
-    uniform = random.Random(str(operator.index(seed))).random
-    while attempts and splits_left and not split_table.keys().isdisjoint(pieces):
-        batch = min(attempts, len(pieces))
-        expanded_ids = _attempt_splits(pieces, split_table, batch, splits_left, uniform)
-        attempts -= batch
-        splits_left -= len(expanded_ids) - len(pieces)
-        pieces = expanded_ids
-    return _in_kind_of(token_ids, pieces)
+    return _in_kind_of(token_ids, _attempt_in_rounds(pieces, split_table, attempts, splits_left, seed))
 
 
 def replay(
@@ -212,6 +187,21 @@ def replay(
     for position, choice in draws:
         if position is not None and choice is not None:
             pieces[position : position + 1] = split_table[pieces[position]][choice]
+    return pieces
+
+
+def _attempt_in_rounds(
+    pieces: list[int], split_table: SplitTable, attempts: int, splits_left: int, seed: SupportsIndex
+) -> list[int]:
+    """Return ``pieces`` after ``attempts`` draws or ``splits_left`` successes, or when nothing is left to split."""
+    # As text, because random.Random takes the absolute value of an integer: -1 would repeat the draws of 1.
+    uniform = random.Random(str(operator.index(seed))).random
+    while attempts and splits_left and not split_table.keys().isdisjoint(pieces):
+        batch = min(attempts, len(pieces))
+        expanded_ids = _attempt_splits(pieces, split_table, batch, splits_left, uniform)
+        attempts -= batch
+        splits_left -= len(expanded_ids) - len(pieces)
+        pieces = expanded_ids
     return pieces
 
 
@@ -303,6 +293,28 @@ class _Spelling:
         if self.byte_level and _BYTE_OF.keys() >= set(bare):
             return before + bytes(map(_BYTE_OF.__getitem__, bare)) + after
         return before + bare.encode() + after
+
+
+def _family(tokenizer: PreTrainedTokenizerBase) -> tuple[_Spelling, set[int | None]]:
+    """Return how a tokenizer spells, and the ids that are no ordinary tokens."""
+    added_tokens = getattr(tokenizer, "added_tokens_decoder", None)
+    if not isinstance(added_tokens, Mapping):
+        raise _unknown_kind(tokenizer, "does not tell which tokens are added")
+    vocabulary = tokenizer.get_vocab()
+    excluded = {*added_tokens, *tokenizer.all_special_ids}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        spelling = _spelling_of_pieces([piece for piece, token in vocabulary.items() if token not in excluded])
+        reason = "has no backend, nor pieces marked by 'Ġ', '▁', '##' or '</w>'"
+    else:
+        description = json.loads(backend.to_str())
+        model = description["model"]
+        excluded |= {model.get("unk_id"), vocabulary.get(model.get("unk_token"))}
+        spelling = _spelling_of_backend(description)
+        reason = f"has a {model.get('type')} model without byte map, '▁' or word marks"
+    if spelling is None:
+        raise _unknown_kind(tokenizer, reason)
+    return spelling, excluded
 
 
 def _spelling_of_backend(description: Mapping[str, Any]) -> _Spelling | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import textwrap
@@ -20,8 +21,11 @@ COLOURS = [("grass", 0), ("snow", 1), ("coal", 2), ("blood", 3)]
 
 def make(*, length: int = 1, **_):
     rows = [
-        {"question": "so it is said. " * (length - 1) + f"The colour of {thing} is", "options": ["green", "white", "black", "red"],
-         "answer": answer}
+        {
+            "question": "so it is said. " * (length - 1) + f"The colour of {thing} is",
+            "options": ["green", "white", "black", "red"],
+            "answer": answer,
+        }
         for thing, answer in COLOURS
     ]
     return {"test": Dataset.from_list(rows)}
@@ -29,8 +33,6 @@ def make(*, length: int = 1, **_):
 COLOURS = """\
 task: {name}
 custom_dataset: !function data.make
-dataset_kwargs:
-  length: {length}
 test_split: test
 fewshot_split: test
 output_type: multiple_choice
@@ -43,6 +45,7 @@ metric_list:
     higher_is_better: true
 metadata:
   version: 1.0
+  length: {length}
 """
 WRITE = """\
 task: write_colours
@@ -133,7 +136,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Command:
         try:
             code = main([str(word) for word in words])
         except SystemExit as error:  # argparse ends so
-            code = int(error.code or 0)
+            code = error.code if isinstance(error.code, int) else int(error.code is not None)
         printed = capsys.readouterr()
         return Outcome(code, printed.out, printed.err)
 
@@ -151,9 +154,19 @@ def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@functools.cache
+def _environment_text() -> str:
+    from torch.utils.collect_env import get_pretty_env_info
+
+    return str(get_pretty_env_info())
+
+
 @pytest.fixture
-def evaluate(cli: Command, tiny_model: Path, own_tasks: Path) -> Command:
+def evaluate(cli: Command, tiny_model: Path, own_tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Return a function that runs ``harness eval`` on the tiny model and ``colours``, into ``out``, with more flags."""
+    # lm-eval asks pip what is installed in every run, which takes longer than the run; the answer is the same each time.
+    answer = _environment_text()
+    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: answer)
 
     def run(*flags: object, model: object = None, tasks: object = "colours") -> Outcome:
         model = tiny_model if model is None else model
@@ -169,7 +182,8 @@ def make_method(make_plugin: Callable[..., Path]) -> Callable[..., str]:
 
     def make(body: str, *, plugin: str = "invention", members: str = "") -> str:
         source = METHOD.format(
-            members=textwrap.indent(textwrap.dedent(members), "    "), body=textwrap.indent(textwrap.dedent(body), "        ")
+            members=textwrap.indent(textwrap.dedent(members), "    "),
+            body=textwrap.indent(textwrap.dedent(body), "        "),
         )
         make_plugin(plugin, source, distribution=f"third-party-{plugin}", module=f"third_party_{plugin}")
         return plugin

@@ -56,7 +56,9 @@ def hidden_litter(folder: Path) -> list[str]:
         "import copy\nmodel = copy.deepcopy(lm.model)\nmodel.model.norm.weight.data.mul_(2)\nreturn lm",
         "lm.model.model.norm.weight.data.mul_(2).div_(2)\nreturn lm",
         # A separate head that equals the embeddings is no change of what the model says.
-        "import torch\nlm.model.lm_head.weight = torch.nn.Parameter(lm.model.lm_head.weight.detach().clone())\nreturn lm.replace()",
+        "import torch\n"
+        "lm.model.lm_head.weight = torch.nn.Parameter(lm.model.lm_head.weight.detach().clone())\n"
+        "return lm.replace()",
         "from peft import LoraConfig, get_peft_model\n"
         "return lm.replace(model=get_peft_model(lm.model, LoraConfig(r=2, target_modules=['q_proj'], task_type='CAUSAL_LM')))",
     ],
@@ -88,8 +90,8 @@ def test_a_method_that_changes_nothing_is_an_error_unless_it_says_so(
         ("lm.model.model.layers = lm.model.model.layers[:1]\nlm.model.config.num_hidden_layers = 1\nreturn lm", None),
         ("lm.tokenizer.add_tokens(['clockmaker'])\nlm.model.resize_token_embeddings(len(lm.tokenizer))\nreturn lm", None),
         ("from peft import LoraConfig, get_peft_model\nimport torch\n"
-         "model = get_peft_model(lm.model, LoraConfig(r=2, target_modules=['q_proj'], init_lora_weights=False, task_type='CAUSAL_LM'))\n"
-         "return lm.replace(model=model)", None),
+         "config = LoraConfig(r=2, target_modules=['q_proj'], init_lora_weights=False, task_type='CAUSAL_LM')\n"
+         "return lm.replace(model=get_peft_model(lm.model, config))", None),
     ],
     ids=["scaled", "one weight", "layers swapped", "layer dropped", "vocabulary", "adapter"],
 )  # fmt: skip
@@ -103,7 +105,9 @@ def test_a_method_that_changes_something_gets_a_record(
     assert record["model"]["weights_changed"] == changed or changed is None
 
 
-def test_a_decoding_method_that_says_so_changes_the_answers(make_method: MakeMethod, evaluate: Command, records: Records) -> None:
+def test_a_decoding_method_that_says_so_changes_the_answers(
+    make_method: MakeMethod, evaluate: Command, records: Records
+) -> None:
     body = SUBCLASS.format(body="return [(float(-n), False) for n, _ in enumerate(requests)]")
     plugin = make_method(body, members="leaves_model_unchanged: ClassVar[bool] = True")
     assert evaluate("--plugin", plugin).code == 0
@@ -111,7 +115,9 @@ def test_a_decoding_method_that_says_so_changes_the_answers(make_method: MakeMet
     assert record["value"] == 0.25  # the first option is always the likeliest, and right once in four
 
 
-def test_a_separate_head_stays_separate_and_is_saved(make_method: MakeMethod, evaluate: Command, cli: Command, tiny_model: Path) -> None:
+def test_a_separate_head_stays_separate_and_is_saved(
+    make_method: MakeMethod, evaluate: Command, cli: Command, tiny_model: Path
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -132,13 +138,12 @@ def test_a_separate_head_stays_separate_and_is_saved(make_method: MakeMethod, ev
     assert torch.equal(loaded.lm_head.weight, loaded.get_input_embeddings().weight * 3)
 
 
-@pytest.mark.parametrize(
-    ("value", "kind"), [("None", "NoneType"), ("lm.model", "LlamaForCausalLM"), ("'lm'", "str")]
-)
+@pytest.mark.parametrize(("value", "kind"), [("None", "NoneType"), ("lm.model", "LlamaForCausalLM"), ("'lm'", "str")])
 def test_what_is_no_lm_is_told(value: str, kind: str, make_method: MakeMethod, evaluate: Command) -> None:
     outcome = evaluate("--plugin", make_method(f"return {value}"))
     assert outcome.code == 2
-    assert outcome.sentence == f"harness: method 'invented' returned {kind} from apply, where an LM is due"
+    owner = "method 'invented' of plugin 'invention' (third-party-invention 1.0)"
+    assert outcome.sentence == f"harness: {owner} returned {kind} from apply, where an LM is due"
     assert hidden_litter(Path("out")) == []
 
 
@@ -163,7 +168,9 @@ def test_a_method_that_raises_is_told_with_its_plugin_and_is_no_success(
 
 
 def test_a_mistake_the_method_explains_is_told_in_its_words(make_method: MakeMethod, evaluate: Command) -> None:
-    plugin = make_method("from harness import HarnessError\nraise HarnessError('the corpus is too short; name another')")
+    plugin = make_method(
+        "from harness import HarnessError\nraise HarnessError('the corpus is too short; name another')"
+    )
     outcome = evaluate("--plugin", plugin)
     assert (outcome.code, outcome.sentence) == (2, "harness: the corpus is too short; name another")
 
@@ -188,7 +195,10 @@ return lm
 
     second = evaluate("--plugin", plugin)
     assert (second.code, times()) == (0, 1)
-    assert "'invented' was applied before with exactly these inputs; its result is reused (--no-cache redoes it)" in second.err
+    assert (
+        "'invented' was applied before with exactly these inputs; its result is reused (--no-cache redoes it)"
+        in second.err
+    )
     [after] = records(Path("out"))
     assert after["cost"]["reused"] is True
     assert after["value"] == before["value"]
@@ -202,7 +212,9 @@ return lm
     assert times() == 3
     assert evaluate("--plugin", plugin, "--seed", "1").code == 0
     assert times() == 4
-    assert {artefact.read_text(encoding="utf-8") for artefact in Path("out").glob("*/artefacts/factor.json")} == {"0.25"}
+    assert {artefact.read_text(encoding="utf-8") for artefact in Path("out").glob("*/artefacts/factor.json")} == {
+        "0.25"
+    }
 
 
 def test_the_work_of_an_edited_plugin_and_of_another_model_is_not_reused(
@@ -233,7 +245,47 @@ def test_an_edited_training_file_is_another_input(make_method: MakeMethod, evalu
         assert ("reused" in evaluate("--plugin", plugin, "--method_args", f"file={file}").err) == is_reused
 
 
-def test_what_a_failed_run_left_is_not_found_by_the_next(make_method: MakeMethod, evaluate: Command, tmp_path: Path) -> None:
+def test_a_baseline_is_asked_once_for_the_same_questions(
+    make_method: MakeMethod,
+    evaluate: Command,
+    records: Records,
+    own_tasks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path / "versions"
+    shutil.copytree(own_tasks, folder)
+    file = folder / "colours.yaml"
+    file.write_text(file.read_text(encoding="utf-8").replace("colours", "shades"), encoding="utf-8")
+    plugin = make_method(SCALE + "return lm")
+
+    def reused(*flags: object) -> bool:
+        words = ["--plugin", plugin, "--with_baseline", "--include_path", folder, *flags]
+        outcome = evaluate(*words, tasks="shades")
+        assert outcome.code == 0, outcome.err
+        assert outcome.err.count("evaluating baseline") == ("the baseline's records" not in outcome.err)
+        return "the baseline's records of an earlier run are reused" in outcome.err
+
+    (folder / "long_colours.yaml").unlink()
+    (folder / "write_colours.yaml").unlink()
+    assert not reused()
+    assert reused("--method_args", "amount=0.75")
+    assert not reused("--limit", "2")
+    assert not reused("--num_fewshot", "1")
+    text = (
+        file.read_text(encoding="utf-8")
+        .replace("{{question}}", "Think. {{question}}")
+        .replace("version: 1.0", "version: 2.0")
+    )
+    file.write_text(text, encoding="utf-8")
+    assert not reused()
+    versions = [r["task"]["version"] for r in records(Path("out")) if r["method"]["name"] == "baseline"]
+    assert versions == ["1.0", "1.0", "1.0", "2.0"]
+
+
+def test_what_a_failed_run_left_is_not_found_by_the_next(
+    make_method: MakeMethod, evaluate: Command, tmp_path: Path
+) -> None:
     switch = tmp_path / "switch"
     body = f"""
 assert not list(workdir.iterdir()), sorted(workdir.iterdir())
@@ -252,7 +304,9 @@ return lm
     assert (finished.code, "reused" in finished.err) == (0, False)
 
 
-@pytest.mark.parametrize("exception", ["KeyboardInterrupt", "HarnessError('broken off')", "OSError(28, 'No space left on device')"])
+@pytest.mark.parametrize(
+    "exception", ["KeyboardInterrupt", "HarnessError('broken off')", "OSError(28, 'No space left on device')"]
+)
 @pytest.mark.parametrize("stage", ["asking", "hashing the samples", "merging the records"])
 def test_a_run_that_stops_late_leaves_no_folder_and_no_record(
     stage: str, exception: str, make_method: MakeMethod, evaluate: Command, monkeypatch: pytest.MonkeyPatch
@@ -266,7 +320,11 @@ def test_a_run_that_stops_late_leaves_no_folder_and_no_record(
         raise error
 
     members = "leaves_model_unchanged: ClassVar[bool] = True"
-    body = SUBCLASS.format(body=f"from harness import HarnessError; raise {exception}") if stage == "asking" else "return lm"
+    body = (
+        SUBCLASS.format(body=f"from harness import HarnessError; raise {exception}")
+        if stage == "asking"
+        else "return lm"
+    )
     if stage == "hashing the samples":
         monkeypatch.setattr(results, "sha256_of", stop)
     if stage == "merging the records":
@@ -277,14 +335,20 @@ def test_a_run_that_stops_late_leaves_no_folder_and_no_record(
             evaluate("--plugin", plugin)
     else:
         assert evaluate("--plugin", plugin).code == (130 if exception == "KeyboardInterrupt" else 2)
-    assert [path.name for path in Path("out").glob("*") if path.name.startswith(".") and path.suffix == ".partial"] == []
+    assert [
+        path.name for path in Path("out").glob("*") if path.name.startswith(".") and path.suffix == ".partial"
+    ] == []
     assert not (Path("out") / "records.jsonl").exists()
     if stage != "merging the records":
         assert hidden_litter(Path("out")) == []
 
 
 def test_a_report_becomes_part_of_the_record(make_method: MakeMethod, evaluate: Command, records: Records) -> None:
-    body = "(workdir / 'report.json').write_text('{\"steps\": 3, \"note\": \"ünï\"}', encoding='utf-8')\n" + SCALE + "return lm"
+    body = (
+        "(workdir / 'report.json').write_text('{\"steps\": 3, \"note\": \"ünï\"}', encoding='utf-8')\n"
+        + SCALE
+        + "return lm"
+    )
     assert evaluate("--plugin", make_method(body)).code == 0
     [record] = records(Path("out"))
     assert record["report"] == {"steps": 3, "note": "ünï"}
@@ -346,7 +410,13 @@ def test_apply_refuses_what_no_folder_can_hold(make_method: MakeMethod, cli: Com
 
 
 def test_ctrl_c_and_kill_leave_nothing_that_a_later_run_takes_for_finished(
-    make_method: MakeMethod, evaluate: Command, cli: Command, tiny_model: Path, own_tasks: Path, tmp_path: Path, records: Records
+    make_method: MakeMethod,
+    evaluate: Command,
+    cli: Command,
+    tiny_model: Path,
+    own_tasks: Path,
+    tmp_path: Path,
+    records: Records,
 ) -> None:
     switch, started = tmp_path / "switch", tmp_path / "started"
     body = f"""
@@ -371,7 +441,10 @@ return lm
     for number, words in commands.items():
         started.unlink(missing_ok=True)
         process = subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "harness.cli", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         try:
             for _ in range(1200):
@@ -386,7 +459,9 @@ return lm
         assert process.returncode == (130 if number == signal.SIGINT else -number), err
         assert out == ""
         if number == signal.SIGINT:
-            assert err.splitlines()[-1] == "harness: stopped; nothing half-written is left, and what was finished is kept"
+            assert (
+                err.splitlines()[-1] == "harness: stopped; nothing half-written is left, and what was finished is kept"
+            )
             assert "Traceback" not in err
     assert hidden_litter(Path("out")) == []
     assert not Path("written").exists()

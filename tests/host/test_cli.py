@@ -129,7 +129,10 @@ def test_flags_become_fields_of_the_run(words: list[str], field: str, value: obj
         (["--samples", "[1]"], "--samples takes a JSON object of document numbers: "),
         (["--samples", '{"colors": [0]}'], "--samples names task 'colors', which is not among --tasks"),
         (["--samples", '{"colours": [99]}'], "--samples "),
-        (["--samples", '{"colours": [0]}', "--limit", "2"], "--limit and --samples exclude each other; give one of them"),
+        (
+            ["--samples", '{"colours": [0]}', "--limit", "2"],
+            "--limit and --samples exclude each other; give one of them",
+        ),
         (["--fewshot_as_multiturn", "perhaps"], "--fewshot_as_multiturn "),
         (["--gen_kwargs", "temperature=NaN"], "--gen_kwargs "),
         (["--gen_kwargs", "temperature"], "--gen_kwargs takes k=v,k=v or a JSON object; 'temperature' is neither"),
@@ -138,13 +141,25 @@ def test_flags_become_fields_of_the_run(words: list[str], field: str, value: obj
         (["--model_args", "pretrained=x,pretrained=y"], "--model_args gives 'pretrained' twice"),
         (["--model_args", "pretrained=x", "pretrained=y"], "--model_args gives 'pretrained' twice"),
         (["--model_args", "pretraind=x"], "--model_args has no 'pretraind'; did you mean 'pretrained'?"),
-        (["--model_args", "load_in_4bit=True"], "--model_args load_in_4bit does not work with transformers 5; use --quantization"),
+        (
+            ["--model_args", "load_in_4bit=True"],
+            "--model_args load_in_4bit does not work with transformers 5; use --quantization",
+        ),
         (["--model_args", "max_length=long"], "--model_args max_length is 'long', where a whole number is due"),
         (["--method", "stochastok"], "--method and --method_args need --plugin NAME (`harness plugins` lists them)"),
         (["--method_args", "steps=1"], "--method and --method_args need --plugin NAME (`harness plugins` lists them)"),
-        (["--plugin", "stochastok", "--method", "stochastic"], "plugin 'stochastok' has no method 'stochastic'; did you mean"),
-        (["--plugin", "stochastok", "--method_args", "split=1"], "method 'stochastok' has no option 'split'; it has train_file, "),
-        (["--plugin", "stochastok", "--method_args", "proportion=nan"], "option 'proportion' of method 'stochastok' is 'nan'"),
+        (
+            ["--plugin", "stochastok", "--method", "stochastic"],
+            "plugin 'stochastok' has no method 'stochastic'; did you mean",
+        ),
+        (
+            ["--plugin", "stochastok", "--method_args", "split=1"],
+            "method 'stochastok' has no option 'split'; it has train_file, ",
+        ),
+        (
+            ["--plugin", "stochastok", "--method_args", "proportion=nan"],
+            "option 'proportion' of method 'stochastok' is 'nan'",
+        ),
         (["--plugin", "stochastok", "--method_args", "proportion=-1"], "method 'stochastok' refuses its options: "),
     ],
 )
@@ -161,7 +176,10 @@ def test_a_bad_value_is_told_before_anything_is_loaded(flags: list[str], sentenc
     [
         ([], "harness: the following arguments are required: COMMAND (see harness --help)"),
         (["evaluate"], "harness: argument COMMAND: invalid choice: 'evaluate'"),
-        (["eval", "--limit", "few"], "harness: argument --limit/-L: invalid float value: 'few' (see harness eval --help)"),
+        (
+            ["eval", "--limit", "few"],
+            "harness: argument --limit/-L: invalid float value: 'few' (see harness eval --help)",
+        ),
         (["eval", "--taks", "x"], "harness: unrecognized arguments: --taks x"),
         (["eval", "\x1b[31m"], "harness: unrecognized arguments: ␛[31m"),
         (["apply"], "harness: the following arguments are required: --output/-o"),
@@ -177,7 +195,8 @@ def test_a_mistake_in_the_words_themselves_is_one_line(words: list[str], sentenc
 def test_a_configuration_file_is_the_command_line_and_loses_to_it(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(
         "tasks: [a, b]\nlimit: 3\nmodel_args:\n  pretrained: x\n  max_length: 64\ngen_kwargs: max_gen_toks=5\nseed: 4\n"
-        "metadata: {questions: 9}\noutput_path: there\nbatch_size: 2\nwith_baseline: true\nlog_samples: false\ninclude_path: here\n",
+        "metadata: {questions: 9}\noutput_path: there\nbatch_size: 2\nwith_baseline: true\nlog_samples: false\n"
+        "include_path: here\n",
         encoding="utf-8",
     )
     run = parse("--config", str(tmp_path / "run.yaml"), "--limit", "7")
@@ -277,7 +296,9 @@ def test_the_examples_of_the_help_text_parse(cli: Command) -> None:
         Run(tasks=("a",), seeds=(1, None, 3, 4), limit=0.25, num_fewshot=2, batch_size="auto"),
         Run(tasks=("a",), samples={"a": [0, 3]}, log_samples=False, with_baseline=True, no_cache=True),
         Run(tasks=("a",), gen_kwargs={"until": ["\n"], "temperature": 0.5, "do_sample": True}, metadata={"x": "1"}),
-        Run(tasks=("a",), apply_chat_template=True, fewshot_as_multiturn=False, system_instruction="Be brief, 'please'."),
+        Run(
+            tasks=("a",), apply_chat_template=True, fewshot_as_multiturn=False, system_instruction="Be brief, 'please'."
+        ),
         Run(tasks=("a",), apply_chat_template="name", device="cpu", quantization="nf4", model="hf", write_out=True),
         Run(tasks=("a",), system_instruction="--brief"),
         Run(tasks=("a",), include_path=("one", "two")),
@@ -313,7 +334,9 @@ def test_the_written_command_repeats_the_values(
     assert len(first) == 4
     assert {record["key"]: record["value"] for record in second} == {record["key"]: record["value"] for record in first}
     for record in first:
-        assert record["command"] in {file.read_text(encoding="utf-8").strip() for file in Path("out").glob("*/command.txt")}
+        assert record["command"] in {
+            file.read_text(encoding="utf-8").strip() for file in Path("out").glob("*/command.txt")
+        }
 
 
 def test_a_reader_that_stops_early_gets_no_traceback(tmp_path: Path) -> None:
@@ -335,7 +358,9 @@ def test_a_terminal_without_unicode_gets_no_traceback(make_plugin: Any, tmp_path
 def test_a_model_kind_there_is_not_is_told_with_those_there_are(evaluate: Command) -> None:
     outcome = evaluate("--model", "vllm")
     assert outcome.code == 2
-    assert outcome.sentence.startswith("harness: --model 'vllm' is unknown; there is hf, tokenizer (API models have no weights")
+    assert outcome.sentence.startswith(
+        "harness: --model 'vllm' is unknown; there is hf, tokenizer (API models have no weights"
+    )
     assert "did you mean 'hf'?" in evaluate("--model", "hff").sentence
 
 

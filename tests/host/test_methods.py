@@ -175,7 +175,9 @@ def test_a_list_takes_nothing_but_a_list(text: str) -> None:
 
 
 def test_a_value_the_method_refuses_is_told_in_its_words() -> None:
-    with pytest.raises(HarnessError, match=r"^method 'everything' refuses its options: count is -1; it has to be 0 or more$"):
+    with pytest.raises(
+        HarnessError, match=r"^method 'everything' refuses its options: count is -1; it has to be 0 or more$"
+    ):
         build("count=-1")
 
 
@@ -187,7 +189,9 @@ def test_an_unknown_option_lists_those_there_are() -> None:
 
 
 def test_a_missing_option_is_named() -> None:
-    with pytest.raises(HarnessError, match=r"^method 'demanding' needs option 'file'; give it with --method_args file=\.\.\.$"):
+    with pytest.raises(
+        HarnessError, match=r"^method 'demanding' needs option 'file'; give it with --method_args file=\.\.\.$"
+    ):
         methods.build(Demanding, {})
 
 
@@ -245,9 +249,11 @@ def test_the_only_method_needs_no_name_and_of_several_one_has_to_be_picked() -> 
     assert methods.pick({}, None, plugin="p") is methods.Baseline
     assert methods.pick(both, "baseline", plugin="p") is methods.Baseline
     assert methods.pick(both, "demanding", plugin="p") is Demanding
-    with pytest.raises(HarnessError, match="plugin 'p' has several methods; pick one with --method: everything, demanding"):
+    with pytest.raises(
+        HarnessError, match="plugin 'p' has several methods; pick one with --method: everything, demanding"
+    ):
         methods.pick(both, None, plugin="p")
-    with pytest.raises(HarnessError, match="plugin 'p' has no method 'everythin'; did you mean 'everything'?"):
+    with pytest.raises(HarnessError, match=r"plugin 'p' has no method 'everythin'; did you mean 'everything'\?"):
         methods.pick(both, "everythin", plugin="p")
     with pytest.raises(HarnessError, match="plugin 'p' has no method 'x'; there is baseline"):
         methods.pick({}, "x", plugin="p")

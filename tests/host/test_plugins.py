@@ -82,7 +82,9 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_broken_plugin_is_told_in_one_sentence_and_touches_no_other(fault: str, make_plugin: MakePlugin, cli: Command) -> None:
+def test_a_broken_plugin_is_told_in_one_sentence_and_touches_no_other(
+    fault: str, make_plugin: MakePlugin, cli: Command
+) -> None:
     source, cause = BROKEN[fault]
     make_plugin("crooked", source, version="0.7", distribution="third-party-crooked")
     make_plugin("good", GOOD)
@@ -104,7 +106,9 @@ def test_a_broken_plugin_is_told_in_one_sentence_and_touches_no_other(fault: str
 
 def test_one_missing_result_among_good_ones_is_told_too(make_plugin: MakePlugin) -> None:
     make_plugin("half", textwrap.dedent(METHODS.format("None")) + textwrap.dedent(GOOD))
-    with pytest.raises(HarnessError, match=r"plugin 'half' .* returns NoneType from harness_methods, where a list is due"):
+    with pytest.raises(
+        HarnessError, match=r"plugin 'half' .* returns NoneType from harness_methods, where a list is due"
+    ):
         plugins.load("half")
 
 
@@ -126,7 +130,9 @@ def test_only_the_named_plugin_is_imported(make_plugin: MakePlugin, cli: Command
     assert canary.exists()
 
 
-def test_a_run_imports_no_other_plugin(make_plugin: MakePlugin, make_method: Any, evaluate: Command, tmp_path: Path) -> None:
+def test_a_run_imports_no_other_plugin(
+    make_plugin: MakePlugin, make_method: Any, evaluate: Command, tmp_path: Path
+) -> None:
     canary = tmp_path / "canary"
     make_plugin("nosy", f"open({str(canary)!r}, 'w').close()\nraise SystemExit(1)")
     make_method("lm.model.model.norm.weight.data.mul_(0.5)\nreturn lm")
@@ -163,7 +169,12 @@ def test_a_slow_plugin_is_told_while_it_imports(
     make_plugin: MakePlugin, cli: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plugins, "SLOW_IMPORT_SECONDS", 0.05)
-    make_plugin("sloth", "import time\ntime.sleep(0.5)\n" + textwrap.dedent(GOOD), version="3.1", distribution="third-party-sloth")
+    make_plugin(
+        "sloth",
+        "import time\ntime.sleep(0.5)\n" + textwrap.dedent(GOOD),
+        version="3.1",
+        distribution="third-party-sloth",
+    )
     outcome = cli("plugins", "sloth")
     assert outcome.code == 0
     assert outcome.err == "plugin 'sloth' (third-party-sloth 3.1) has been importing for 0.05 s\n"
@@ -235,7 +246,9 @@ def test_help_and_the_list_import_nothing_heavy(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_a_plugin_is_explained_with_methods_options_and_tasks(make_plugin: MakePlugin, own_tasks: Path, cli: Command) -> None:
+def test_a_plugin_is_explained_with_methods_options_and_tasks(
+    make_plugin: MakePlugin, own_tasks: Path, cli: Command
+) -> None:
     source = f"""
         from dataclasses import dataclass
         from pathlib import Path
@@ -288,7 +301,8 @@ def test_a_plugin_is_explained_with_methods_options_and_tasks(make_plugin: MakeP
 
 
 @pytest.mark.parametrize(
-    "annotation", ["list[int]", "dict[str, int]", "complex", "NotImported", "object", "int | str", "tuple[int, str]", "tuple"]
+    "annotation",
+    ["list[int]", "dict[str, int]", "complex", "NotImported", "object", "int | str", "tuple[int, str]", "tuple"],
 )
 def test_an_option_of_an_unusual_type_does_not_stop_the_explanation(
     annotation: str, make_plugin: MakePlugin, cli: Command

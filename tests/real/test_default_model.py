@@ -23,7 +23,9 @@ def records_of(folder: Path) -> list[dict[str, Any]]:
 def test_the_default_model_is_at_chance_on_langgame(tmp_path: Path, harness: Callable[..., Any]) -> None:
     done = harness("eval", "--tasks", "langgame", "--limit", 20, "--output_path", "out", timeout=1200)
     assert done.returncode == 0, done.stderr
-    [acc] = [r for r in records_of(tmp_path / "out") if r["task"]["name"] == "langgame" and r["metric"]["name"] == "acc"]
+    [acc] = [
+        r for r in records_of(tmp_path / "out") if r["task"]["name"] == "langgame" and r["metric"]["name"] == "acc"
+    ]
     assert abs(acc["value"] - 0.25) <= 4 * acc["stderr"]
     assert acc["model"]["parameters"] == 134_515_008 and acc["model"]["bits_per_weight"] == 32
 
@@ -53,7 +55,9 @@ def test_the_written_model_scores_the_same_in_lm_eval(tmp_path: Path, harness: C
     done = harness("apply", "--plugin", "stochastok", "--method_args", TRAINING, "--output", "made", timeout=1200)
     assert done.returncode == 0, done.stderr
     options: dict[str, Any] = {"steps": 6, "batch_size": 2, "context_length": 64, "learning_rate": 5e-4}
-    ours: Any = StochasTok(**options).apply(load_lm(resolve({}), device="cpu", batch_size=4), seed=0, workdir=tmp_path / "w")
+    ours: Any = StochasTok(**options).apply(
+        load_lm(resolve({}), device="cpu", batch_size=4), seed=0, workdir=tmp_path / "w"
+    )
     theirs = HFLM(pretrained=str(tmp_path / "made"), device="cpu", dtype="float32")
     texts = ["The quick brown fox", "Which word contains 'oe'? The options: [ wood, shoe]. Answer:"]
     pairs = [((text, " shoe"), theirs.tok_encode(text), theirs.tok_encode(" shoe")) for text in texts]
