@@ -74,7 +74,6 @@ def _simple_evaluate(prepared: Prepared, lm: Any, tracker: Any) -> dict[str, Any
             limit=run.limit,
             samples=dict(run.samples) if run.samples else None,
             bootstrap_iters=run.bootstrap_iters,
-            write_out=run.write_out,
             log_samples=True,
             evaluation_tracker=tracker,
             system_instruction=run.system_instruction,

@@ -27,7 +27,6 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
 
     A record serves when model, tasks with their versions, settings and the versions of the software all agree.
     """
-    from harness.models.identity import tokenizer_digest
     from harness.records.environment import environment
     from harness.results import settings_of
 
@@ -35,7 +34,6 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
     if not path.is_file():
         return []
     here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_digest"})
-    tokenizer = tokenizer_digest(prepared.source.load_tokenizer())
     wanted = {**prepared.tasks.tasks, **prepared.tasks.groups}
     found: list[Record] = []
     for record in ledger.read_file(path).records:
@@ -46,7 +44,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
         same = [
             record.model.quantization == run.quantization,
             record.model.dtype == base["dtype"],
-            record.tokenizer.digest == tokenizer,
+            record.model.tokenizer_digest == base["tokenizer_digest"],
             record.settings == settings and (run.num_fewshot in {None, record.settings.num_fewshot}),
             record.fewshot_seed in {None, run.seeds[3]},
             record.environment.model_dump(include=set(here)) == here,

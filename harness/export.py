@@ -50,6 +50,8 @@ def _write(lm: Any, output: Path) -> str:
     from peft import PeftModel
 
     is_adapter = isinstance(lm.model, PeftModel)
+    for config in lm.model.peft_config.values() if is_adapter else ():
+        config.base_model_name_or_path = None  # a path of this machine means nothing elsewhere
     with new_folder(output) as folder:
         lm.model.save_pretrained(str(folder))
         lm.tokenizer.save_pretrained(str(folder))

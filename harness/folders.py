@@ -68,6 +68,9 @@ def new_folder(target: Path) -> Iterator[Path]:
     temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
+        for path in temporary.rglob("*"):  # some writers leave files that only their owner can read
+            if path.is_file() and path.stat().st_nlink == 1:
+                path.chmod(0o666 & ~_umask())
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)

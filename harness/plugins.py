@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import threading
 from collections import Counter
@@ -211,10 +212,11 @@ def _flat(plugin: Installed, hook: str, values: list[Any]) -> Iterator[Any]:
 
 
 def _code_digest(module: Any) -> str:
-    """Return the SHA-256 over the plugin's Python files: an edited plugin must not find its old results."""
-    digest = hashlib.sha256()
-    for path in _source_files(module):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    """Return the SHA-256 over the plugin's Python and task files: an edited plugin must not find its old results."""
+    digest, files = hashlib.sha256(), _source_files(module)
+    root = os.path.commonpath([path.parent for path in files]) if files else ""
+    for path in files:
+        digest.update(path.as_posix().removeprefix(root).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -222,7 +224,8 @@ def _source_files(module: Any) -> list[Path]:
     if not isinstance(module, ModuleType):
         module = sys.modules.get(type(module).__module__)
     if getattr(module, "__path__", None):
-        return sorted(path for folder in module.__path__ for path in Path(folder).rglob("*.py"))
+        found = [path for folder in module.__path__ for path in Path(folder).rglob("*")]
+        return sorted(path for path in found if path.suffix in {".py", ".yaml", ".jsonl"} and path.is_file())
     file = getattr(module, "__file__", None)
     return [Path(file)] if file and Path(file).is_file() else []
 

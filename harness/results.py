@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,10 +104,11 @@ def make_records(
 
 def describe_model(lm: Any) -> dict[str, Any]:
     """Return dtype, measured bits per weight and parameter count of the model in ``lm``, before a method changes it."""
-    model = getattr(lm, "model", None)
+    model, digest = getattr(lm, "model", None), tokenizer_digest(lm.tokenizer)
     if model is None:
-        return {"dtype": "none", "bits_per_weight": None, "parameters": None}
+        return {"dtype": "none", "bits_per_weight": None, "parameters": None, "tokenizer_digest": digest}
     return {
+        "tokenizer_digest": digest,
         "dtype": str(model.dtype).removeprefix("torch."),
         "bits_per_weight": round(bits_per_weight(model), 3),
         "parameters": parameter_count(model),
@@ -127,7 +128,7 @@ def save(results: dict[str, Any], records: list[Record], tracker: Any, run: Run,
         HarnessError: the disk refuses; nothing half-written is left.
     """
     output = run.output_path
-    folder = output / run_folder_name(records[0])
+    folder = output / run_folder_name(records)
     samples = results.pop("samples", {})
     try:
         with new_folder(folder) as temporary:
@@ -143,10 +144,11 @@ def save(results: dict[str, Any], records: list[Record], tracker: Any, run: Run,
     return records
 
 
-def run_folder_name(record: Record) -> str:
-    """Return the name of a run's folder: readable, and the same for the same run."""
+def run_folder_name(records: Sequence[Record]) -> str:
+    """Return the name of a run's folder: readable, and the same for the same method on the same tasks."""
+    record = records[0]
     parts = [record.plugin.name or "", record.method.name] if not record.is_baseline else ["baseline"]
-    return f"{safe_name('-'.join(dict.fromkeys(part for part in parts if part)))}-{record.run_key()[:10]}"
+    return f"{safe_name('-'.join(dict.fromkeys(part for part in parts if part)))}-{joined_digest(sorted(r.run_key() for r in records))[:10]}"
 
 
 def command(run: Run) -> str:
@@ -199,6 +201,7 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
         fewshot_as_multiturn=run.fewshot_as_multiturn if run.apply_chat_template else None,
         system_instruction=run.system_instruction,
         gen_kwargs=dict(run.gen_kwargs),
+        metadata=dict(run.metadata),
         model_args={
             k: v for k, v in run.model_args.items() if k not in {"pretrained", "tokenizer", "dtype", "revision"}
         },

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import methods, plugins
 from harness.errors import HarnessError
-from harness.folders import check_writable
+from harness.folders import cache_folder, check_writable
 from harness.names import printable, suggestion
 from harness.progress import say, suit_the_terminal
 
@@ -58,7 +58,6 @@ class Run:
     bootstrap_iters: int = 100_000
     with_baseline: bool = False
     no_cache: bool = False
-    write_out: bool = False
     confirm_run_unsafe_code: bool = False
 
     def words(self) -> list[str]:
@@ -133,6 +132,8 @@ def prepare(run: Run) -> Prepared:
     _check_numbers(run)
     applying.fingerprint(method)
     check_writable(run.output_path)
+    if not isinstance(method, methods.Baseline):
+        check_writable(cache_folder())
     tasks = _load_tasks(run, plugin)
     source = find_model(run)
     return Prepared(run, plugin, method, tasks, source)
@@ -195,6 +196,7 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
         from harness.models.causal import CausalLM
 
         tasks.check_fit(task_set.tasks, CausalLM)
+    _check_shots(run, task_set)
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
@@ -202,6 +204,21 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
         if max(numbers) >= count:
             raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {count}")
     return task_set
+
+
+def _check_shots(run: Run, task_set: TaskSet) -> None:
+    """Raise when more shots are asked for than a task has; a task that fixes 0 ignores the flag."""
+    for name, task in task_set.tasks.items():
+        if not run.num_fewshot or getattr(task.config, "num_fewshot", None) == 0:
+            continue
+        try:
+            available = len(list(task.fewshot_docs()))
+        except Exception:  # a task without few-shot documents says so in its own way
+            available = 0
+        if available < run.num_fewshot:
+            raise HarnessError(
+                f"--num_fewshot asks for {run.num_fewshot} shots, but task '{printable(name)}' has {available}"
+            )
 
 
 def _check_numbers(run: Run) -> None:

@@ -253,7 +253,8 @@ def lm_eval_names() -> frozenset[str]:
     names: set[str] = set()
     for path in Path(next(iter(lm_eval.__path__)), "tasks").rglob("*.yaml"):
         names.update(_NAMED.findall(path.read_text(encoding="utf-8", errors="replace")))
-    write_atomic(memory, json.dumps(sorted(names)))
+    with suppress(OSError):
+        write_atomic(memory, json.dumps(sorted(names)))
     return frozenset(names)
 
 

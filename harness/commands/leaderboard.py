@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.errors import HarnessError
+from harness.names import printable
+
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
@@ -33,5 +36,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.output is None:
         print(page, end="")
     else:
-        write_atomic(args.output, page)
+        try:
+            write_atomic(args.output, page)
+        except OSError as error:
+            raise HarnessError(f"cannot write '{printable(args.output)}': {error.strerror or error}") from error
     return 1 if reading.problems else 0

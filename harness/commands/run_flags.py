@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 REFUSED = {
     "use_cache": "its cache knows neither model nor method, so it would answer for the wrong one",
     "cache_requests": "its cache knows neither data nor prompts, so it would ask old questions",
+    "write_out": "the prompts are in the sample files of any run",
     "predict_only": "a run without scores leaves no record; the answers are in the sample files of any run",
     "check_integrity": "it runs lm-eval's own test suite; run `pytest` there",
     "show_config": "the configuration of each task is in the results file",
@@ -94,7 +96,6 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--confirm_run_unsafe_code", action="store_true", default=None, help="for tasks that run generated code"
     )
-    group.add_argument("--write_out", "-w", action="store_true", default=None, help="print the first prompts")
     group = parser.add_argument_group("output")
     group.add_argument(
         "--output_path", "-o", type=Path, metavar="DIR", help="folder for records and files (default results)"
@@ -107,7 +108,7 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--verbosity", "-v", metavar="LEVEL", help=argparse.SUPPRESS)
     for name in REFUSED:
-        short = {"use_cache": ["-c"], "predict_only": ["-x"]}.get(name, [])
+        short = {"use_cache": ["-c"], "predict_only": ["-x"], "write_out": ["-w"]}.get(name, [])
         group.add_argument(f"--{name}", *short, nargs="*", help=argparse.SUPPRESS)
 
 
@@ -189,9 +190,11 @@ def _words(name: str, value: Any) -> list[str]:
     if value is True and name == "apply_chat_template":
         return ["--apply_chat_template"]
     if isinstance(value, Mapping):
+        if name not in KEY_VALUE | {"samples"}:
+            raise HarnessError(f"--config has a mapping for '{name}', which takes none")
         value = json.dumps(value, default=str)
     if isinstance(value, list):
-        if name in KEY_VALUE or not all(isinstance(part, str | int | float) for part in value):
+        if name not in {"tasks", "include_path", "seed"} or not all(isinstance(part, str | int) for part in value):
             raise HarnessError(f"--config has a list for '{name}', which takes none")
         if name == "include_path":
             return [f"--{name}={part}" for part in value]
@@ -207,6 +210,9 @@ def _key_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:
         for name in merged.keys() & pairs.keys():
             raise HarnessError(f"{flag} gives '{printable(name)}' twice")
         merged |= pairs if word.lstrip().startswith("{") or flag not in UNTYPED else _literals(pairs)
+    for name, value in merged.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise HarnessError(f"{flag} {printable(name)} is {value}, where a finite number is due")
     return merged
 
 

@@ -52,7 +52,8 @@ class CausalLM(HFLM):
         self.settings = {"batch_size": batch_size, **settings}
         self.truncated: Counter[str] = Counter()
         self._is_too_long: list[bool] = []
-        self._task_of: dict[str, str] = {}
+        self._request_of: dict[str, Instance] = {}
+        self._rows: list[Instance | None] = []
         is_separate = has_separate_head(model)
         if is_separate:
             # HFLM calls tie_weights(), which would undo the head a method made.
@@ -133,17 +134,18 @@ class CausalLM(HFLM):
                     f"{_named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
-            self._task_of[request.args[0]] = request.task_name
+            self._request_of[request.args[0]] = request
         return super().generate_until(requests, disable_tqdm=disable_tqdm)
 
     def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``HFLM``, without its warning per batch: texts that are cut are counted instead."""
         with quiet("lm_eval.models.huggingface"):
             ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
+        self._rows = [self._request_of.get(text) for text in strings]
         limit = kwargs.get("left_truncate_len")
         if limit and ids.shape[1] >= limit:
-            for text in strings:
-                self.truncated[self._task_of.get(text, "")] += len(self.tok_encode(text)) > limit
+            for text, request in zip(strings, self._rows, strict=True):
+                self.truncated[request.task_name if request else ""] += len(self.tok_encode(text)) > limit
         return ids, mask
 
     def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
@@ -152,8 +154,7 @@ class CausalLM(HFLM):
             return super()._loglikelihood_tokens(requests, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
-        named = sorted(set(self._task_of.values()))
-        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(named)])
+        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(self._rows)])
         return super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
 
     def _windows(self, token_ids: list[int]) -> Iterator[tuple[list[int], list[int]]]:
@@ -186,14 +187,16 @@ class CausalLM(HFLM):
 class _RefuseNaN(LogitsProcessor):
     """Stop a generation whose logits are NaN: greedy search would silently take token 0."""
 
-    def __init__(self, tasks: list[str]) -> None:
-        self.tasks = ", ".join(printable(task) for task in tasks)
+    def __init__(self, rows: list[Instance | None]) -> None:
+        self.rows = rows
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if torch.isnan(scores).any():
-            raise HarnessError(
-                f"the model returned NaN logits while generating for {self.tasks}; try --model_args dtype=float32"
-            )
+        is_broken = torch.isnan(scores).any(dim=-1)
+        if is_broken.any():
+            row = int(is_broken.nonzero()[0])
+            request = self.rows[row] if row < len(self.rows) else None
+            name = _named(request) if request is not None else "a request"
+            raise HarnessError(f"{name} got NaN logits while generating; try --model_args dtype=float32")
         return scores
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,8 @@ def digest_files(files: list[Path]) -> str:
             memory[key], is_new = sha256_of(file), True
         total.update(f"{file.name}\0{memory[key]}\n".encode())
     if is_new:
-        write_atomic(memory_path, json.dumps(memory, indent=0))
+        with suppress(OSError):  # a memory that cannot be kept costs time, nothing else
+            write_atomic(memory_path, json.dumps(memory, indent=0))
     return total.hexdigest()
 
 

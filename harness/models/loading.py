@@ -118,6 +118,11 @@ class ModelSource:
         """
         rows = getattr(self.config.get_text_config(), "vocab_size", None)
         tokenizer = self.load_tokenizer()
+        prefix = self.lm_args.get("prefix_token_id")
+        if prefix is not None and not 0 <= prefix < (rows or len(tokenizer)):
+            raise HarnessError(
+                f"prefix_token_id {prefix} is no id of '{printable(self.name)}', which has {rows or len(tokenizer)}"
+            )
         if rows is not None and len(tokenizer) > rows:
             raise HarnessError(
                 f"the tokenizer of '{printable(self.name)}' has {len(tokenizer)} ids, but the model embeds {rows}; "
@@ -225,6 +230,8 @@ def pick_device(device: str | None) -> str:
     """
     import torch
 
+    if device == "meta":
+        raise HarnessError("device 'meta' cannot be used: nothing is computed there")
     if device is None:
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -297,6 +304,8 @@ def _checked_args(model_args: Mapping[str, Any]) -> dict[str, Any]:
             checked[name] = convert(value, known[name])
         except ValueError as error:
             raise HarnessError(f"--model_args {name} is {error}") from error
+    if checked.get("max_length", 1) < 1:
+        raise HarnessError(f"--model_args max_length is {checked['max_length']}; it has to be 1 or more")
     return checked
 
 

@@ -45,28 +45,44 @@ def _board(records: Sequence[Record]) -> list[str]:
     rows = _rows(records)
     differing = options_that_differ([record for record in records if not record.is_baseline])
     arrows = {(r.metric.name, r.metric.filter): r.metric.higher_is_better for r in records}
-    header = ["method", *differing, "seeds", *(_metric_title(metric, arrows[metric]) for metric in metrics)]
+    codes = {_code(record) for record in records if not record.is_baseline}
+    header = [
+        "method",
+        *(["code"] if len(codes) > 1 else []),
+        *map(_cell, differing),
+        "seeds",
+        *(_metric_title(metric, arrows[metric]) for metric in metrics),
+    ]
     lines = [f"## {_cell(first.task.name)} · {_cell(first.model.name)}", "", _facts(first), ""]
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for row in sorted(rows.values(), key=lambda row: (not row[0].is_baseline, row[0].method.name, row[0].run_key())):
-        lines.append("| " + " | ".join(_row(row, differing, metrics)) + " |")
+        lines.append("| " + " | ".join(_row(row, differing, metrics, with_code=len(codes) > 1)) + " |")
     return [*lines, ""]
 
 
 def _rows(records: Sequence[Record]) -> Rows:
-    """Group records by method, version and options, leaving the seeds out."""
+    """Group records by method, code and options, leaving the seeds out."""
     rows: Rows = {}
     for record in records:
         options = sorted((name, str(value)) for name, value in record.method.options.items())
-        key = str((record.plugin.name, record.plugin.version, record.method.name, options))
+        key = str((record.plugin.name, record.plugin.version, _code(record), record.method.name, options))
         rows.setdefault(key, []).append(record)
     return rows
 
 
-def _row(records: Sequence[Record], differing: Sequence[str], metrics: Sequence[tuple[str, str]]) -> list[str]:
+def _code(record: Record) -> str:
+    """Return version and code of the plugin: results of edited code are results of another method."""
+    return f"{record.plugin.version} {(record.plugin.code_digest or '')[:6]}".strip()
+
+
+def _row(
+    records: Sequence[Record], differing: Sequence[str], metrics: Sequence[tuple[str, str]], *, with_code: bool
+) -> list[str]:
     first = records[0]
     name = _cell(method_label(first))
     options = ["" if first.is_baseline else _cell(first.method.options.get(option, "")) for option in differing]
+    if with_code:
+        options.insert(0, "" if first.is_baseline else _cell(_code(first)))
     seeds = len({record.seeds.random for record in records})
     cells = [f"**{name}**" if first.is_baseline else name, *options, str(seeds)]
     return cells + [_value([r for r in records if (r.metric.name, r.metric.filter) == metric]) for metric in metrics]
@@ -97,8 +113,13 @@ def _facts(record: Record) -> str:
     if model.bits_per_weight is not None:
         facts.append(f"{model.bits_per_weight:g} bits per weight measured")
     facts.append(f"model {model.digest[:12]}")
-    if settings.apply_chat_template:
-        facts.append("chat template")
+    facts.append(f"documents {record.task.docs_digest}")
+    unusual = settings.model_dump(exclude={"num_fewshot", "limit", "metadata"}, exclude_defaults=True)
+    facts += [f"{name.replace('_', ' ')} {value}" for name, value in unusual.items()]
+    if record.fewshot_seed is not None:
+        facts.append(f"shots drawn with seed {record.fewshot_seed}")
+    if record.tokenizer.prefix_token_id is not None:
+        facts.append(f"prefix token {record.tokenizer.prefix_token_id}")
     return _cell(", ".join(facts)) + "."
 
 

@@ -19,6 +19,7 @@ from harness.records.record import SCHEMA, Record
 RECORDS_FILE = "records.jsonl"
 # Folders of a run that hold the method's own files, and files that hold samples.
 SKIPPED_FOLDERS = {"artefacts"}
+BOM = b"\xef\xbb\xbf"
 SAMPLES_PREFIX = "samples_"
 
 
@@ -37,7 +38,7 @@ def read_file(path: Path) -> Reading:
         try:
             # jsonlines checks that the line is one JSON object; a reader per line keeps its neighbours.
             reading.records.append(_parse(jsonlines.Reader([line.decode()]).read(type=dict)))
-        except (jsonlines.Error, ValidationError, ValueError, UnicodeDecodeError) as error:
+        except (jsonlines.Error, ValueError, RecursionError) as error:
             reading.problems.append(f"{printable(path)}, line {number}: {_cause(error)}")
     return reading
 
@@ -55,7 +56,8 @@ def read(path: Path) -> Reading:
     total = Reading()
     for file in sorted(path.rglob("*.jsonl")):
         relative = file.relative_to(path)
-        if SKIPPED_FOLDERS & set(relative.parts[:-1]) or file.name.startswith((SAMPLES_PREFIX, ".")):
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if is_hidden or SKIPPED_FOLDERS & set(relative.parts[:-1]) or file.name.startswith(SAMPLES_PREFIX):
             continue
         part = read_file(file)
         total.records += part.records
@@ -75,14 +77,15 @@ def merge(path: Path, new: Sequence[Record]) -> None:
     replaced = {record.key() for record in new}
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):
-        kept = [line for _, line in _numbered_lines(path) if _key(line) not in replaced] if path.exists() else []
+        old = path.read_bytes().split(b"\n") if path.exists() else []
+        kept = [line for line in old if line.strip() and _key(line) not in replaced]
         lines = [*kept, *(record.to_line().encode() for record in new)]
         write_atomic(path, b"".join(line + b"\n" for line in lines))
 
 
 def _numbered_lines(path: Path) -> Iterable[tuple[int, bytes]]:
     for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
-        line = raw.strip().removeprefix(b"\xef\xbb\xbf")
+        line = raw.strip().removeprefix(BOM)
         if line:
             yield number, line
 
@@ -90,8 +93,8 @@ def _numbered_lines(path: Path) -> Iterable[tuple[int, bytes]]:
 def _key(line: bytes) -> str | None:
     """Return the key of the record in ``line``, None when it holds no record."""
     try:
-        return _parse(json.loads(line)).key()
-    except (ValueError, ValidationError):
+        return _parse(json.loads(line.removeprefix(BOM))).key()
+    except (ValueError, RecursionError):
         return None
 
 
@@ -109,5 +112,11 @@ def _parse(content: object) -> Record:
 def _cause(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"field {'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    return printable(str(error).splitlines()[0][:200])
+        field_name = ".".join(str(part) for part in first["loc"])
+        return printable(f"field {field_name}: {first['msg']}" if field_name else first["msg"])
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    inner = error.__cause__ if isinstance(error, jsonlines.Error) else error
+    # The reader counts lines of its own, of which it saw one.
+    text = inner.msg if isinstance(inner, json.JSONDecodeError) else str(inner or error).split(" (line ")[0]
+    return printable(text.splitlines()[0][:200])

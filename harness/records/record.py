@@ -9,7 +9,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA = 1
 
@@ -37,7 +37,10 @@ class MethodPart(_Part):
 
 
 class ModelPart(_Part):
-    """The model the method was given. ``digest``: SHA-256 of its files, or its commit on the Hub."""
+    """The model the method was given. ``digest``: SHA-256 of its files, or its commit on the Hub.
+
+    ``tokenizer_digest`` is that of the tokenizer it came with; the one after the method is in ``TokenizerPart``.
+    """
 
     name: str
     revision: str | None = None
@@ -47,6 +50,7 @@ class ModelPart(_Part):
     bits_per_weight: float | None = None
     parameters: int | None = None
     weights_changed: int | None = None
+    tokenizer_digest: str | None = None
 
 
 class TokenizerPart(_Part):
@@ -162,6 +166,12 @@ class Record(_Part):
     report: dict[str, Any] = Field(default_factory=dict)
     command: str = ""
 
+    @model_validator(mode="after")
+    def _refuse_infinite(self) -> Record:
+        """Refuse NaN and infinity inside the free-form parts, too."""
+        json.dumps([self.report, self.method.options, self.settings.gen_kwargs], allow_nan=False, default=str)
+        return self
+
     @property
     def is_baseline(self) -> bool:
         """Whether this is the untouched model."""
@@ -171,9 +181,10 @@ class Record(_Part):
         """Digest of what must agree for two records to stand in one table: model, task, shots, limit, prompts."""
         return _digest(
             {
-                "model": [self.model.name, self.model.digest, self.model.dtype, self.model.quantization],
+                "model": self.model.model_dump(include={"name", "digest", "dtype", "quantization", "tokenizer_digest"}),
                 "task": [self.task.name, self.task.version, self.task.docs_digest],
-                "settings": self.settings.model_dump() | {"fewshot_seed": self.fewshot_seed},
+                # What the metadata made of the data is in the digest of the documents.
+                "settings": self.settings.model_dump(exclude={"metadata"}) | {"fewshot_seed": self.fewshot_seed},
                 "prefix": self.tokenizer.prefix_token_id,
             }
         )

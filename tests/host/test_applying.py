@@ -115,6 +115,24 @@ def test_a_decoding_method_that_says_so_changes_the_answers(
     assert record["value"] == 0.25  # the first option is always the likeliest, and right once in four
 
 
+def test_a_decoding_method_that_overrides_how_tokens_are_scored_is_evaluated(
+    make_method: MakeMethod, evaluate: Command, records: Records
+) -> None:
+    body = """
+        from harness.models.causal import CausalLM
+
+        class Decoder(CausalLM):
+            def _loglikelihood_tokens(self, requests, disable_tqdm=False, override_bs=None):
+                return [(float(-n), False) for n, _ in enumerate(requests)]
+
+        return Decoder(lm.model, lm.tokenizer, **lm.settings)
+    """
+    plugin = make_method(body, members="leaves_model_unchanged: ClassVar[bool] = True")
+    outcome = evaluate("--plugin", plugin)
+    assert outcome.code == 0, outcome.err
+    assert records(Path("out"))[0]["value"] == 0.25
+
+
 def test_a_separate_head_stays_separate_and_is_saved(
     make_method: MakeMethod, evaluate: Command, cli: Command, tiny_model: Path
 ) -> None:

@@ -119,7 +119,7 @@ def test_a_broken_model_folder_is_told_in_one_sentence_and_scores_nothing(
     [configure(num_hidden_layers=1), edit_tensors(lambda t: t.update({"layers.1.x": t["model.norm.weight"] * 2}))],
 )
 def test_weights_that_no_layer_takes_are_told(
-    change: Change, model_copy: Callable[..., Path], evaluate: Command
+    change: Change, model_copy: Callable[..., Path], evaluate: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     outcome = evaluate(model=model_copy(change))
     assert outcome.code in {0, 2}

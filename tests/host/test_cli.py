@@ -299,7 +299,7 @@ def test_the_examples_of_the_help_text_parse(cli: Command) -> None:
         Run(
             tasks=("a",), apply_chat_template=True, fewshot_as_multiturn=False, system_instruction="Be brief, 'please'."
         ),
-        Run(tasks=("a",), apply_chat_template="name", device="cpu", quantization="nf4", model="hf", write_out=True),
+        Run(tasks=("a",), apply_chat_template="name", device="cpu", quantization="nf4", model="hf"),
         Run(tasks=("a",), system_instruction="--brief"),
         Run(tasks=("a",), include_path=("one", "two")),
         Run(tasks=("a",), output_path=Path("an odd, folder 🎉"), confirm_run_unsafe_code=True),

@@ -11,12 +11,13 @@ import pytest
 from harness.names import printable, safe_name, suggestion
 
 NASTY = [
-    "", " ", ".", "..", "...", "../x", "..\\x", "/", "//", "/etc/passwd", "~", "~root", "a/b", "a:b", "a\\b", "a b", "a\tb", "a\nb",
-    "a\0b", "\0", "con", "CON", "nul.txt", "aux", "com1", "LPT9.log", "x.", "x..", "x ", " x", ".hidden", "..hidden", "-rf", "--help",
-    "a|b", "a*b", "a?b", 'a"b', "a<b>", "$HOME", "`id`", "$(id)", "%00", "%2e%2e%2f", "a;b", "a&b", "a'b", "a#b", "\x1b[31mred",
-    "model[/b]", "[link=x]y", "é", "e\u0301", "ñ", "n\u0303", "Å", "\u212b", "ﬁ", "fi", "ß", "ss", "İ", "i̇", "漢字", "漢字 ", "🎉", "🎊", "👩‍👧",
-    "\u202egnp.exe", "\u200bx", "x\u200b", "\ufeffx", "a\u2028b", "\ud800", "\udcff", "x" * 99, "x" * 100, "x" * 101, "x" * 300,
-    "x" * 300 + "y", "é" * 300, "a/" * 200, "." * 300, "name", "name-", "_", "__", "a_b", "a__b", "a.b", "a..b", "meta/llama", "meta_llama",
+    "", " ", ".", "..", "...", "../x", "..\\x", "/", "//", "/etc/passwd", "~", "~root", "a/b", "a:b", "a\\b", "a b", "a\tb",
+    "a\nb", "a\0b", "\0", "con", "CON", "nul.txt", "aux", "com1", "LPT9.log", "x.", "x..", "x ", " x", ".hidden", "..hidden",
+    "-rf", "--help", "a|b", "a*b", "a?b", 'a"b', "a<b>", "$HOME", "`id`", "$(id)", "%00", "%2e%2e%2f", "a;b", "a&b", "a'b",
+    "a#b", "\x1b[31mred", "model[/b]", "[link=x]y", "\u00e9", "e\u0301", "\u00f1", "n\u0303", "\u00c5", "\u212b", "\ufb01",
+    "fi", "ß", "ss", "\u0130", "i\u0307", "漢字", "漢字 ", "🎉", "🎊", "\U0001f469\u200d\U0001f467", "\u202egnp.exe", "\u200bx",
+    "x\u200b", "\ufeffx", "a\u2028b", "\ud800", "\udcff", "x" * 99, "x" * 100, "x" * 101, "x" * 300, "x" * 300 + "y",
+    "é" * 300, "a/" * 200, "." * 300, "name", "name-", "_", "__", "a_b", "a__b", "a.b", "a..b", "meta/llama", "meta_llama",
 ]  # fmt: skip
 
 

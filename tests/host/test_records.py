@@ -403,6 +403,17 @@ def test_a_record_of_a_quantised_model_says_how_many_bits_were_measured(evaluate
     assert 4 < written["model"]["bits_per_weight"] < 32
 
 
+def test_a_tokenizer_alone_leaves_records_without_a_model(cli: Command, tiny_model: Path, records: Records) -> None:
+    words = ["eval", "--model", "tokenizer", "--model_args", f"pretrained={tiny_model}", "--tasks", "fertility"]
+    outcome = cli(*words, "--output_path", "out")
+    assert outcome.code == 0, outcome.err
+    assert "loading" not in outcome.err
+    written = records(Path("out"))
+    assert {record["metric"]["name"] for record in written} >= {"bytes_per_token"}
+    assert {record["model"]["dtype"] for record in written} == {"none"}
+    assert len({record["tokenizer"]["digest"] for record in written}) == 1
+
+
 def test_two_runs_into_one_folder_both_stay(evaluate: Command, records: Records) -> None:
     assert evaluate("--limit", 2).code == 0
     assert evaluate("--limit", 3).code == 0
