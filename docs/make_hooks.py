@@ -13,7 +13,12 @@ PAGE = Path(__file__).with_name("hooks.md")
 
 def render() -> str:
     """Return the page."""
-    parts = ["# Hooks", "", "Written by `make docs` from `harness/hookspecs.py` and `harness/methods.py`; do not edit.", ""]
+    parts = [
+        "# Hooks",
+        "",
+        "Written by `make docs` from `harness/hookspecs.py` and `harness/methods.py`; do not edit.",
+        "",
+    ]
     for name, hook in vars(hookspecs).items():
         if name.startswith("harness_"):
             parts += [f"## `{name}{inspect.signature(hook)}`", "", inspect.getdoc(hook) or "", ""]

@@ -148,7 +148,8 @@ def run_folder_name(records: Sequence[Record]) -> str:
     """Return the name of a run's folder: readable, and the same for the same method on the same tasks."""
     record = records[0]
     parts = [record.plugin.name or "", record.method.name] if not record.is_baseline else ["baseline"]
-    return f"{safe_name('-'.join(dict.fromkeys(part for part in parts if part)))}-{joined_digest(sorted(r.run_key() for r in records))[:10]}"
+    name = safe_name("-".join(dict.fromkeys(part for part in parts if part)))
+    return f"{name}-{joined_digest(sorted({r.run_key() for r in records}))[:10]}"
 
 
 def command(run: Run) -> str:

@@ -39,9 +39,8 @@ def test_the_plugin_of_the_readme_is_short_and_runs(
     (info / "entry_points.txt").write_text("[harness]\n" + "\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
 
-    words = (
-        "--plugin jitter --method_args scale=0.5 --with_baseline --tasks langgame --limit 2 --output_path out".split()
-    )
+    words = ["--plugin", "jitter", "--method_args", "scale=0.5", "--with_baseline", "--tasks", "langgame"]
+    words += ["--limit", "2", "--output_path", "out"]
     done = harness("eval", *words, "--model_args", f"pretrained={tiny_model}")
     assert done.returncode == 0, done.stderr
     records = list(jsonlines.open(tmp_path / "out" / "records.jsonl"))

@@ -112,9 +112,12 @@ class CausalLM(HFLM):
         for request in requests:
             if not request.args[1]:
                 raise HarnessError(f"{_named(request)} asks for the score of an empty continuation; fix the task")
+        self._is_too_long = []
         answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        for request, (score, _), is_too_long in zip(requests, answers, self._is_too_long, strict=True):
+        for request, (score, _) in zip(requests, answers, strict=True):
             _check_finite(score, request)
+        # Empty where a method scores by a step of its own: then it knows what it cuts.
+        for request, is_too_long in zip(requests, self._is_too_long, strict=False):
             self.truncated[request.task_name] += is_too_long
         return answers
 

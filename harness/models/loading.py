@@ -67,7 +67,7 @@ class ModelSource:
             return AutoConfig.from_pretrained(
                 self.location, **self._revision(), **self._gguf(), trust_remote_code=self.trust_remote_code
             )
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # a config of any shape makes transformers raise anything
             raise HarnessError(
                 f"model '{printable(self.name)}' has no usable configuration: {_first_line(error)}"
             ) from error

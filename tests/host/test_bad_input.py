@@ -275,6 +275,14 @@ def test_a_prompt_that_fits_to_the_token_is_not_counted(
         assert written["counts"]["truncated_requests"] == expected
 
 
+@pytest.mark.parametrize("flags", [["--apply_chat_template"], ["--apply_chat_template", "rag"]])
+def test_a_chat_template_that_is_not_there_is_told(flags: list[str], evaluate: Command) -> None:
+    outcome = evaluate(*flags)
+    assert outcome.code == 2
+    assert "chat template" in outcome.sentence
+    assert not list(Path("out").glob("*"))
+
+
 def test_an_answer_longer_than_the_context_is_told(evaluate: Command) -> None:
     outcome = evaluate("--gen_kwargs", "max_gen_toks=300", tasks="write_colours")
     assert outcome.code == 2

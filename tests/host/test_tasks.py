@@ -278,6 +278,21 @@ def test_an_unknown_task_suggests_near_names_of_ours_and_of_lm_eval(evaluate: Co
     assert "loading tiny" not in outcome.err
 
 
+def test_no_task_of_lm_eval_is_called_unknown(evaluate: Command) -> None:
+    # Each is named in another way: quoted keys, tags in brackets, in an included file without .yaml, and by include alone.
+    names = [
+        "AraDiCE_ArabicMMLU_high_stem_biology_egy",
+        "acp_bench",
+        "acp_bench_hard",
+        "afrimgsm_cot_tasks",
+        "flores_afr-eng",
+    ]
+    outcome = evaluate(tasks=",".join(names))
+    assert outcome.code == 2  # their data are not here
+    assert "no task is called" not in outcome.sentence
+    assert " could not be loaded: " in outcome.sentence
+
+
 def test_a_task_the_lm_cannot_answer_is_told_before_loading(cli: Command, own_tasks: Path, tiny_model: Path) -> None:
     flags = ["--include_path", own_tasks, "--tasks", "colours", "--model", "tokenizer"]
     outcome = cli("eval", "--model_args", f"pretrained={tiny_model}", *flags)
