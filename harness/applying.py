@@ -100,13 +100,17 @@ def apply_method(
 
 def work_folder(method: Method, *, plugin: Plugin | None, source: ModelSource, seed: int, device: str) -> Path:
     """Return the folder of a method's work, named by the digest of everything that decides its result."""
+    from harness.models.identity import tokenizer_digest
+
     versions = environment("cpu").model_dump(include={"torch", "transformers", "peft", "bitsandbytes", "harness"})
     decides = {
         "plugin": [plugin.name, plugin.distribution, plugin.version, plugin.code_digest] if plugin else None,
         "method": method.name,
         "options": resolved_options(method),
         "inputs": fingerprint(method),
-        "model": [source.digest, source.dtype, source.quantization, source.tokenizer, source.lm_args],
+        "model": [source.name, source.digest, source.dtype, source.quantization, source.gguf_file, source.lm_args],
+        "adapter": [source.peft, source.attn_implementation],
+        "tokenizer": tokenizer_digest(source.load_tokenizer()),
         "seed": seed,
         "device": device.split(":")[0],
         "versions": versions,
@@ -118,7 +122,9 @@ def work_folder(method: Method, *, plugin: Plugin | None, source: ModelSource, s
 
 
 def fingerprint(method: Method) -> str:
-    """Return the digest of what the method's options name: its own account, and the content of every path option.
+    """Return the digest of what the method's options name: its own account, or the content of every path option.
+
+    Empty when the options name nothing.
 
     Raises:
         HarnessError: the method finds its inputs unusable.
@@ -126,12 +132,9 @@ def fingerprint(method: Method) -> str:
     own = getattr(method, "fingerprint", None)
     if own is not None:
         return str(own())
-    digest = hashlib.sha256()
-    for option in dataclasses.fields(method):  # type: ignore[arg-type]
-        value = getattr(method, option.name, None)
-        if isinstance(value, Path):
-            digest.update(f"{option.name}={_content_digest(value)}\n".encode())
-    return digest.hexdigest()
+    paths = {o.name: getattr(method, o.name, None) for o in dataclasses.fields(method)}  # type: ignore[arg-type]
+    named = [f"{name}={_content_digest(path)}\n" for name, path in paths.items() if isinstance(path, Path)]
+    return hashlib.sha256("".join(named).encode()).hexdigest() if named else ""
 
 
 def seed_everything(seed: int) -> None:

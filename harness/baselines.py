@@ -30,10 +30,16 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
     from harness.records.environment import environment
     from harness.results import settings_of
 
+    if prepared.run.apply_chat_template or prepared.run.gen_kwargs.get("do_sample"):
+        return []  # a template may have changed, and samples differ by seed
     run, path = prepared.run, prepared.run.output_path / ledger.RECORDS_FILE
     if not path.is_file():
         return []
-    here = environment("cpu").model_dump(include={"torch", "transformers", "lm_eval", "harness_digest"})
+    from harness.models.loading import pick_device
+
+    device = pick_device(run.device) if run.model == "hf" else "cpu"
+    same_software = {"torch", "transformers", "lm_eval", "bitsandbytes", "harness_digest", "device"}
+    here = environment(device).model_dump(include=same_software)
     wanted = {**prepared.tasks.tasks, **prepared.tasks.groups}
     found: list[Record] = []
     for record in ledger.read_file(path).records:
@@ -45,7 +51,9 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
             record.model.quantization == run.quantization,
             record.model.dtype == base["dtype"],
             record.model.tokenizer_digest == base["tokenizer_digest"],
-            record.settings == settings and (run.num_fewshot in {None, record.settings.num_fewshot}),
+            record.settings == settings,
+            record.task.group or record.settings.num_fewshot == _shots(task, run),
+            record.model.name == prepared.source.name,
             record.fewshot_seed in {None, run.seeds[3]},
             record.environment.model_dump(include=set(here)) == here,
             record.task.group or record.task.version == str(task.VERSION),
@@ -57,6 +65,12 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any]) -> list[Record
         return []
     say(f"the baseline's records of an earlier run are reused ({printable(path)})")
     return found
+
+
+def _shots(task: Any, run: Run) -> int:
+    """Return how many shots ``run`` would give ``task``: one that fixes 0 keeps it, as in lm-eval."""
+    own = task.config.num_fewshot
+    return int(own or 0) if own == 0 or run.num_fewshot is None else run.num_fewshot
 
 
 def _docs_digest_of(task: Any, run: Run) -> str | None:

@@ -71,9 +71,11 @@ def new_folder(target: Path) -> Iterator[Path]:
         for path in temporary.rglob("*"):  # some writers leave files that only their owner can read
             if path.is_file() and path.stat().st_nlink == 1:
                 path.chmod(0o666 & ~_umask())
+        old = temporary.with_suffix(".old")
         if target.exists():
-            shutil.rmtree(target)
+            os.replace(target, old)
         os.replace(temporary, target)
+        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

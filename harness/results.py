@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock
+
 from harness.errors import HarnessError
 from harness.folders import link_tree, new_folder, write_atomic
 from harness.methods import resolved_options
@@ -62,11 +64,15 @@ def make_records(
     Raises:
         HarnessError: a metric is NaN or infinite.
     """
+    from harness.applying import fingerprint
+
     lm: Any = applied.lm
     shared: dict[str, Any] = {
         "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "plugin": _plugin_part(plugin, method),
-        "method": MethodPart(name=method.name, options=resolved_options(method)),
+        "method": MethodPart(
+            name=method.name, options=resolved_options(method), inputs=fingerprint(method)[:16] or None
+        ),
         "model": ModelPart(
             name=source.name,
             revision=source.revision,
@@ -131,14 +137,16 @@ def save(results: dict[str, Any], records: list[Record], tracker: Any, run: Run,
     folder = output / run_folder_name(records)
     samples = results.pop("samples", {})
     try:
-        with new_folder(folder) as temporary:
-            files = _write_lm_eval_files(results, samples, tracker, temporary, log_samples=run.log_samples)
-            write_atomic(temporary / "command.txt", records[0].command + "\n")
-            if applied.workdir is not None and any(p.name[0] != "." for p in applied.workdir.iterdir()):
-                link_tree(applied.workdir, temporary / ARTEFACTS)
-            digests = {task: sha256_of(temporary / path) for task, path in files.items()}
-        records = [_with_samples(record, folder.name, files, digests) for record in records]
-        ledger.merge(output / ledger.RECORDS_FILE, records)
+        # One lock for folder and records: of two runs that end together neither removes what the other points to.
+        with FileLock(output / ".results.lock"):
+            with new_folder(folder) as temporary:
+                files = _write_lm_eval_files(results, samples, tracker, temporary, log_samples=run.log_samples)
+                write_atomic(temporary / "command.txt", records[0].command + "\n")
+                if applied.workdir is not None and any(p.name[0] != "." for p in applied.workdir.iterdir()):
+                    link_tree(applied.workdir, temporary / ARTEFACTS)
+                digests = {task: sha256_of(temporary / path) for task, path in files.items()}
+            records = [_with_samples(record, folder.name, files, digests) for record in records]
+            ledger.merge(output / ledger.RECORDS_FILE, records)
     except OSError as error:
         raise HarnessError(f"could not save to '{printable(output)}': {error.strerror or error}") from error
     return records

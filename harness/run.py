@@ -162,7 +162,9 @@ def find_model(run: Run) -> ModelSource:
     if run.model == "tokenizer" and run.quantization != "none":
         raise HarnessError("--quantization needs weights, which --model tokenizer does not load")
     source = loading.resolve(run.model_args, quantization=run.quantization, needs_weights=run.model == "hf")
-    source.load_tokenizer() if run.model == "tokenizer" else source.check()
+    tokenizer = source.load_tokenizer() if run.model == "tokenizer" else source.check()
+    if run.apply_chat_template:
+        _check_chat_template(tokenizer, run.apply_chat_template)
     if run.model == "hf":
         loading.pick_device(run.device)
     return source
@@ -204,6 +206,16 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
         if max(numbers) >= count:
             raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {count}")
     return task_set
+
+
+def _check_chat_template(tokenizer: Any, wanted: bool | str) -> None:
+    template = tokenizer.chat_template
+    names = [] if template is None else sorted(template) if isinstance(template, dict) else ["default"]
+    if not names or (isinstance(wanted, str) and wanted not in names):
+        there = f"it has {', '.join(map(printable, names))}" if names else "it has none, as is usual for base models"
+        raise HarnessError(
+            f"--apply_chat_template finds no chat template in the tokenizer; {there}; leave the flag out"
+        )
 
 
 def _check_shots(run: Run, task_set: TaskSet) -> None:

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 # The plugin that brings the tasks several methods are judged by; every run may use them.
 SHARED = "tasks"
 MAX_YAML_BYTES = 1_000_000
-_NAMED = re.compile(
-    r"""^\s*(?:-\s+(?:task:\s*|group:\s*)?|(?:task|group|tag):\s*)["']?([^\s"'#\[\],:{}]+)""", re.MULTILINE
-)
 LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
 
 
@@ -114,17 +111,20 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
     Raises:
         HarnessError: no name, an unknown name, or a task that cannot be loaded.
     """
-    requested = _expand(list(names), index(task_folders))
+    ours = index(task_folders)
+    requested = _expand(list(names), ours)
     paths = [str(folder.path) for folder in task_folders]
     with quiet("lm_eval"):
         from lm_eval.tasks import TaskManager
 
         builtin = [name for name, is_ours in requested if not is_ours]
-        _check_builtin(builtin)
+        _check_known(builtin, _remembered_names())
         manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))
         if builtin:
-            known = manager.all_tasks
-            requested = [(n, True) for name, _ in requested for n in (fnmatch.filter(known, name) or [name])]
+            known = frozenset(manager.all_tasks)
+            _remember_names(known - ours.keys())
+            _check_known(builtin, known)
+            requested = [(n, True) for name, _ in requested for n in (sorted(fnmatch.filter(known, name)) or [name])]
         specs = list(dict.fromkeys(name for name, _ in requested))
         built = _without_members([part for spec in specs for part in _built(manager, spec)])
     try:
@@ -226,10 +226,10 @@ def _expand(names: list[str], ours: Mapping[str, TaskEntry]) -> list[tuple[str, 
     return expanded
 
 
-def _check_builtin(names: list[str]) -> None:
-    """Raise for a name that lm-eval cannot have either, before its files are parsed, which takes seconds."""
-    known = lm_eval_names() if names else frozenset()
-    for name in names:
+def _check_known(names: list[str], known: frozenset[str] | None) -> None:
+    """Raise for a name that neither we nor lm-eval have; None when lm-eval's names are not known yet."""
+    for name in names if known is not None else ():
+        assert known is not None
         if name in known or fnmatch.filter(known, name):
             continue
         elsewhere = _owner_elsewhere(name)
@@ -240,22 +240,20 @@ def _check_builtin(names: list[str]) -> None:
         raise HarnessError(f"no task is called '{printable(name)}'; {hint} (`harness tasks` lists ours)")
 
 
-def lm_eval_names() -> frozenset[str]:
-    """Return every word that stands where an lm-eval task file names a task, group or tag: a superset of its names.
-
-    Found by reading text, not by parsing YAML, and remembered for the installed version.
-    """
-    import lm_eval
-
-    memory = cache_folder() / f"lm-eval-names-{version('lm_eval')}.json"
+def _remembered_names() -> frozenset[str] | None:
+    """Return lm-eval's names as an earlier run found them, so that a typo costs no reading of 14,000 files."""
     with suppress(OSError, ValueError):
-        return frozenset(json.loads(memory.read_text(encoding="utf-8")))
-    names: set[str] = set()
-    for path in Path(next(iter(lm_eval.__path__)), "tasks").rglob("*.yaml"):
-        names.update(_NAMED.findall(path.read_text(encoding="utf-8", errors="replace")))
+        return frozenset(json.loads(_names_file().read_text(encoding="utf-8")))
+    return None
+
+
+def _remember_names(names: Iterable[str]) -> None:
     with suppress(OSError):
-        write_atomic(memory, json.dumps(sorted(names)))
-    return frozenset(names)
+        write_atomic(_names_file(), json.dumps(sorted(names)))
+
+
+def _names_file() -> Path:
+    return cache_folder() / f"lm-eval-names-{version('lm_eval')}.json"
 
 
 def _names_by_plugin() -> dict[str, dict[str, TaskEntry]]:

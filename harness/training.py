@@ -92,6 +92,8 @@ def add_adapter(
     """
     from peft import LoraConfig, get_peft_model
 
+    if hasattr(model, "peft_config"):
+        raise HarnessError("the quantised model has an adapter already (peft=...), on which no second one is trained")
     targets: Any = "all-linear" if list(target_modules) == ["all-linear"] else list(target_modules)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM")
     torch.manual_seed(seed)

@@ -76,7 +76,7 @@ class ModelSource:
     def digest(self) -> str:
         """SHA-256 of the local files that make the model, or the commit it has on the Hub."""
         if not self.is_local:
-            return str(getattr(self.config, "_commit_hash", None) or self.revision or "unknown")
+            return self._hub_commit()
         folder = Path(self.location)
         files = (
             [folder / self.gguf_file] if self.gguf_file else _weight_files(folder) + _existing(folder / "config.json")
@@ -129,6 +129,18 @@ class ModelSource:
                 "name the tokenizer it was trained with (--model_args tokenizer=...)"
             )
         return tokenizer
+
+    def _hub_commit(self) -> str:
+        """Return the commit whose files would be loaded. Raises ``HarnessError`` when the Hub's cache does not tell."""
+        from transformers.utils.hub import cached_file, extract_commit_hash
+
+        path = cached_file(self.location, self.gguf_file or "config.json", **self._revision())
+        commit = extract_commit_hash(path, None)
+        if commit is None:
+            raise HarnessError(
+                f"the commit of model '{printable(self.name)}' cannot be told; load it from a folder instead"
+            )
+        return str(commit)
 
     def _revision(self) -> dict[str, Any]:
         return {} if self.revision is None or self.is_local else {"revision": self.revision}
@@ -378,7 +390,9 @@ def _with_adapter(model: PreTrainedModel, source: ModelSource) -> Any:
 
     assert source.peft is not None
     try:
-        return PeftModel.from_pretrained(model, source.peft)
+        adapted = PeftModel.from_pretrained(model, source.peft)
+        # Merged where that is exact, so that a method may train an adapter of its own.
+        return adapted if source.quantization != "none" else adapted.merge_and_unload()
     except Exception as error:  # whatever the folder, the Hub or a wrong base make PEFT raise
         raise HarnessError(
             f"adapter '{printable(source.peft)}' cannot be put on '{printable(source.name)}': {_first_line(error)}"

@@ -65,7 +65,16 @@ def _rows(records: Sequence[Record]) -> Rows:
     rows: Rows = {}
     for record in records:
         options = sorted((name, str(value)) for name, value in record.method.options.items())
-        key = str((record.plugin.name, record.plugin.version, _code(record), record.method.name, options))
+        key = str(
+            (
+                record.plugin.name,
+                record.plugin.version,
+                _code(record),
+                record.method.name,
+                record.method.inputs,
+                options,
+            )
+        )
         rows.setdefault(key, []).append(record)
     return rows
 

@@ -30,10 +30,11 @@ class PluginPart(_Part):
 
 
 class MethodPart(_Part):
-    """The method and every option it ran with, defaults included."""
+    """The method and every option it ran with, defaults included; ``inputs`` digests the content of what they name."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)
+    inputs: str | None = None
 
 
 class ModelPart(_Part):
@@ -183,8 +184,7 @@ class Record(_Part):
             {
                 "model": self.model.model_dump(include={"name", "digest", "dtype", "quantization", "tokenizer_digest"}),
                 "task": [self.task.name, self.task.version, self.task.docs_digest],
-                # What the metadata made of the data is in the digest of the documents.
-                "settings": self.settings.model_dump(exclude={"metadata"}) | {"fewshot_seed": self.fewshot_seed},
+                "settings": self.settings.model_dump() | {"fewshot_seed": self.fewshot_seed},
                 "prefix": self.tokenizer.prefix_token_id,
             }
         )
@@ -196,8 +196,9 @@ class Record(_Part):
     def run_key(self) -> str:
         """Digest of what one command evaluated: method, options, seeds, model and code, on one board."""
         method = [self.plugin.name, self.plugin.distribution, self.plugin.version, self.plugin.code_digest]
-        seeds = self.seeds.model_dump() if not self.is_baseline else self.fewshot_seed
-        return _digest([self.board_key(), method, self.method.name, self.method.options, seeds])
+        draws = self.settings.gen_kwargs.get("do_sample")
+        seeds = self.fewshot_seed if self.is_baseline and not draws else self.seeds.model_dump()
+        return _digest([self.board_key(), method, self.method.model_dump(), seeds])
 
     def key(self) -> str:
         """Digest of everything that decides the value: two records with one key are one measurement repeated."""

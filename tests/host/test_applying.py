@@ -101,7 +101,7 @@ def test_a_method_that_changes_something_gets_a_record(
     outcome = evaluate("--plugin", make_method(body))
     assert outcome.code == 0, outcome.err
     [record] = records(Path("out"))
-    assert record["method"] == {"name": "invented", "options": {"amount": 0.5}}
+    assert record["method"] == {"name": "invented", "options": {"amount": 0.5}, "inputs": None}
     assert record["model"]["weights_changed"] == changed or changed is None
 
 
@@ -463,6 +463,8 @@ return lm
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell's background job ignores Ctrl-C, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         try:
             for _ in range(1200):

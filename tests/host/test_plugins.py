@@ -370,7 +370,7 @@ def test_a_plugin_that_pip_installed_evaluates_to_a_record(
     [record] = records(tmp_path / "out")
     assert record["plugin"]["distribution"] == "harness-temperature"
     assert record["plugin"]["version"] == "0.3"
-    assert record["method"] == {"name": "temperature", "options": {"temperature": 4.0}}
+    assert record["method"] == {"name": "temperature", "options": {"temperature": 4.0}, "inputs": None}
     assert record["task"]["name"] == "rhymes"
     assert record["report"] == {"scale": 0.25}
     assert record["model"]["weights_changed"] == 32

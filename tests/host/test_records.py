@@ -380,7 +380,7 @@ def test_a_record_says_what_ran(evaluate: Command, records: Records, tiny_model:
     assert written["model"]["name"] == tiny_model.name
     assert written["model"]["dtype"] == "float32"
     assert written["model"]["bits_per_weight"] == 32.0
-    assert written["method"] == {"name": "baseline", "options": {}}
+    assert written["method"] == {"name": "baseline", "options": {}, "inputs": None}
     assert written["plugin"] == {"name": None, "distribution": None, "version": None, "code_digest": None}
     assert written["seeds"] == {"random": 1, "numpy": 2, "torch": 3, "fewshot": 4}
     assert (written["settings"]["num_fewshot"], written["settings"]["limit"], written["batch_size"]) == (1, 3.0, "2")

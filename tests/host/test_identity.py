@@ -1,0 +1,51 @@
+"""What a model is called in caches and records: the commit on the Hub, and what else decides a method's result."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness import HarnessError, methods
+from harness.applying import work_folder
+from harness.models.loading import ModelSource, resolve
+
+COMMITS = {"org/a": "a" * 40, "org/b": "b" * 40}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Hub cache, as downloads leave it, that holds one model under two names."""
+    for name, commit in COMMITS.items():
+        folder = tmp_path / f"models--{name.replace('/', '--')}"
+        shutil.copytree(tiny_model, folder / "snapshots" / commit)
+        (folder / "refs").mkdir()
+        (folder / "refs" / "main").write_text(commit, encoding="utf-8")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("transformers.utils.hub.constants.HF_HUB_CACHE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_of_the_hub_is_known_by_its_commit() -> None:
+    sources = [resolve({"pretrained": name}) for name in COMMITS]
+    assert [source.digest for source in sources] == list(COMMITS.values())
+    folders = [work_folder(methods.Baseline(), plugin=None, source=s, seed=0, device="cpu") for s in sources]
+    assert folders[0] != folders[1]
+
+
+def test_another_tokenizer_in_the_same_place_is_another_work_folder(tmp_path: Path, tiny_model: Path) -> None:
+    from transformers import AutoTokenizer
+
+    shutil.copytree(tiny_model, tmp_path / "model")
+    source = ModelSource("model", str(tmp_path / "model"))
+    before = work_folder(methods.Baseline(), plugin=None, source=source, seed=0, device="cpu")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    tokenizer.add_tokens(["clockmaker"])
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert work_folder(methods.Baseline(), plugin=None, source=source, seed=0, device="cpu") != before
+
+
+def test_a_name_that_is_nowhere_is_told() -> None:
+    with pytest.raises(HarnessError, match="no usable configuration"):
+        resolve({"pretrained": "org/nowhere"}).check()
