@@ -171,8 +171,7 @@ def find_model(run: Run) -> ModelSource:
 
 
 def load(prepared: Prepared) -> LM:
-    """Load the LM of a run and check that it can answer what the tasks ask."""
-    from harness import tasks
+    """Load the LM of a run."""
     from harness.models import loading
 
     run, source = prepared.run, prepared.source
@@ -181,9 +180,7 @@ def load(prepared: Prepared) -> LM:
 
         return TokenizerOnly(source.load_tokenizer())
     say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
-    lm = loading.load_lm(source, device=run.device, batch_size=run.batch_size)
-    tasks.check_fit(prepared.tasks.tasks, lm)
-    return lm
+    return loading.load_lm(source, device=run.device, batch_size=run.batch_size)
 
 
 def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:

@@ -232,8 +232,8 @@ def _task_names(words: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for word in words for name in str(word).split(",") if name.strip())
 
 
-def _seeds(value: Any) -> tuple[int | None, ...]:
-    words = [str(part).strip() for part in (value if isinstance(value, list) else str(value).split(","))]
+def _seeds(value: str) -> tuple[int | None, ...]:
+    words = [word.strip() for word in value.split(",")]
     try:
         seeds = [None if word.lower() == "none" else int(word) for word in words]
     except ValueError:
