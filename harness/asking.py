@@ -44,6 +44,9 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> list[R
         results, run=prepared.run, plugin=prepared.plugin, method=prepared.method, source=prepared.source,
         applied=applied, base=base, seconds=time.monotonic() - started, peak_bytes=peak.bytes,
     )  # fmt: skip
+    work = getattr(lm, "work", None)
+    if work is not None and work.pushed_tokens:
+        say(work.sentence())
     cut = sum(getattr(lm, "truncated", {}).values())
     if cut:
         say(f"{cut} requests were longer than the context of {lm.max_length} tokens and were cut on the left")
@@ -60,8 +63,8 @@ def _simple_evaluate(prepared: Prepared, lm: Any, tracker: Any) -> dict[str, Any
     from lm_eval import simple_evaluate
 
     run = prepared.run
-    if hasattr(lm, "truncated"):
-        lm.truncated.clear()
+    if hasattr(lm, "start_counting"):
+        lm.start_counting()
     with quiet("lm_eval"), _without_git_noise():
         results: dict[str, Any] = simple_evaluate(
             model=lm,

@@ -34,11 +34,11 @@ def suit_the_terminal() -> None:
     tqdm.std.tqdm.__init__ = in_lines
 
 
-def bar(total: int, label: str, *, unit: str) -> Any:
+def bar(total: int, label: str, *, unit: str, disable: bool = False) -> Any:
     """Return a tqdm bar over ``total`` steps, with rate and time left."""
     from tqdm import tqdm
 
-    return tqdm(total=total, desc=label, unit=unit, dynamic_ncols=sys.stderr.isatty())
+    return tqdm(total=total, desc=label, unit=unit, dynamic_ncols=sys.stderr.isatty(), disable=disable)
 
 
 class _Lines:

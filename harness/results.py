@@ -96,6 +96,7 @@ def make_records(
             evaluate_peak_bytes=peak_bytes,
             tokens_trained=applied.report.get("tokens_trained"),
             reused=applied.reused,
+            scoring=lm.work.describe() if hasattr(lm, "work") else None,
         ),
         "report": applied.report,
         "command": command(run),

@@ -42,7 +42,7 @@ class Run:
     model_args: Mapping[str, Any] = field(default_factory=dict)
     quantization: str = "none"
     num_fewshot: int | None = None
-    batch_size: int | str = 8
+    batch_size: int | str = "auto"
     device: str | None = None
     limit: float | None = None
     samples: Mapping[str, list[int]] | None = None

@@ -82,7 +82,9 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--num_fewshot", "-f", type=int, metavar="N", help="examples in the prompt")
     group.add_argument("--limit", "-L", type=float, metavar="N", help="documents per task; below 1 a share of them")
     group.add_argument("--samples", "-E", metavar="JSON", help="documents by number instead: '{\"task\": [0, 3]}'")
-    group.add_argument("--batch_size", "-b", metavar="N", help="rows per forward pass (default 8), or auto")
+    group.add_argument(
+        "--batch_size", "-b", metavar="N", help="requests at a time; auto (default): as many as are fast and fit"
+    )
     group.add_argument("--gen_kwargs", nargs="+", metavar="K=V", help="overrides how tasks generate")
     group.add_argument("--apply_chat_template", nargs="?", const=True, metavar="NAME", help="wrap prompts as chat")
     group.add_argument(

@@ -1,76 +1,121 @@
-"""CausalLM: lm-eval's ``HFLM`` for a model we hold, with replacement of its parts and guards on every answer."""
+"""CausalLM: lm-eval's ``HFLM`` for a model we hold: its answers in a fraction of the time, guards on every answer."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from harness.errors import HarnessError
+from harness.models import encoding, greedy
+from harness.models.generation import NotANumber, Prompt
 from harness.models.identity import has_separate_head
+from harness.models.memory import Budget, is_out_of_memory
+from harness.models.scoring import Scored
+from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
+from harness.models.work import Work
 from harness.names import printable
 from harness.progress import bar, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# Requests that go lm-eval's own way together: what is lost when memory runs out in the middle.
+PLAIN_PART = 512
+Window = tuple[list[int], list[int]]
 
 
 class CausalLM(HFLM):
     """A causal language model with its tokenizer.
 
-    Gives lm-eval's own answers, log-probabilities always from float32. A score that is NaN or infinite stops the run
-    and names the request. ``truncated`` counts, by task, the requests that were cut to fit the context.
+    Gives lm-eval's own answers, log-probabilities always from float32. Requests share what they have in common where
+    the model allows that (see ``docs/scoring.md``); ``work`` counts what it took. A score that is NaN or infinite
+    stops the run and names the request. ``truncated`` counts, by task, the requests that were cut to fit the context.
+
+    A subclass that overrides a step (``_model_call``, ``_model_generate``) is answered lm-eval's way, with that step.
+    So is a model with parts that are not the libraries' own, unless the subclass sets ``is_plain_causal``: in every
+    such part, what becomes of a token depends on that token alone.
     """
 
     answers: ClassVar[frozenset[str]] = frozenset(
         {"loglikelihood", "loglikelihood_rolling", "generate_until", "token_loglikelihoods", "tokenize"}
     )
+    is_plain_causal: ClassVar[bool] = False
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, batch_size: int | str = 8, **settings: Any
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        batch_size: int | str = "auto",
+        share_prefixes: bool = True,
+        **settings: Any,
     ) -> None:
         """Wrap ``model`` and ``tokenizer`` as they are.
 
         Args:
             model: on its device already.
             tokenizer: its vocabulary fits the model's embeddings.
-            batch_size: rows per forward pass, or ``auto`` as in lm-eval.
+            batch_size: ``auto``: as many tokens at a time as are fast and fit. N: no more than N requests' worth.
+            share_prefixes: False scores every request on its own, as lm-eval does.
             settings: ``max_length``, ``prefix_token_id``, ``add_bos_token`` and the like, as ``HFLM`` takes them.
 
         Raises:
             HarnessError: a separate output head was tied to the embeddings again by the wrapping.
         """
-        self.settings = {"batch_size": batch_size, **settings}
+        self.settings = {"batch_size": batch_size, "share_prefixes": share_prefixes, **settings}
         self.truncated: Counter[str] = Counter()
-        self._is_too_long: list[bool] = []
-        self._request_of: dict[str, Instance] = {}
+        self.work = Work()
         self._rows: list[Instance | None] = []
+        self._request_of: dict[str, Instance] = {}
         is_separate = has_separate_head(model)
         if is_separate:
             # HFLM calls tie_weights(), which would undo the head a method made.
             model.config.tie_word_embeddings = False
         with quiet("lm_eval.models.huggingface"):
-            super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", **self.settings)
+            super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", batch_size=1, **settings)
         if is_separate and not has_separate_head(self.model):
             raise HarnessError(
                 f"{type(model).__name__} tied its output head to the input embeddings again, which loses the method's "
                 "head; the model class has to honour config.tie_word_embeddings=False"
             )
+        self._budget = Budget(self.model, rows=batch_size if isinstance(batch_size, int) else None)
+        refusal = None if share_prefixes else "share_prefixes is off"
+        if (
+            type(self)._model_call is not CausalLM._model_call
+            or type(self)._select_cont_toks is not HFLM._select_cont_toks
+        ):
+            refusal = f"{type(self).__name__} has a forward step of its own"
+        self._sharing = Sharing(
+            self.model,
+            partial(HFLM._model_call, self),
+            work=self.work,
+            budget=self._budget,
+            autocast=self._autocast,
+            is_declared=self.is_plain_causal,
+            refusal=refusal,
+        )
 
     def replace(
         self, *, model: PreTrainedModel | None = None, tokenizer: PreTrainedTokenizerBase | None = None
     ) -> Self:
         """Return this LM with another model or tokenizer, the same batch size, length and prefix."""
         return type(self)(model or self.model, tokenizer or self.tokenizer, **self.settings)
+
+    def start_counting(self) -> None:
+        """Forget the work and the truncated requests of earlier evaluations."""
+        self.truncated.clear()
+        self.work.clear()
 
     def tokenize(self, requests: list[Instance]) -> list[list[int]]:
         """Return the ids of each request's text, without special tokens. Requests: ``(text,)``."""
@@ -89,45 +134,57 @@ class CausalLM(HFLM):
         Raises:
             HarnessError: a score is not finite.
         """
-        windows: list[tuple[int, list[int], list[int]]] = []
-        for number, request in enumerate(requests):
-            for context, scored in map(make_disjoint_window, self._windows(list(request.args[1]))):
-                windows.append((number, context, scored))
-        answers: list[list[list[float]]] = [[[] for _ in self._windows(list(r.args[1]))] for r in requests]
-        places = _places(windows)
-        order = sorted(range(len(windows)), key=lambda i: -len(windows[i][1]) - len(windows[i][2]))
-        size = self.settings["batch_size"] if isinstance(self.settings["batch_size"], int) else 8
-        with bar(len(windows), "Scoring tokens", unit="text") as progress:
-            for start in range(0, len(order), size):
-                batch = order[start : start + size]
-                for index, scores in zip(batch, self._score([windows[i] for i in batch]), strict=True):
-                    number = windows[index][0]
-                    _check_finite(sum(scores), requests[number])
-                    answers[number][places[index]] = scores
-                progress.update(len(batch))
-        return [[score for scores in parts for score in scores] for parts in answers]
+        windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
+        flat = [window for several in windows for window in several]
+        found: dict[int, list[float]] = {}
+        self._share(flat, lambda number, scored: found.update({number: scored.logprobs.tolist()}))
+        rest = [number for number in range(len(flat)) if number not in found]
+        found |= zip(rest, self._score_tokens_plainly([flat[number] for number in rest]), strict=True)
+        parts = iter(found[number] for number in range(len(flat)))
+        answers = []
+        for request, several in zip(requests, windows, strict=True):
+            scores = [value for _ in several for value in next(parts)]
+            _check_finite(sum(scores), request)
+            answers.append(scores)
+        return answers
 
+    @torch.no_grad()
     def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """As ``HFLM``. Raises ``HarnessError`` naming the request when a score is not finite."""
+        """As ``HFLM``. Raises ``HarnessError`` naming the request when it cannot be scored or a score is not finite."""
         for request in requests:
             if not request.args[1]:
                 raise HarnessError(f"{_named(request)} asks for the score of an empty continuation; fix the task")
-        self._is_too_long = []
-        answers: list[tuple[float, bool]] = super().loglikelihood(requests, disable_tqdm=disable_tqdm)
-        for request, (score, _) in zip(requests, answers, strict=True):
-            _check_finite(score, request)
-        # Empty where a method scores by a step of its own: then it knows what it cuts.
-        for request, is_too_long in zip(requests, self._is_too_long, strict=False):
-            self.truncated[request.task_name] += is_too_long
+        if self.enable_thinking:
+            raise HarnessError("enable_thinking suits tasks that generate, not log-likelihoods; leave it out")
+        with self.work.timed("tokenizing"):
+            pairs = encoding.encode_pairs(self, [request.args for request in requests])
+        for request, (context, continuation) in zip(requests, pairs, strict=True):
+            self._check_pair(request, context, continuation)
+            self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
+        answers = self._loglikelihood_tokens(
+            [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)], disable_tqdm=disable_tqdm
+        )
+        for request, (value, _) in zip(requests, answers, strict=True):
+            _check_finite(value, request)
         return answers
 
+    @torch.no_grad()
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """As ``HFLM``. Raises ``HarnessError`` naming the request when a score is not finite."""
-        answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm=disable_tqdm)
-        for request, score in zip(requests, answers, strict=True):
-            _check_finite(score, request)
+        with self.work.timed("tokenizing"):
+            ids = encoding.encode_texts(self, [request.args[0] for request in requests])
+        windows = [self._windows(ids[request.args[0]], self.prefix_token_id) for request in requests]
+        flat = [(None, *window) for several in windows for window in several]
+        parts = iter(self._loglikelihood_tokens(flat, disable_tqdm=disable_tqdm) if flat else [])
+        answers = []
+        for request, several in zip(requests, windows, strict=True):
+            value = sum(next(parts)[0] for _ in several)
+            _check_finite(value, request)
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, value)
+            answers.append(value)
         return answers
 
+    @torch.no_grad()
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """As ``HFLM``. Raises ``HarnessError`` when a task leaves no room for a prompt or logits are NaN."""
         for request in requests:
@@ -138,7 +195,16 @@ class CausalLM(HFLM):
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
             self._request_of[request.args[0]] = request
-        return super().generate_until(requests, disable_tqdm=disable_tqdm)
+        answers: dict[int, str] = {}
+        if greedy.is_plain(self.model) and type(self)._model_generate is CausalLM._model_generate:
+            end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+            wishes = [greedy.wish(request.args[1], self.max_gen_toks, end) for request in requests]
+            answers = self._generate_greedily(requests, wishes, disable_tqdm)
+        rest = [number for number in range(len(requests)) if number not in answers]
+        if rest:
+            texts = self._generate_plainly([requests[number] for number in rest], disable_tqdm)
+            answers |= dict(zip(rest, texts, strict=True))
+        return [answers[number] for number in range(len(requests))]
 
     def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``HFLM``, without its warning per batch: texts that are cut are counted instead."""
@@ -151,40 +217,214 @@ class CausalLM(HFLM):
                 self.truncated[request.task_name if request else ""] += len(self.tok_encode(text)) > limit
         return ids, mask
 
-    def _loglikelihood_tokens(self, requests: Any, *args: Any, **kwargs: Any) -> Any:
-        self._is_too_long = [len(context) + len(scored) > self.max_length + 1 for _, context, scored in requests]
-        with quiet("lm_eval.models.huggingface"):
-            return super()._loglikelihood_tokens(requests, *args, **kwargs)
+    own_tok_batch_encode = tok_batch_encode
+
+    def _loglikelihood_tokens(
+        self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
+    ) -> list[tuple[float, bool]]:
+        """As ``HFLM``; requests are ``((context, continuation) or None, context ids, continuation ids)``."""
+        found: dict[int, tuple[float, bool]] = {}
+
+        def keep(number: int, scored: Scored) -> None:
+            found[number] = float(scored.logprobs.sum()), bool(scored.is_best.all())
+            if requests[number][0] is not None:
+                self.cache_hook.add_partial("loglikelihood", requests[number][0], found[number])
+
+        self._share([(context, ids) for _, context, ids in requests], keep, disable_tqdm)
+        rest = [number for number in range(len(requests)) if number not in found]
+        found |= zip(rest, self._score_plainly([requests[number] for number in rest], disable_tqdm), strict=True)
+        return [found[number] for number in range(len(requests))]
+
+    def _share(
+        self, windows: Sequence[Window], keep: Callable[[int, Scored], None], disable_tqdm: bool = False
+    ) -> None:
+        """Score those windows, context and scored ids, that may share what they have in common."""
+        sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
+        self._check_ids(sequences)
+        if not sequences:
+            return
+        with bar(len(windows), "Scoring", unit="request", disable=disable_tqdm or self._is_plain) as progress:
+
+            def done(number: int, scored: Scored) -> None:
+                keep(number, scored)
+                progress.update(1)
+
+            self._sharing.score(sequences, [len(scored) for _, scored in windows], done)
+
+    def _score_plainly(self, requests: Sequence[Any], disable_tqdm: bool) -> list[tuple[float, bool]]:
+        """Score as ``HFLM`` does, the longest first, in parts, with fewer rows after memory ran out."""
+        answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
+        order = sorted(range(len(requests)), key=lambda number: -len(requests[number][1]) - len(requests[number][2]))
+        start = 0
+        while start < len(order):
+            part = order[start : start + PLAIN_PART]
+            longest = len(requests[part[0]][1]) + len(requests[part[0]][2])
+            self.batch_size_per_gpu = self._budget.plain_rows(min(longest, self.max_length))
+            try:
+                with quiet("lm_eval.models.huggingface"):
+                    found = super()._loglikelihood_tokens(
+                        [requests[number] for number in part], disable_tqdm=disable_tqdm
+                    )
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._budget.shrink(error)
+                continue
+            for number, answer in zip(part, found, strict=True):
+                answers[number] = answer
+            start += PLAIN_PART
+        return answers
+
+    def _generate_greedily(
+        self, requests: list[Instance], wishes: list[greedy.Wish | None], disable_tqdm: bool
+    ) -> dict[int, str]:
+        """Return the texts of those requests that are plain greedy search and may share, by number."""
+        able = [number for number, wish in enumerate(wishes) if wish is not None]
+        with self.work.timed("tokenizing"):
+            ids = encoding.encode_prompts(self, [requests[number].args[0] for number in able])
+        # Equal requests have equal answers.
+        asked: dict[tuple[str, greedy.Wish], list[int]] = {}
+        for number in able:
+            wish = wishes[number]
+            assert wish is not None
+            if ids[requests[number].args[0]]:
+                asked.setdefault((requests[number].args[0], wish), []).append(number)
+                self.truncated[requests[number].task_name] += (
+                    len(ids[requests[number].args[0]]) > self.max_length - wish.limit
+                )
+        if not asked:
+            return {}
+        prompts = [
+            Prompt(ids[text][-(self.max_length - wish.limit) :], wish.limit, self._stopper(wish))
+            for text, wish in asked
+        ]
+        self._check_ids([prompt.token_ids for prompt in prompts])
+        answers: dict[int, str] = {}
+        members = list(asked.items())
+        with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
+
+            def done(place: int, generated: list[int]) -> None:
+                (text, wish), numbers = members[place]
+                answer = self._finished_text(generated, wish)
+                self.cache_hook.add_partial("generate_until", (text, requests[numbers[0]].args[1]), answer)
+                answers.update(dict.fromkeys(numbers, answer))
+                progress.update(len(numbers))
+
+            try:
+                self._sharing.generate(prompts, done)
+            except NotANumber as error:
+                _refuse_generation(requests[members[error.number][1][0]])
+        return answers
+
+    def _generate_plainly(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
+        """Generate as ``HFLM`` does, with fewer rows after memory ran out."""
+        while True:
+            self.batch_size_per_gpu = self._budget.plain_rows(1)
+            try:
+                return super().generate_until(requests, disable_tqdm=disable_tqdm)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._budget.shrink(error)
+
+    def _stopper(self, wish: greedy.Wish) -> Callable[[list[int]], bool]:
+        """Return what says whether a text ends: at an end token, or with a stop string in its last few tokens."""
+        ends = greedy.end_tokens(self.model)
+        # Two tokens more than the string's own: the model may spell it in other tokens, as lm-eval allows, too.
+        back = max(len(self.tokenizer.encode(text, add_special_tokens=False)) for text in wish.until) + 2
+
+        def is_finished(token_ids: list[int]) -> bool:
+            if token_ids[-1] in ends:
+                return True
+            tail = self.tokenizer.decode(token_ids[-back:])
+            return any(text in tail for text in wish.until)
+
+        return is_finished
+
+    def _finished_text(self, token_ids: list[int], wish: greedy.Wish) -> str:
+        """Return the text of generated ids without thinking, cut at the first stop string: as ``HFLM`` does it."""
+        end = self.think_end_token
+        if isinstance(end, int) and end in token_ids:
+            token_ids = token_ids[len(token_ids) - token_ids[::-1].index(end) :]
+        text: str = self.tok_decode(token_ids)
+        if isinstance(end, int):
+            text = text.lstrip()
+        return str(postprocess_generated_text(text, list(wish.until), end if isinstance(end, str) else None))
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self.work.forwards += 1
+        self.work.pushed_tokens += inps.numel()
+        self.work.plain_tokens += inps.numel()
+        with self.work.timed("model"):
+            return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
         guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(self._rows)])
-        return super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
+        with self.work.timed("model"):
+            out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
+        self.work.forwards += out.shape[1] - context.shape[1]
+        self.work.pushed_tokens += out.numel() - len(out)
+        self.work.plain_tokens += out.numel() - len(out)
+        return out
 
-    def _windows(self, token_ids: list[int]) -> Iterator[tuple[list[int], list[int]]]:
-        windows: Iterator[tuple[list[int], list[int]]] = get_rolling_token_windows(
-            token_list=token_ids, prefix_token=self._end_of_text(), max_seq_len=self.max_length, context_len=1
+    @property
+    def _is_plain(self) -> bool:
+        return self._sharing.refusal is not None
+
+    def _autocast(self) -> Any:
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _windows(self, token_ids: list[int], first: int) -> list[Window]:
+        """Return (context, scored) windows that score each id once, ``first`` standing before the first."""
+        windows = get_rolling_token_windows(
+            token_list=token_ids, prefix_token=first, max_seq_len=self.max_length, context_len=1
         )
-        return windows
+        return [make_disjoint_window(window) for window in windows]
 
     def _end_of_text(self) -> int:
         """Return the id documents end with: what stands before the first token of a new text."""
         end = self.tokenizer.eos_token_id
         return int(self.prefix_token_id if end is None else end)
 
-    def _score(self, windows: list[tuple[int, list[int], list[int]]]) -> list[list[float]]:
-        """Score windows of (B, T) ids padded on the right, which causal attention does not see."""
-        rows = [context + scored for _, context, scored in windows]
-        longest = max(len(row) for row in rows) - 1
-        inputs = torch.zeros((len(rows), longest), dtype=torch.long)
-        for number, row in enumerate(rows):
-            inputs[number, : len(row) - 1] = torch.tensor(row[:-1])
-        logits = self._model_call(inputs.to(self.device))
-        scores = []
-        for number, (_, context, scored) in enumerate(windows):
-            span = slice(len(context) - 1, len(context) - 1 + len(scored))
-            logprobs = torch.log_softmax(logits[number, span].float(), dim=-1)
-            scores.append(logprobs.gather(1, torch.tensor(scored, device=logprobs.device)[:, None])[:, 0].tolist())
-        return scores
+    def _score_tokens_plainly(self, windows: Sequence[Window]) -> list[list[float]]:
+        """Score windows in batches of (B, T) ids padded on the right, which causal attention does not see."""
+        answers: list[list[float]] = [[]] * len(windows)
+        order = sorted(range(len(windows)), key=lambda number: -sum(map(len, windows[number])))
+        size = self._budget.plain_rows(max((sum(map(len, window)) for window in windows), default=1))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            rows = [windows[number][0] + windows[number][1] for number in batch]
+            inputs = torch.zeros((len(rows), max(map(len, rows)) - 1), dtype=torch.long)
+            for line, row in zip(inputs, rows, strict=True):
+                line[: len(row) - 1] = torch.tensor(row[:-1])
+            for number, logits in zip(batch, self._model_call(inputs.to(self.device)), strict=True):
+                context, scored = windows[number]
+                logprobs = torch.log_softmax(logits[len(context) - 1 : len(context) - 1 + len(scored)].float(), dim=-1)
+                answers[number] = logprobs.gather(1, torch.tensor(scored, device=logprobs.device)[:, None])[
+                    :, 0
+                ].tolist()
+        return answers
+
+    def _check_pair(self, request: Instance, context: list[int], continuation: list[int]) -> None:
+        if not context or not continuation:
+            what = "context" if not context else "continuation"
+            raise HarnessError(f"{_named(request)} has a {what} without tokens; fix the task")
+        if len(continuation) > self.max_length:
+            raise HarnessError(
+                f"{_named(request)} asks for the score of {len(continuation)} tokens, but the model's context holds "
+                f"{self.max_length}"
+            )
+
+    def _check_ids(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Raise when the tokenizer made an id that the model has no embedding for."""
+        most = max((max(sequence) for sequence in sequences if sequence), default=0)
+        size = int(self.model.get_input_embeddings().weight.shape[0])
+        if most >= size:
+            raise HarnessError(
+                f"the tokenizer gives token {most}, but the model has embeddings for {size} tokens; it is the "
+                "tokenizer of another model, or the model's embeddings were not resized"
+            )
 
 
 class _RefuseNaN(LogitsProcessor):
@@ -197,10 +437,13 @@ class _RefuseNaN(LogitsProcessor):
         is_broken = torch.isnan(scores).any(dim=-1)
         if is_broken.any():
             row = int(is_broken.nonzero()[0])
-            request = self.rows[row] if row < len(self.rows) else None
-            name = _named(request) if request is not None else "a request"
-            raise HarnessError(f"{name} got NaN logits while generating; try --model_args dtype=float32")
+            _refuse_generation(self.rows[row] if row < len(self.rows) else None)
         return scores
+
+
+def _refuse_generation(request: Instance | None) -> NoReturn:
+    name = _named(request) if request is not None else "a request"
+    raise HarnessError(f"{name} got NaN logits while generating; try --model_args dtype=float32")
 
 
 def _check_finite(score: float, request: Instance) -> None:
@@ -214,13 +457,3 @@ def _check_finite(score: float, request: Instance) -> None:
 def _named(request: Instance) -> str:
     text = printable(str(request.args[0])[-60:])
     return f"request {request.idx} of document {request.doc_id} in task '{printable(request.task_name)}' (...{text})"
-
-
-def _places(windows: list[tuple[int, list[int], list[int]]]) -> list[int]:
-    """Return, for each window, which window of its request it is."""
-    seen: dict[int, int] = {}
-    places = []
-    for number, _, _ in windows:
-        places.append(seen.get(number, 0))
-        seen[number] = places[-1] + 1
-    return places

@@ -30,7 +30,7 @@ QUANTIZATIONS = ("none", "int8", "nf4")
 LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": str, "gguf_file": str, "peft": str,
                 "trust_remote_code": bool, "attn_implementation": str, "device_map": str}  # fmt: skip
 LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": str,
-           "enable_thinking": bool}  # fmt: skip
+           "enable_thinking": bool, "share_prefixes": bool}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,10 @@ class EnvironmentPart(_Part):
 
 
 class CostPart(_Part):
-    """What the run took. Bytes are peaks of this process (CPU) or of the device (CUDA) during the stage."""
+    """What the run took. Bytes are peaks of this process (CPU) or of the device (CUDA) during the stage.
+
+    ``scoring`` counts the tokens that went through the model to answer the requests of the whole command.
+    """
 
     apply_seconds: float = 0.0
     evaluate_seconds: float = 0.0
@@ -128,6 +131,7 @@ class CostPart(_Part):
     evaluate_peak_bytes: int | None = None
     tokens_trained: int | None = None
     reused: bool = False
+    scoring: dict[str, Any] | None = None
 
 
 class SamplesPart(_Part):

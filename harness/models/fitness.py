@@ -1,0 +1,267 @@
+"""May this model be scored as a tree of tokens? First by what is known of its kind, then by trying it.
+
+Everything that is not plain causal attention with one place per token is refused, and goes lm-eval's own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from harness.models.attention import Refused, TreeAttention, Trunk, calls, route
+from harness.models.head import Head
+from harness.models.memory import is_out_of_memory
+from harness.models.scoring import TreeModel
+from harness.models.trie import Trie, plan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from harness.models.trie import Pack
+    from harness.models.work import Work
+
+Tensor = torch.Tensor
+KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+KNOWN_PACKAGES = frozenset({"transformers", "torch", "peft", "bitsandbytes", "accelerate"})
+# Tokens the try-out needs: enough for a stem, a trunk and branches.
+PROBE_TOKENS = 40
+# The largest difference of centred logits, relative to their size, that rounding explains.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+LOW_PRECISION_TOLERANCE = 0.03
+
+
+@dataclass
+class Fit:
+    """A model that may be scored as a tree.
+
+    ``most_tokens``: longer requests must not be (None: no limit). ``window``: the shortest sliding window, which the
+    try-out is to be repeated for once a request is longer.
+    """
+
+    tree_model: TreeModel
+    most_tokens: int | None
+    window: int | None
+
+
+def fit(
+    model: PreTrainedModel,
+    call: Callable[[Tensor], Tensor],
+    token_ids: Sequence[int],
+    *,
+    is_declared: bool,
+    work: Work,
+    autocast: Callable[[], Any],
+) -> Fit:
+    """Return how ``model`` may be scored.
+
+    Args:
+        call: the plain forward pass, (B, T) ids to (B, T, V) logits.
+        token_ids: some tokens to try it with.
+        is_declared: a method said that its own forward pass is plain causal.
+
+    Raises:
+        Refused: it may not; the message says why, to be read after "because".
+    """
+    config = model.config.get_text_config()
+    check_kind(model, config)
+    if not is_declared:
+        check_parts(model)
+    head = Head(model)
+    tree_model = TreeModel(model, head, layers=int(config.num_hidden_layers), work=work, autocast=autocast)
+    try:
+        windows = _try(tree_model, call, _probe(token_ids))
+    except Refused:
+        raise
+    except Exception as error:  # whatever an architecture does not accept
+        if is_out_of_memory(error):
+            raise
+        raise Refused(
+            f"trying it ended in {type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
+        ) from error
+    window = _configured_window(config)
+    most = _rope_limit(config)
+    if window is not None and not windows:
+        most = window if most is None else min(most, window)
+    return Fit(tree_model, most, min(windows, default=None))
+
+
+def check_long(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
+    """Try a text longer than the model's sliding window. Raises ``Refused`` when the answers differ."""
+    assert found.window is not None
+    ids = list(token_ids)[: found.window + 2 * PROBE_TOKENS]
+    _try(found.tree_model, call, [ids, ids[: len(ids) - 12] + ids[:12]], last=16)
+
+
+def check_kind(model: Any, config: Any) -> None:
+    """Raise ``Refused`` for architectures whose answers depend on more than each token's own ancestors."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise Refused("it is an encoder-decoder")
+    if getattr(model, "_is_stateful", False):
+        raise Refused("its layers keep a state")
+    other = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
+    if other:
+        raise Refused(f"it has layers of type {', '.join(other)}")
+    if getattr(config, "is_causal", True) is False or (
+        getattr(config, "is_decoder", True) is False and _is_bert(config)
+    ):
+        raise Refused("its attention is not causal")
+    adapter = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
+    if adapter is not None and adapter.is_prompt_learning:
+        raise Refused("its adapter puts virtual tokens before the text")
+
+
+def check_parts(model: torch.nn.Module) -> None:
+    """Raise ``Refused`` when a part of the model is not the libraries' own, and might look at more than one token."""
+    for module in model.modules():
+        package = type(module).__module__.split(".")[0]
+        if package not in KNOWN_PACKAGES:
+            raise Refused(f"its part {type(module).__name__} comes from {package} and is not declared plain causal")
+        if "forward" in vars(module) and not hasattr(module, "_hf_hook"):
+            raise Refused(
+                f"the forward of its part {type(module).__name__} was replaced and is not declared plain causal"
+            )
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise Refused(f"its part {type(module).__name__} has hooks and is not declared plain causal")
+
+
+def _is_bert(config: Any) -> bool:
+    return "bert" in str(getattr(config, "model_type", ""))
+
+
+def _try(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    *,
+    last: int | None = None,
+) -> set[int]:
+    """Compare both ways on ``sequences``, on their ``last`` rows; return the sliding windows that layers asked for."""
+    plain = _plainly(tree_model, call, sequences, last)
+    if not all(bool(torch.isfinite(logits).all()) for logits in plain):
+        raise Refused("its logits are not numbers")
+    together = _together(tree_model, call, sequences, last)
+    spread = max(_difference(a, b) for a, b in zip(plain, together, strict=True))
+    tolerance = max(TOLERANCE.get(tree_model.model.dtype, LOW_PRECISION_TOLERANCE), 3 * spread)
+    windows: set[int] = set()
+    trie = Trie.build(sequences, [len(s) if last is None else last for s in sequences])
+    longest = max(map(len, sequences))
+    # With everything as one unit, and with whatever is shared as trunks.
+    for packs in (plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)):
+        ours = _as_tree(tree_model, trie, packs, windows)
+        worst = max(_difference(a, b) for a, b in zip(plain, ours, strict=True))
+        if not worst <= tolerance:
+            raise Refused(
+                f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
+            )
+    return windows
+
+
+def _plainly(
+    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
+) -> list[Tensor]:
+    """Return each sequence's logits (rows, V), one forward pass each; learn what the model does after its head."""
+    answers = []
+    head = tree_model.head
+    for number, sequence in enumerate(sequences):
+        rows = torch.arange(0 if last is None else len(sequence) - last, len(sequence))
+        with head.taking(rows, pass_on=1):
+            logits = call(torch.tensor([sequence], device=tree_model.device))
+        hidden = head.taken()
+        if number == 0:
+            head.learn_finish(hidden[:1], logits[0])
+        answers.append(head.logits(hidden))
+    return answers
+
+
+def _together(
+    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
+) -> list[Tensor]:
+    """Return the same logits from one padded batch, as a plain batch gives them: rounding differs, nothing else may."""
+    longest = max(map(len, sequences))
+    batch = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in zip(batch, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    taken: list[Tensor] = []
+
+    def keep(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        taken.append(inputs[0])
+        return (inputs[0][:, :1], *inputs[1:])
+
+    handle = tree_model.head.module.register_forward_pre_hook(keep)
+    try:
+        call(batch.to(tree_model.device))
+    finally:
+        handle.remove()
+    return [
+        tree_model.head.logits(rows[0 if last is None else len(sequence) - last : len(sequence)])
+        for rows, sequence in zip(taken[0], sequences, strict=True)
+    ]
+
+
+def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[int]) -> list[Tensor]:
+    """Return the logits at the end of each sequence, by way of packs."""
+    trunks: dict[int, Trunk] = {}
+    wanted = np.unique(np.concatenate(trie.paths))
+    hidden_of: dict[int, Tensor] = {}
+    for pack in packs:
+        positions = pack.positions
+        rows = np.flatnonzero(np.isin(positions, wanted))
+        attention = TreeAttention(pack, trie, trunks, tree_model.device)
+        with route(tree_model.model, attention):
+            try:
+                hidden = tree_model.push(pack, trie, attention, rows)
+            except RuntimeError as error:
+                if calls() != tree_model.layers:
+                    raise Refused(
+                        f"{calls()} of its {tree_model.layers} layers have attention that can be routed"
+                    ) from error
+                raise
+        windows |= attention.windows
+        hidden_of |= dict(zip(positions[rows].tolist(), hidden, strict=True))
+    return [tree_model.head.logits(torch.stack([hidden_of[int(p)] for p in path])) for path in trie.paths]
+
+
+def _difference(plain: Tensor, other: Tensor) -> float:
+    """Return the largest, over rows, of the root-mean-square difference relative to that of the centred logits."""
+    size = (plain - plain.mean(-1, keepdim=True)).square().mean(-1).sqrt().clamp_min(1e-6)
+    return float(((plain - other).square().mean(-1).sqrt() / size).max())
+
+
+def _probe(token_ids: Sequence[int]) -> list[list[int]]:
+    """Return four short sequences that branch, branch again, and end in one another."""
+    ids = list(token_ids)[:PROBE_TOKENS]
+    while len(ids) < PROBE_TOKENS:
+        ids += ids[: PROBE_TOKENS - len(ids)]
+    stem = ids[:16]
+    return [stem + ids[16:26], stem + ids[16:19] + ids[26:31], stem + ids[31:35], ids[:7] + ids[35:40]]
+
+
+def _configured_window(config: Any) -> int | None:
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window else None
+
+
+def _rope_limit(config: Any) -> int | None:
+    """Return the length up to which positions do not depend on the length of the text."""
+    kinds = set(_rope_kinds(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)))
+    if not kinds & {"dynamic", "longrope"}:
+        return None
+    parameters = getattr(config, "rope_parameters", None) or {}
+    limit = getattr(config, "original_max_position_embeddings", None) or parameters.get(
+        "original_max_position_embeddings"
+    )
+    return int(limit or config.max_position_embeddings)
+
+
+def _rope_kinds(parameters: Any) -> Iterator[str]:
+    if isinstance(parameters, dict):
+        for name, value in parameters.items():
+            if name in {"rope_type", "type"} and isinstance(value, str):
+                yield value
+            yield from _rope_kinds(value)

@@ -1,0 +1,60 @@
+"""Which generations are plain greedy search, so that they need not be lm-eval's own way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+
+# What a request may set without leaving greedy search: these say how long, or matter to sampling alone.
+HARMLESS = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p"})
+NEUTRAL = {"num_beams": 1, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "use_cache": True, "min_length": 0}
+# What a checkpoint's generation settings may hold beside these: names of tokens, and how the answer is packed.
+INERT = frozenset({
+    "pad_token_id", "bos_token_id", "eos_token_id", "max_length", "transformers_version", "cache_implementation",
+    "output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate",
+    "_from_model_config", "temperature", "top_p", "top_k", "min_p", "typical_p", "do_sample", "num_return_sequences",
+    "decoder_start_token_id", "early_stopping", "length_penalty",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Wish:
+    """A greedy generation: at most ``limit`` tokens, ended by any of ``until``."""
+
+    limit: int
+    until: tuple[str, ...]
+
+
+def wish(settings: dict[str, Any], most: int, end_of_text: str) -> Wish | None:
+    """Return what a request's settings ask for, or None when that is more than greedy search.
+
+    Args:
+        most: the tokens to generate where the settings do not say.
+        end_of_text: ends every generation.
+    """
+    kwargs = normalize_gen_kwargs(settings, most)
+    limit = int(kwargs.pop("max_gen_toks"))
+    until = handle_stop_sequences(kwargs.pop("until", None), eos=end_of_text)
+    if kwargs.get("do_sample") or limit < 1:
+        return None
+    other = {name: value for name, value in kwargs.items() if name not in HARMLESS}
+    if any(name not in NEUTRAL or value not in (NEUTRAL[name], None) for name, value in other.items()):
+        return None
+    return Wish(limit, tuple(text for text in until if text))
+
+
+def is_plain(model: Any) -> bool:
+    """Return whether the settings that came with a model leave greedy search what it is."""
+    config = getattr(model, "generation_config", None)
+    if config is None:
+        return True
+    given = {name: value for name, value in config.to_dict().items() if value is not None and name not in INERT}
+    return all(value is False or (name in NEUTRAL and value == NEUTRAL[name]) for name, value in given.items())
+
+
+def end_tokens(model: Any) -> frozenset[int]:
+    """Return the ids at which the model's own generation ends."""
+    end = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return frozenset() if end is None else frozenset([end] if isinstance(end, int) else end)

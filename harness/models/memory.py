@@ -1,0 +1,86 @@
+"""How many tokens go through a model at once: as many as are fast and fit, fewer after the memory ran out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.progress import say
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# A CPU is as fast with this many tokens as with more, and they stay near its caches.
+CPU_TOKENS, CPU_ROWS = 1024, 32
+# A GPU gains nothing measurable beyond these.
+MOST_TOKENS, LEAST_TOKENS, MOST_ROWS = 16384, 64, 256
+# Part of the free memory that one pass may take: the estimate is rough, and others may use the device.
+SHARE = 0.4
+
+
+class Budget:
+    """Tokens per forward pass and rows of a generation, from free memory; halved when that was too much.
+
+    Args:
+        rows: a bound that the user gave: no more requests at a time than this. None: as many as fit.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, rows: int | None = None) -> None:
+        self.asked_rows = rows
+        device = model.get_input_embeddings().weight.device
+        self.tokens, self.rows = CPU_TOKENS, CPU_ROWS
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+            self.tokens = int(min(MOST_TOKENS, max(LEAST_TOKENS, SHARE * free / bytes_per_token(model))))
+            self.rows = int(min(MOST_ROWS, max(1, SHARE * free / (2048 * cache_bytes_per_token(model)))))
+
+    def tokens_for(self, longest: int) -> int:
+        """Return the tokens per pass for requests of up to ``longest`` tokens."""
+        return self.tokens if self.asked_rows is None else min(self.tokens, self.asked_rows * longest)
+
+    def rows_for(self) -> int:
+        """Return how many texts are generated at the same time."""
+        return self.rows if self.asked_rows is None else min(self.rows, self.asked_rows)
+
+    def plain_rows(self, longest: int) -> int:
+        """Return the rows of a batch that goes lm-eval's own way, padded to ``longest`` tokens."""
+        return self.asked_rows or max(1, min(self.rows, self.tokens // max(1, longest)))
+
+    def shrink(self, error: BaseException) -> None:
+        """Halve after memory ran out; raises ``error`` when there is nothing left to halve."""
+        if self.tokens <= LEAST_TOKENS and self.rows <= 1:
+            raise error
+        self.tokens, self.rows = max(LEAST_TOKENS, self.tokens // 2), max(1, self.rows // 2)
+        if self.asked_rows is not None:
+            self.asked_rows = max(1, self.asked_rows // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        say(f"memory ran out; going on with {self.tokens} tokens at a time (nothing that was answered is lost)")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception says that a device or the CPU has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory")
+    )
+
+
+def bytes_per_token(model: PreTrainedModel) -> float:
+    """Return about how many bytes a token takes while it goes through a model: a few vectors of each width."""
+    config = model.config.get_text_config()
+    width = int(getattr(config, "hidden_size", 1024))
+    inner = int(getattr(config, "intermediate_size", None) or 4 * width)
+    return float(model.dtype.itemsize * (12 * width + 4 * inner) + 4 * width)
+
+
+def cache_bytes_per_token(model: PreTrainedModel) -> float:
+    """Return how many bytes the keys and values of a token take in all layers."""
+    config = model.config.get_text_config()
+    heads = int(getattr(config, "num_attention_heads", 1))
+    width = int(getattr(config, "head_dim", None) or int(getattr(config, "hidden_size", 1024)) // heads)
+    key_heads = int(getattr(config, "num_key_value_heads", None) or heads)
+    return float(2 * model.dtype.itemsize * key_heads * width * int(getattr(config, "num_hidden_layers", 1)))

@@ -1,0 +1,152 @@
+"""Requests answered together: whether the model allows it, in which portions, and again in smaller ones if need be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.models.attention import Refused
+from harness.models.fitness import Fit, check_long, fit
+from harness.models.generation import Prompt, generate
+from harness.models.memory import Budget, is_out_of_memory
+from harness.models.scoring import Scored, Scoring
+from harness.models.trie import Trie
+from harness.models.work import Work
+from harness.progress import say
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Sequences = Sequence[Sequence[int]]
+
+
+class Sharing:
+    """The fast path of one model.
+
+    Args:
+        call: the plain forward pass, (B, T) ids to (B, T, V) logits; uncounted.
+        is_declared: a method said that its own parts of the model are plain causal.
+        refusal: why the fast path is off from the start, if it is.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        call: Callable[[torch.Tensor], torch.Tensor],
+        *,
+        work: Work,
+        budget: Budget,
+        autocast: Callable[[], Any],
+        is_declared: bool,
+        refusal: str | None,
+    ) -> None:
+        self.model, self.call, self.work, self.budget = model, call, work, budget
+        self.autocast, self.is_declared, self.refusal = autocast, is_declared, refusal
+        self._fit: Fit | None = None
+        self._is_long_checked = False
+
+    def score(self, sequences: Sequences, counts: Sequence[int], on_done: Callable[[int, Scored], None]) -> None:
+        """Score the last tokens of those sequences that may share; ``on_done`` is given each one's number and scores.
+
+        Args:
+            sequences: token ids, two or more each.
+            counts: how many of its last tokens are scored.
+        """
+        inputs = [sequence[:-1] for sequence in sequences]
+        self.work.requested_tokens += sum(map(len, inputs))
+        longest = max(map(len, inputs))
+        waiting = self._able(sequences, [len(ids) for ids in inputs])
+        self._need([ids for number, ids in enumerate(inputs) if number not in waiting])
+        is_first = True
+        while waiting:
+            numbers = sorted(waiting)
+
+            def done(place: int, scored: Scored, numbers: list[int] = numbers) -> None:
+                on_done(numbers[place], scored)
+                waiting.discard(numbers[place])
+
+            try:
+                with self.work.timed("rest"):
+                    scoring = Scoring(self.tree_model, [sequences[n] for n in numbers], [counts[n] for n in numbers])
+                    self.work.distinct_tokens += scoring.distinct_tokens if is_first else 0
+                    is_first = False
+                    scoring.run(self.budget.tokens_for(longest), done)
+            except Exception as error:
+                self._after(error)
+
+    def generate(self, prompts: Sequence[Prompt], on_done: Callable[[int, list[int]], None]) -> None:
+        """Generate for those prompts that may share; ``on_done`` is given each one's number and generated ids.
+
+        Raises:
+            NotANumber: the logits of a prompt, named by its number, are NaN or infinite.
+        """
+        ids = [prompt.token_ids for prompt in prompts]
+        waiting = self._able(ids, [len(prompt.token_ids) + prompt.limit for prompt in prompts])
+        self.work.requested_tokens += sum(len(ids[number]) for number in waiting)
+        self._need([ids[number] for number in waiting])
+        while waiting:
+            numbers = sorted(waiting)
+
+            def done(place: int, generated: list[int], numbers: list[int] = numbers) -> None:
+                on_done(numbers[place], generated)
+                waiting.discard(numbers[place])
+                self.work.requested_tokens += len(generated) - 1
+                self.work.distinct_tokens += len(generated) - 1
+
+            chosen = [prompts[number] for number in numbers]
+            try:
+                with self.work.timed("rest"):
+                    budget = self.budget.tokens_for(max(map(len, ids)))
+                    generate(self.tree_model, chosen, rows=self.budget.rows_for(), budget=budget, on_done=done)
+            except Exception as error:
+                self._after(error)
+
+    @property
+    def tree_model(self) -> Any:
+        """The model as it is run over packs; only once it was found fit."""
+        assert self._fit is not None
+        return self._fit.tree_model
+
+    def refuse(self, reason: str) -> None:
+        """Turn the fast path off and say so once."""
+        self.refusal = self.work.reason = reason
+        say(f"scoring every request on its own, as lm-eval does, because {reason}")
+
+    def _able(self, sequences: Sequences, lengths: Sequence[int]) -> set[int]:
+        """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
+        if self.refusal is None:
+            try:
+                with self.work.timed("check"):
+                    self._try([token for sequence in sequences[:8] for token in sequence], max(lengths))
+            except Refused as refused:
+                self.refuse(str(refused))
+        if self.refusal is not None or self._fit is None:
+            return set()
+        most = self._fit.most_tokens
+        return {number for number, length in enumerate(lengths) if most is None or length <= most}
+
+    def _try(self, token_ids: list[int], longest: int) -> None:
+        scratch = Work()
+        if self._fit is None:
+            self._fit = fit(
+                self.model, self.call, token_ids, is_declared=self.is_declared, work=scratch, autocast=self.autocast
+            )
+        tree_model = self._fit.tree_model
+        tree_model.work = scratch
+        if self._fit.window is not None and longest > self._fit.window and not self._is_long_checked:
+            check_long(self._fit, self.call, token_ids)
+            self._is_long_checked = True
+        self.work.check_tokens += scratch.pushed_tokens
+        tree_model.work = self.work
+
+    def _need(self, sequences: Sequences) -> None:
+        if sequences:
+            self.work.distinct_tokens += len(Trie.build(sequences, [1] * len(sequences)))
+
+    def _after(self, error: Exception) -> None:
+        """Go on with less at a time after memory ran out; raise anything else."""
+        if not is_out_of_memory(error):
+            raise error
+        self.budget.shrink(error)

@@ -1,0 +1,68 @@
+"""What scoring cost: tokens asked for, tokens needed, tokens pushed through the model, and where the seconds went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PARTS = ("tokenizing", "model", "head", "check", "rest")
+
+
+@dataclass
+class Work:
+    """The work of one run. All counts are of tokens that enter the model.
+
+    ``requested_tokens``: the sum over requests; ``distinct_tokens``: every distinct prefix once, the least that any
+    way of sharing needs; ``pushed_tokens``: what really went through, padding included; ``scored_rows``: rows of the
+    output head. ``plain_tokens`` is the part of ``pushed_tokens`` that went lm-eval's own way, for ``reason``.
+    ``check_tokens``, counted apart, tried the model out (see ``fitness``).
+    """
+
+    requested_tokens: int = 0
+    distinct_tokens: int = 0
+    pushed_tokens: int = 0
+    plain_tokens: int = 0
+    check_tokens: int = 0
+    scored_rows: int = 0
+    forwards: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+    reason: str | None = None
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time spent inside to ``part``, and take it from the part around it."""
+        started, before = time.perf_counter(), sum(self.seconds.values())
+        try:
+            yield
+        finally:
+            inner = sum(self.seconds.values()) - before
+            self.seconds[part] += time.perf_counter() - started - inner
+
+    @property
+    def share(self) -> float | None:
+        """Distinct over pushed tokens, at most 1: the figure of merit, the same on every machine."""
+        return self.distinct_tokens / self.pushed_tokens if self.pushed_tokens else None
+
+    def clear(self) -> None:
+        """Begin again at 0; ``reason`` stays."""
+        fresh = Work(reason=self.reason)
+        self.__dict__.update(fresh.__dict__)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the counts and seconds for a record, ``share`` included."""
+        described = asdict(self) | {"share": None if self.share is None else round(self.share, 4)}
+        described["seconds"] = {part: round(seconds, 3) for part, seconds in self.seconds.items()}
+        return described
+
+    def sentence(self) -> str:
+        """Return one line for people."""
+        seconds = ", ".join(f"{part} {value:.1f} s" for part, value in self.seconds.items() if value >= 0.05)
+        share = f" ({self.share:.0%} of them needed)" if self.share is not None else ""
+        plain = f", {self.plain_tokens:,} of them lm-eval's own way" if self.plain_tokens else ""
+        return (
+            f"{self.requested_tokens:,} tokens asked for, {self.pushed_tokens:,} pushed through the model{share}{plain} "
+            f"in {self.forwards:,} passes; {seconds}"
+        )
