@@ -216,7 +216,7 @@ class _Piece:
         self, query: Tensor, key: Tensor, value: Tensor, how: How, depth: Tensor, out: Tensor, total: Tensor | None
     ) -> None:
         """Write the attention of the piece's queries to ``out`` (T, heads, width) and ``total`` (heads, T)."""
-        q, k, v = _rows(query, self.queries), _rows(key, self.keys), _rows(value, self.keys)
+        q, k, v = pick_rows(query, self.queries), pick_rows(key, self.keys), pick_rows(value, self.keys)
         groups = q.shape[1] // k.shape[1]
         batch, heads, length, width = q.shape
         if self.allowed is None and how.window is None:
@@ -411,7 +411,7 @@ def _padded(spans: Sequence[tuple[int, int]]) -> tuple[Ints, np.ndarray[Any, np.
     return np.where(is_real, starts + steps, starts), is_real
 
 
-def _rows(tensor: Tensor, rows: Tensor) -> Tensor:
+def pick_rows(tensor: Tensor, rows: Tensor) -> Tensor:
     """Return (B, heads, L, width) of (heads, T, width)."""
     picked = tensor.index_select(1, rows.reshape(-1))
     return picked.view(tensor.shape[0], *rows.shape, tensor.shape[-1]).transpose(0, 1)

@@ -28,7 +28,7 @@ Tensor = torch.Tensor
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 KNOWN_PACKAGES = frozenset({"transformers", "torch", "peft", "bitsandbytes", "accelerate"})
 # Tokens the try-out needs: enough for a stem, a trunk and branches.
-PROBE_TOKENS = 40
+PROBE_TOKENS = 32
 # The largest difference of centred logits, relative to their size, that rounding explains.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.03
@@ -143,9 +143,7 @@ def _try(
     plain = _plainly(tree_model, call, sequences, last)
     if not all(bool(torch.isfinite(logits).all()) for logits in plain):
         raise Refused("its logits are not numbers")
-    together = _together(tree_model, call, sequences, last)
-    spread = max(_difference(a, b) for a, b in zip(plain, together, strict=True))
-    tolerance = max(TOLERANCE.get(tree_model.model.dtype, LOW_PRECISION_TOLERANCE), 3 * spread)
+    tolerance = TOLERANCE.get(tree_model.model.dtype, LOW_PRECISION_TOLERANCE)
     windows: set[int] = set()
     trie = Trie.build(sequences, [len(s) if last is None else last for s in sequences])
     longest = max(map(len, sequences))
@@ -153,6 +151,10 @@ def _try(
     for packs in (plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)):
         ours = _as_tree(tree_model, trie, packs, windows)
         worst = max(_difference(a, b) for a, b in zip(plain, ours, strict=True))
+        if not worst <= tolerance:
+            # Where a plain batch of two rows differs as much from one row (8-bit layers do), that is how they are.
+            together = _together(tree_model, call, sequences, last)
+            tolerance = max(tolerance, 3 * max(_difference(a, b) for a, b in zip(plain, together, strict=True)))
         if not worst <= tolerance:
             raise Refused(
                 f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
@@ -232,12 +234,12 @@ def _difference(plain: Tensor, other: Tensor) -> float:
 
 
 def _probe(token_ids: Sequence[int]) -> list[list[int]]:
-    """Return four short sequences that branch, branch again, and end in one another."""
+    """Return three short sequences that branch, and branch again."""
     ids = list(token_ids)[:PROBE_TOKENS]
     while len(ids) < PROBE_TOKENS:
         ids += ids[: PROBE_TOKENS - len(ids)]
     stem = ids[:16]
-    return [stem + ids[16:26], stem + ids[16:19] + ids[26:31], stem + ids[31:35], ids[:7] + ids[35:40]]
+    return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
 
 
 def _configured_window(config: Any) -> int | None:

@@ -1,4 +1,8 @@
-"""Greedy text for many prompts: shared beginnings once, each row stops for itself, waiting prompts take its place."""
+"""Greedy text for many prompts: shared beginnings once, each row stops for itself, waiting prompts take its place.
+
+Rows guess their next tokens from their own past (see ``drafts``) while there is room in the batch: on a CPU as on a
+GPU a pass over few tokens takes as long as reading the weights, so a few more cost little.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import How, TreeAttention, Trunk, attend, join, route, see_trunk, sink
+from harness.models.attention import How, TreeAttention, Trunk, attend, join, pick_rows, route, see_trunk, sink
+from harness.models.drafts import Drafts
 from harness.models.trie import Trie, plan
 
 if TYPE_CHECKING:
@@ -44,6 +49,7 @@ class _Row:
     trunk: int
     base: int
     length: int
+    drafts: Drafts
     token_ids: list[int] = field(default_factory=list)
 
 
@@ -118,53 +124,70 @@ class _Generation:
                 base = self.trunks[unit.trunk].length if unit.trunk >= 0 else 0
                 for number in self.of_leaf.pop(int(unit.positions[index])):
                     path = self.trie.paths[number][base:]
-                    found.append(
-                        (_Row(number, unit.trunk, base, len(path)), start + np.searchsorted(unit.positions, path))
-                    )
+                    row = _Row(number, unit.trunk, base, len(path), Drafts(self.prompts[number].token_ids))
+                    found.append((row, start + np.searchsorted(unit.positions, path)))
                     leaf_rows.append(start + int(index))
             start += len(unit)
         with route(self.tree_model.model, attention):
             hidden = self.tree_model.push(pack, self.trie, attention, np.array(leaf_rows, np.int64))
         if not found:
             return
-        first = self._best(hidden, [row for row, _ in found])
+        first = [[token] for token in self._best(hidden)]
         self.cache.add([places for _, places in found], attention.kept, at=len(self.rows))
         self.rows += [row for row, _ in found]
         self._take(first, len(self.rows) - len(found))
 
     def _step(self) -> None:
-        """Give every row one more token."""
-        attention = _RowAttention(self.rows, self.cache, self.trunks, self.tree_model.device)
-        tokens = np.array([row.token_ids[-1] for row in self.rows], np.int64)
-        places = np.array([row.base + row.length for row in self.rows], np.int64)
-        with route(self.tree_model.model, attention):
-            hidden = self.tree_model.run(tokens, places, attention, np.arange(len(self.rows)))
+        """Give every row its next token, and as many more as were guessed right."""
+        spare = max(0, self.most - len(self.rows))
+        guesses: list[list[int]] = []
         for row in self.rows:
-            row.length += 1
-        self._take(self._best(hidden, self.rows), 0)
+            left = self.prompts[row.number].limit - len(row.token_ids) - 1
+            guesses.append(row.drafts.guess(min(spare, left)))
+            spare -= len(guesses[-1])
+        widths = [1 + len(guess) for guess in guesses]
+        attention = _RowAttention(self.rows, widths, self.cache, self.trunks, self.tree_model.device)
+        tokens = [token for row, guess in zip(self.rows, guesses, strict=True) for token in (row.token_ids[-1], *guess)]
+        with route(self.tree_model.model, attention):
+            hidden = self.tree_model.run(np.array(tokens), attention.text_places, attention, np.arange(len(tokens)))
+        best = iter(self._best(hidden))
+        found = []
+        for row, guess in zip(self.rows, guesses, strict=True):
+            answers = [next(best) for _ in range(1 + len(guess))]
+            right = next((n for n, token in enumerate(guess) if token != answers[n]), len(guess))
+            row.drafts.judge(len(guess), right)
+            found.append(answers[: right + 1])
+        self._take(found, 0)
 
-    def _best(self, hidden: Tensor, rows: Sequence[_Row]) -> list[int]:
+    def _best(self, hidden: Tensor) -> list[int]:
         with self.tree_model.work.timed("head"):
             tokens: list[int] = self.tree_model.head.best(hidden).tolist()
         self.tree_model.work.scored_rows += len(tokens)
-        for row, token in zip(rows, tokens, strict=True):
-            if token < 0:
-                raise NotANumber(row.number)
         return tokens
 
-    def _take(self, tokens: list[int], start: int) -> None:
-        """Append a token to each row from ``start`` on, and let the finished ones go."""
-        for row, token in zip(self.rows[start:], tokens, strict=True):
-            row.token_ids.append(token)
+    def _take(self, tokens: Sequence[Sequence[int]], start: int) -> None:
+        """Append what each row from ``start`` on goes on with, and let the finished rows go."""
         for index in range(len(self.rows) - 1, start - 1, -1):
             row = self.rows[index]
-            prompt = self.prompts[row.number]
-            if len(row.token_ids) >= prompt.limit or prompt.is_finished(row.token_ids):
+            if self._extend(row, tokens[index - start]):
                 self.on_done(row.number, row.token_ids)
                 last = self.rows.pop()
                 if index < len(self.rows):
                     self.cache.move(len(self.rows), index, last.length)
                     self.rows[index] = last
+
+    def _extend(self, row: _Row, tokens: Sequence[int]) -> bool:
+        """Append tokens to a row one by one; return whether it ends with one of them."""
+        prompt = self.prompts[row.number]
+        for token in tokens:
+            if token < 0:
+                raise NotANumber(row.number)
+            row.length += bool(row.token_ids)  # the keys of the token before are there now
+            row.token_ids.append(token)
+            row.drafts.append(token)
+            if len(row.token_ids) >= prompt.limit or prompt.is_finished(row.token_ids):
+                return True
+        return False
 
 
 class _Cache:
@@ -212,24 +235,37 @@ class _Cache:
 
 
 class _RowAttention:
-    """Attention of one new token per row to the keys of its row and of its trunk."""
+    """Attention of the new tokens of each row to the keys of its row and of its trunk.
 
-    def __init__(self, rows: Sequence[_Row], cache: _Cache, trunks: dict[int, Trunk], device: torch.device) -> None:
-        self.cache, self.trunks, self.calls = cache, trunks, 0
-        self.lengths = torch.tensor([row.length for row in rows], device=device)
-        self.places = torch.tensor([row.base + row.length for row in rows], device=device)
-        self.numbers = torch.arange(len(rows), device=device)
-        self.width = max(row.length for row in rows) + 1
-        self.longest = max(row.base + row.length for row in rows) + 1
+    Args:
+        widths: how many new tokens each row has, one after the other.
+    """
+
+    def __init__(
+        self, rows: Sequence[_Row], widths: Sequence[int], cache: _Cache, trunks: dict[int, Trunk], device: torch.device
+    ) -> None:
+        self.cache, self.trunks, self.calls, self.count = cache, trunks, 0, len(rows)
+        steps = np.concatenate([np.arange(width) for width in widths])
+        row_of = np.repeat(np.arange(len(rows)), widths)
+        own = np.array([row.length for row in rows])[row_of] + steps
+        self.text_places = own + np.array([row.base for row in rows])[row_of]
+        self.longest, self.width = int(self.text_places.max()) + 1, int(own.max()) + 1
         cache.reserve(len(rows), self.width, cache.layers)
-        by_trunk: dict[int, list[int]] = {}
-        for number, row in enumerate(rows):
-            by_trunk.setdefault(row.trunk, []).append(number)
-        self.by_trunk = [
-            (trunk, None if len(members) == len(rows) else torch.tensor(members, device=device))
-            for trunk, members in by_trunk.items()
-            if trunk >= 0
-        ]
+        self.row_of, self.own, self.places = (
+            torch.as_tensor(numbers, device=device) for numbers in (row_of, own, self.text_places)
+        )
+        # (rows, most new tokens) token numbers, the first of the row standing for padding.
+        starts = np.cumsum([0, *widths])[:-1]
+        across = np.arange(max(widths))[None]
+        is_real = across < np.array(widths)[:, None]
+        self.tokens = torch.as_tensor(np.where(is_real, starts[:, None] + across, starts[:, None]), device=device)
+        self.is_real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
+        trunk_of = np.array([row.trunk for row in rows])[row_of]
+        self.by_trunk: list[tuple[int, Any]] = []
+        for trunk in np.unique(trunk_of[trunk_of >= 0]).tolist():
+            members = np.flatnonzero(trunk_of == trunk)
+            everyone = slice(None) if len(members) == len(trunk_of) else torch.as_tensor(members, device=device)
+            self.by_trunk.append((trunk, everyone))
         self.biases: dict[Any, Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
@@ -237,42 +273,35 @@ class _RowAttention:
         if how.window is not None and self.longest <= how.window:
             how = replace(how, window=None)
         keys, values = self.cache.layers[self.calls]
-        keys[self.numbers, :, self.lengths] = key.transpose(0, 1)
-        values[self.numbers, :, self.lengths] = value.transpose(0, 1)
-        heads, count, width = query.shape
+        keys[self.row_of, :, self.own] = key.transpose(0, 1)
+        values[self.row_of, :, self.own] = value.transpose(0, 1)
+        heads, _, width = query.shape
         groups = heads // key.shape[0]
-        folded = query.reshape(key.shape[0], groups, count, width).permute(2, 0, 1, 3)
-        result, sums = attend(
-            folded,
-            keys[:count, :, : self.width],
-            values[:count, :, : self.width],
-            how,
-            bias=self._bias(query.dtype, how),
-        )
+        folded = pick_rows(query, self.tokens).reshape(self.count, key.shape[0], -1, width)
+        seen = keys[: self.count, :, : self.width], values[: self.count, :, : self.width]
+        result, sums = attend(folded, *seen, how, bias=self._bias(query.dtype, how, groups))
         assert sums is not None
-        out = result.reshape(count, heads, -1)
-        total = sums.reshape(count, heads).transpose(0, 1)
+        out = result.reshape(self.count, heads, -1, value.shape[-1]).transpose(1, 2).flatten(0, 1)
+        total = sums.reshape(self.count, heads, -1).transpose(0, 1).flatten(1)
+        if self.is_real is not None:
+            out, total = out[self.is_real], total[:, self.is_real]
         for trunk, members in self.by_trunk:
-            chosen = slice(None) if members is None else members
-            part, sums = out[chosen], total[:, chosen]
-            join(
-                part,
-                sums,
-                *see_trunk(query[:, chosen], *self.trunks[trunk].layers[self.calls], how, self.places[chosen]),
-            )
-            if members is not None:
-                out[members], total[:, members] = part, sums
+            part, part_total = out[members], total[:, members]
+            layer = self.trunks[trunk].layers[self.calls]
+            join(part, part_total, *see_trunk(query[:, members], *layer, how, self.places[members]))
+            out[members], total[:, members] = part, part_total
         sink(out, total, how)
         self.calls += 1
         return out
 
-    def _bias(self, dtype: torch.dtype, how: How) -> Tensor:
+    def _bias(self, dtype: torch.dtype, how: How, groups: int) -> Tensor:
         name = (dtype, how.window)
         if name not in self.biases:
-            steps = torch.arange(self.width, device=self.lengths.device)[None]
-            is_hidden = steps > self.lengths[:, None]
+            steps = torch.arange(self.width, device=self.own.device)
+            own = self.own[self.tokens][..., None]
+            is_hidden = steps > own
             if how.window is not None:
-                is_hidden |= self.lengths[:, None] - steps >= how.window
+                is_hidden |= own - steps >= how.window
             bias = torch.zeros(is_hidden.shape, dtype=dtype, device=steps.device).masked_fill_(is_hidden, -torch.inf)
-            self.biases[name] = bias[:, None, None]
+            self.biases[name] = bias.repeat(1, groups, 1).unsqueeze(1)
         return self.biases[name]
