@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> list[Record]:
-    """Ask and score with lm-eval, save, and return the records.
+    """Ask and score with lm-eval, save, and return the records; none in any but the first of several processes.
 
     Args:
         base: ``describe_model`` of the LM before the method.
@@ -40,6 +40,10 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> list[R
     tracker, started = EvaluationTracker(), time.monotonic()
     with measured_peak(str(getattr(lm, "device", "cpu"))) as peak:
         results = _simple_evaluate(prepared, lm, tracker)
+    if hasattr(lm, "join_counts"):
+        lm.join_counts()
+    if results is None:
+        return []  # one process of several: the first has the results of all
     records = make_records(
         results, run=prepared.run, plugin=prepared.plugin, method=prepared.method, source=prepared.source,
         applied=applied, base=base, seconds=time.monotonic() - started, peak_bytes=peak.bytes,
@@ -59,14 +63,14 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> list[R
         raise
 
 
-def _simple_evaluate(prepared: Prepared, lm: Any, tracker: Any) -> dict[str, Any]:
+def _simple_evaluate(prepared: Prepared, lm: Any, tracker: Any) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
 
     run = prepared.run
     if hasattr(lm, "start_counting"):
         lm.start_counting()
     with quiet("lm_eval"), _without_git_noise():
-        results: dict[str, Any] = simple_evaluate(
+        results: dict[str, Any] | None = simple_evaluate(
             model=lm,
             model_args={"pretrained": prepared.source.name},
             tasks=list(prepared.tasks.built),

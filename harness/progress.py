@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,19 @@ LINE_SECONDS = 10.0
 
 
 def say(message: str) -> None:
-    """Print one line about what is happening, to standard error."""
-    print(message, file=sys.stderr, flush=True)
+    """Print one line about what is happening, to standard error; of several processes the first one speaks."""
+    if is_first_process():
+        print(message, file=sys.stderr, flush=True)
+
+
+def process_count() -> int:
+    """Return how many processes ``accelerate launch`` or ``torchrun`` started for this command."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
+
+
+def is_first_process() -> bool:
+    """Return whether this process is the one that writes and speaks."""
+    return int(os.environ.get("RANK") or 0) == 0
 
 
 def suit_the_terminal() -> None:
@@ -38,6 +50,7 @@ def bar(total: int, label: str, *, unit: str, disable: bool = False) -> Any:
     """Return a tqdm bar over ``total`` steps, with rate and time left."""
     from tqdm import tqdm
 
+    disable = disable or not is_first_process()
     return tqdm(total=total, desc=label, unit=unit, dynamic_ncols=sys.stderr.isatty(), disable=disable)
 
 

@@ -32,11 +32,14 @@ def execute(args: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
     run = to_run(args)
 
+    from harness.progress import is_first_process
     from harness.records import ledger
     from harness.run import evaluate
     from harness.summary import print_summary
 
     records = evaluate(run)
+    if not is_first_process():
+        return 0
     print_summary(records, ledger.read_file(run.output_path / ledger.RECORDS_FILE).records)
     print(f"{len(records)} records in {run.output_path / ledger.RECORDS_FILE}")
     return 0

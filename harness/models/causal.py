@@ -24,7 +24,7 @@ from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
 from harness.models.work import Work
 from harness.names import printable
-from harness.progress import bar, quiet
+from harness.progress import bar, process_count, quiet
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -84,6 +84,12 @@ class CausalLM(HFLM):
             model.config.tie_word_embeddings = False
         with quiet("lm_eval.models.huggingface"):
             super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", batch_size=1, **settings)
+        if process_count() > 1:
+            # HFLM leaves this out for a model object; each process holds a whole model and answers its documents.
+            from accelerate import Accelerator
+
+            self.accelerator = Accelerator()
+            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
         if is_separate and not has_separate_head(self.model):
             raise HarnessError(
                 f"{type(model).__name__} tied its output head to the input embeddings again, which loses the method's "
@@ -116,6 +122,13 @@ class CausalLM(HFLM):
         """Forget the work and the truncated requests of earlier evaluations."""
         self.truncated.clear()
         self.work.clear()
+
+    def join_counts(self) -> None:
+        """Add to the first process's ``work`` and ``truncated`` those of the others."""
+        gathered = self.gather_object((self.truncated, self.work))
+        for truncated, work in (gathered or [])[1:]:
+            self.truncated += truncated
+            self.work.add(work)
 
     def tokenize(self, requests: list[Instance]) -> list[list[int]]:
         """Return the ids of each request's text, without special tokens. Requests: ``(text,)``."""

@@ -17,7 +17,7 @@ from harness.folders import cache_folder, new_folder
 from harness.methods import convert
 from harness.models.identity import WEIGHT_SUFFIXES, digest_files
 from harness.names import printable, safe_name, suggestion
-from harness.progress import say
+from harness.progress import process_count, say
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -245,7 +245,9 @@ def pick_device(device: str | None) -> str:
     if device == "meta":
         raise HarnessError("device 'meta' cannot be used: nothing is computed there")
     if device is None:
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        # Each of several processes takes the device that the launcher gave it.
+        cuda = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if process_count() > 1 else "cuda"
+        return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

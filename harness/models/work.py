@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+COUNTS = (
+    "requested_tokens", "distinct_tokens", "pushed_tokens", "plain_tokens", "check_tokens", "scored_rows", "forwards",
+)  # fmt: skip
 PARTS = ("tokenizing", "model", "head", "check", "rest")
 
 
@@ -50,6 +53,12 @@ class Work:
         """Begin again at 0; ``reason`` stays."""
         fresh = Work(reason=self.reason)
         self.__dict__.update(fresh.__dict__)
+
+    def add(self, other: Work) -> None:
+        """Add what another process did; seconds are those of the slower one."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.seconds = {part: max(self.seconds[part], other.seconds[part]) for part in PARTS}
 
     def describe(self) -> dict[str, Any]:
         """Return the counts and seconds for a record, ``share`` included."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from harness.progress import process_count
 from harness.records.record import EnvironmentPart
 
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
@@ -34,6 +35,7 @@ def environment(device: str) -> EnvironmentPart:
         platform=f"{platform.system()} {platform.machine()}",
         device=name,
         threads=torch.get_num_threads(),
+        processes=process_count(),
     )
 
 

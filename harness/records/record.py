@@ -117,6 +117,7 @@ class EnvironmentPart(_Part):
     platform: str
     device: str
     threads: int | None = None
+    processes: int | None = None
 
 
 class CostPart(_Part):
