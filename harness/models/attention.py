@@ -120,6 +120,7 @@ def _tree_attention(
     if unknown:
         raise Refused(f"its attention takes {', '.join(unknown)}")
     _calls[0] += 1
+    query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast, rotated ones come in float32
     how = How(query.shape[-1] ** -0.5 if scale is None else float(scale), softcap, window, sinks)
     return _routed[-1].attend(query[0], key[0], value[0], how).unsqueeze(0), None
 
@@ -172,7 +173,7 @@ class TreeAttention:
         layer = _calls[0] - 1
         out = query.new_empty((length, heads, value.shape[-1]))
         needs_sum = bool(self.trunk_rows) or how.sinks is not None
-        total = torch.empty((heads, length), dtype=torch.float32, device=query.device) if needs_sum else None
+        total = torch.empty((heads, length), dtype=_wide(query), device=query.device) if needs_sum else None
         for piece in self.pieces:
             piece.attend(query, key, value, how, self.depth, out, total)
         for number, start, stop in self.trunk_rows:
@@ -299,7 +300,7 @@ def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, how: How, bias: T
     scores = torch.matmul(query, key.transpose(-1, -2)) * how.scale
     if how.softcap is not None:
         scores = torch.tanh(scores / how.softcap) * how.softcap
-    scores = scores.float() if bias is None else scores.float() + bias
+    scores = scores.to(_wide(scores)) if bias is None else scores.to(_wide(scores)) + bias
     sums = torch.logsumexp(scores, -1)
     # A row that sees nothing here (all its keys are outside the window) has weight 0 when parts are joined.
     weights = torch.softmax(scores, -1).nan_to_num_(0.0) if bias is not None else torch.softmax(scores, -1)
@@ -338,7 +339,7 @@ def sink(out: Tensor, total: Tensor | None, how: How) -> None:
     """Give the sinks their part of the softmax, in place."""
     if how.sinks is not None:
         assert total is not None
-        out.mul_(torch.sigmoid(total - how.sinks.float()[:, None]).transpose(0, 1).unsqueeze(-1).to(out.dtype))
+        out.mul_(torch.sigmoid(total - how.sinks.to(total.dtype)[:, None]).transpose(0, 1).unsqueeze(-1).to(out.dtype))
 
 
 def _spans_by_trunk(spans: Sequence[tuple[Any, int, int]]) -> list[tuple[int, int, int]]:
@@ -419,3 +420,8 @@ def pick_rows(tensor: Tensor, rows: Tensor) -> Tensor:
 
 def _repeat(tensor: Tensor, groups: int) -> Tensor:
     return tensor if groups == 1 else tensor.repeat_interleave(groups, dim=1)
+
+
+def _wide(tensor: Tensor) -> torch.dtype:
+    """Return the type in which sums of exponentials are kept."""
+    return torch.promote_types(tensor.dtype, torch.float32)

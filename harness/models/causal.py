@@ -232,6 +232,7 @@ class CausalLM(HFLM):
 
     own_tok_batch_encode = tok_batch_encode
 
+    @torch.no_grad()
     def _loglikelihood_tokens(
         self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
@@ -317,9 +318,10 @@ class CausalLM(HFLM):
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
             def done(place: int, generated: list[int]) -> None:
-                (text, wish), numbers = members[place]
+                (_, wish), numbers = members[place]
                 answer = self._finished_text(generated, wish)
-                self.cache_hook.add_partial("generate_until", (text, requests[numbers[0]].args[1]), answer)
+                for number in numbers:
+                    self.cache_hook.add_partial("generate_until", requests[number].args, answer)
                 answers.update(dict.fromkeys(numbers, answer))
                 progress.update(len(numbers))
 
@@ -331,6 +333,8 @@ class CausalLM(HFLM):
 
     def _generate_plainly(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
         """Generate as ``HFLM`` does, with fewer rows after memory ran out."""
+        ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
+        self.work.need([ids[request.args[0]] for request in requests])
         while True:
             self.batch_size_per_gpu = self._budget.plain_rows(1)
             try:
@@ -375,6 +379,9 @@ class CausalLM(HFLM):
         guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(self._rows)])
         with self.work.timed("model"):
             out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
+        generated = int((out[:, context.shape[1] :] != self.tokenizer.pad_token_id).sum()) - len(out)
+        self.work.requested_tokens += max(0, generated)
+        self.work.distinct_tokens += max(0, generated)
         self.work.forwards += out.shape[1] - context.shape[1]
         self.work.pushed_tokens += out.numel() - len(out)
         self.work.plain_tokens += out.numel() - len(out)

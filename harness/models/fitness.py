@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import Refused, TreeAttention, Trunk, calls, route
-from harness.models.head import Head
+from harness.models.attention import Refused, TreeAttention, Trunk, route
+from harness.models.head import Head, difference
 from harness.models.memory import is_out_of_memory
 from harness.models.scoring import TreeModel
 from harness.models.trie import Trie, plan
@@ -70,18 +70,9 @@ def fit(
     check_kind(model, config)
     if not is_declared:
         check_parts(model)
-    head = Head(model)
+    head = Head(model, autocast)
     tree_model = TreeModel(model, head, layers=int(config.num_hidden_layers), work=work, autocast=autocast)
-    try:
-        windows = _try(tree_model, call, _probe(token_ids))
-    except Refused:
-        raise
-    except Exception as error:  # whatever an architecture does not accept
-        if is_out_of_memory(error):
-            raise
-        raise Refused(
-            f"trying it ended in {type(error).__name__}: {str(error).splitlines()[0][:150] if str(error) else ''}"
-        ) from error
+    windows = _try(tree_model, call, _probe(token_ids))
     window = _configured_window(config)
     most = _rope_limit(config)
     if window is not None and not windows:
@@ -92,7 +83,7 @@ def fit(
 def check_long(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
     """Try a text longer than the model's sliding window. Raises ``Refused`` when the answers differ."""
     assert found.window is not None
-    ids = list(token_ids)[: found.window + 2 * PROBE_TOKENS]
+    ids = _at_least(token_ids, found.window + 2 * PROBE_TOKENS)
     _try(found.tree_model, call, [ids, ids[: len(ids) - 12] + ids[:12]], last=16)
 
 
@@ -139,22 +130,39 @@ def _try(
     *,
     last: int | None = None,
 ) -> set[int]:
-    """Compare both ways on ``sequences``, on their ``last`` rows; return the sliding windows that layers asked for."""
-    plain = _plainly(tree_model, call, sequences, last)
-    if not all(bool(torch.isfinite(logits).all()) for logits in plain):
+    """Compare both ways on ``sequences``, on their ``last`` rows; return the sliding windows that layers asked for.
+
+    Raises:
+        Refused: they differ, or the model does not accept what it is given.
+    """
+    try:
+        return _compare(tree_model, call, sequences, last)
+    except Refused:
+        raise
+    except Exception as error:  # whatever an architecture does not accept
+        if is_out_of_memory(error):
+            raise
+        text = str(error).splitlines()[0][:150] if str(error) else ""
+        raise Refused(f"trying it ended in {type(error).__name__}: {text}") from error
+
+
+def _compare(
+    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
+) -> set[int]:
+    plain, tolerance = _plainly(tree_model, call, sequences, last)
+    if any(bool(torch.isnan(logits).any()) for logits in plain):
         raise Refused("its logits are not numbers")
-    tolerance = TOLERANCE.get(tree_model.model.dtype, LOW_PRECISION_TOLERANCE)
     windows: set[int] = set()
     trie = Trie.build(sequences, [len(s) if last is None else last for s in sequences])
     longest = max(map(len, sequences))
     # With everything as one unit, and with whatever is shared as trunks.
     for packs in (plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)):
         ours = _as_tree(tree_model, trie, packs, windows)
-        worst = max(_difference(a, b) for a, b in zip(plain, ours, strict=True))
+        worst = max(difference(a, b) for a, b in zip(plain, ours, strict=True))
         if not worst <= tolerance:
-            # Where a plain batch of two rows differs as much from one row (8-bit layers do), that is how they are.
+            # Where a plain batch of several rows differs as much from one row (8-bit layers do), that is how they are.
             together = _together(tree_model, call, sequences, last)
-            tolerance = max(tolerance, 3 * max(_difference(a, b) for a, b in zip(plain, together, strict=True)))
+            tolerance = max(tolerance, 3 * max(difference(a, b) for a, b in zip(plain, together, strict=True)))
         if not worst <= tolerance:
             raise Refused(
                 f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
@@ -163,20 +171,34 @@ def _try(
 
 
 def _plainly(
-    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
-) -> list[Tensor]:
-    """Return each sequence's logits (rows, V), one forward pass each; learn what the model does after its head."""
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    last: int | None,
+) -> tuple[list[Tensor], float]:
+    """Return each sequence's logits (rows, V), one forward pass each, as the model itself makes them.
+
+    Checks on the way that the head alone makes the same of the same hidden states, having learnt how from the first.
+    Returned, too, is the largest difference that the precision of the logits explains.
+    """
     answers = []
-    head = tree_model.head
+    head, tolerance = tree_model.head, 0.0
     for number, sequence in enumerate(sequences):
         rows = torch.arange(0 if last is None else len(sequence) - last, len(sequence))
-        with head.taking(rows, pass_on=1):
-            logits = call(torch.tensor([sequence], device=tree_model.device))
+        with head.taking(rows, pass_on=len(rows)):
+            logits = call(torch.tensor([sequence], device=tree_model.device))[0]
         hidden = head.taken()
+        tolerance = max(_tolerance(logits.dtype), _tolerance(tree_model.model.dtype))
         if number == 0:
-            head.learn_finish(hidden[:1], logits[0])
-        answers.append(head.logits(hidden))
-    return answers
+            head.learn_finish(hidden, logits, tolerance)
+        elif not head.agrees(hidden, logits, tolerance):
+            raise Refused("it changes its logits after the output head in a way of its own")
+        answers.append(logits.to(head.wide))
+    return answers, tolerance
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
 
 
 def _together(
@@ -214,32 +236,22 @@ def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[
         rows = np.flatnonzero(np.isin(positions, wanted))
         attention = TreeAttention(pack, trie, trunks, tree_model.device)
         with route(tree_model.model, attention):
-            try:
-                hidden = tree_model.push(pack, trie, attention, rows)
-            except RuntimeError as error:
-                if calls() != tree_model.layers:
-                    raise Refused(
-                        f"{calls()} of its {tree_model.layers} layers have attention that can be routed"
-                    ) from error
-                raise
+            hidden = tree_model.push(pack, trie, attention, rows)
         windows |= attention.windows
         hidden_of |= dict(zip(positions[rows].tolist(), hidden, strict=True))
     return [tree_model.head.logits(torch.stack([hidden_of[int(p)] for p in path])) for path in trie.paths]
 
 
-def _difference(plain: Tensor, other: Tensor) -> float:
-    """Return the largest, over rows, of the root-mean-square difference relative to that of the centred logits."""
-    size = (plain - plain.mean(-1, keepdim=True)).square().mean(-1).sqrt().clamp_min(1e-6)
-    return float(((plain - other).square().mean(-1).sqrt() / size).max())
-
-
 def _probe(token_ids: Sequence[int]) -> list[list[int]]:
     """Return three short sequences that branch, and branch again."""
-    ids = list(token_ids)[:PROBE_TOKENS]
-    while len(ids) < PROBE_TOKENS:
-        ids += ids[: PROBE_TOKENS - len(ids)]
+    ids = _at_least(token_ids, PROBE_TOKENS)
     stem = ids[:16]
     return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
+
+
+def _at_least(token_ids: Sequence[int], count: int) -> list[int]:
+    """Return the first ``count`` ids, from the beginning again where there are fewer."""
+    return (list(token_ids) * -(-count // len(token_ids)))[:count]
 
 
 def _configured_window(config: Any) -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,15 +28,15 @@ class Head:
         Refused: the model has no head that can be found.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, autocast: Callable[[], Any] = nullcontext) -> None:
         module = model.get_output_embeddings()
         if module is None:
             raise Refused("it has no output head apart from the rest")
-        self.module = module
-        self.is_linear = (
-            type(module) is torch.nn.Linear and not module._forward_hooks and not hasattr(module, "_hf_hook")
-        )
-        self.size = int(module.out_features) if hasattr(module, "out_features") else int(module.weight.shape[0])
+        self.module, self.autocast = module, autocast
+        # Then its weights may be used in blocks; anything else is called as it is.
+        self.is_linear = type(module) is torch.nn.Linear and "forward" not in vars(module) and not module._forward_hooks
+        # Log-probabilities are float32 whatever the model is, float64 if it is that.
+        self.wide = torch.promote_types(model.dtype, torch.float32)
         self.finish: Callable[[Tensor], Tensor] | None = None
         self._rows: Tensor | None = None
         self._taken: Tensor | None = None
@@ -73,22 +73,26 @@ class Head:
             raise Refused("its output head is not called")
         return taken
 
-    def learn_finish(self, hidden: Tensor, logits: Tensor) -> None:
+    def learn_finish(self, hidden: Tensor, logits: Tensor, tolerance: float) -> None:
         """Find out what the model does to the head's output, from hidden states and the logits it made of them.
 
         Raises:
             Refused: nothing known gives the model's logits.
         """
-        raw = self.module(hidden)
-        for finish in self._candidates:
-            ours = raw if finish is None else finish(raw)
-            if ours.shape == logits.shape and torch.allclose(ours.float(), logits.float(), rtol=1e-5, atol=1e-5):
-                self.finish = finish
-                return
+        for is_linear in (True, False) if self.is_linear else (False,):
+            for finish in self._candidates:
+                self.is_linear, self.finish = is_linear, finish
+                if self.agrees(hidden, logits, tolerance):
+                    return
         raise Refused("it changes its logits after the output head in a way of its own")
 
+    def agrees(self, hidden: Tensor, logits: Tensor, tolerance: float) -> bool:
+        """Return whether this head makes the model's ``logits`` (N, V) of its ``hidden`` states."""
+        ours = self.logits(hidden)
+        return ours.shape == logits.shape and difference(logits.to(self.wide), ours) <= tolerance
+
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return float32 logits (N, vocabulary) of a few rows."""
+        """Return the logits (N, vocabulary) of a few rows, float32 or wider."""
         return torch.cat([logits for _, logits in self._blocks(hidden)], dim=-1)
 
     def score(self, hidden: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,7 @@ class Head:
             hidden: (N, width).
             rows: (M,) row numbers; tokens: (M,) ids.
         """
-        scores = torch.empty(len(rows), dtype=torch.float32, device=hidden.device)
+        scores = torch.empty(len(rows), dtype=self.wide, device=hidden.device)
         is_best = torch.empty(len(rows), dtype=torch.bool, device=hidden.device)
         for start in range(0, len(hidden), ENOUGH_ROWS):
             chosen = ((rows >= start) & (rows < start + ENOUGH_ROWS)).nonzero()[:, 0]
@@ -108,7 +112,7 @@ class Head:
 
     def best(self, hidden: Tensor) -> Tensor:
         """Return the likeliest token of each row (N,); -1 where the logits are not numbers."""
-        best = torch.full((len(hidden),), -torch.inf, device=hidden.device)
+        best = torch.full((len(hidden),), -torch.inf, dtype=self.wide, device=hidden.device)
         token = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
         is_number = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
         for first, logits in self._blocks(hidden):
@@ -123,9 +127,9 @@ class Head:
         order = torch.argsort(tokens, stable=True)
         rows, tokens = rows[order], tokens[order]
         # The least number rather than minus infinity, so that a block of masked logits adds 0 and not NaN.
-        most = torch.full((len(hidden),), torch.finfo(torch.float32).min, device=hidden.device)
-        total = torch.zeros(len(hidden), device=hidden.device)
-        target = torch.empty(len(rows), dtype=torch.float32, device=hidden.device)
+        most = torch.full((len(hidden),), torch.finfo(self.wide).min, dtype=self.wide, device=hidden.device)
+        total = torch.zeros(len(hidden), dtype=self.wide, device=hidden.device)
+        target = torch.empty(len(rows), dtype=self.wide, device=hidden.device)
         is_best = torch.zeros(len(rows), dtype=torch.bool, device=hidden.device)
         bounds = self._bounds(len(hidden))
         edges = torch.searchsorted(tokens, torch.tensor([first for first, _ in bounds], device=tokens.device)).tolist()
@@ -147,29 +151,39 @@ class Head:
         back[order] = torch.arange(len(order), device=order.device)
         return scores[back], is_best[back]
 
-    def _bounds(self, rows: int) -> list[tuple[int, int]]:
+    def _bounds(self, rows: int) -> list[tuple[int, int | None]]:
         if not self.is_linear:
-            return [(0, self.size)]
-        is_cpu = self.module.weight.device.type == "cpu"
+            return [(0, None)]
+        size, is_cpu = len(self.module.weight), self.module.weight.device.type == "cpu"
         width = CPU_BLOCK if is_cpu else max(CPU_BLOCK, DEVICE_BLOCK // max(1, rows))
-        return [(first, min(first + width, self.size)) for first in range(0, self.size, width)]
+        return [(first, min(first + width, size)) for first in range(0, size, width)]
 
     def _blocks(self, hidden: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first token, float32 logits (N, some tokens)) that the receiver may overwrite."""
-        if not self.is_linear:
-            logits = self.module(hidden)
-            yield 0, (logits if self.finish is None else self.finish(logits)).float()
-            return
-        weight, bias = self.module.weight, self.module.bias
-        hidden = hidden.to(weight.device, weight.dtype)
+        """Yield (first token, logits (N, some tokens)), float32 or wider, that the receiver may overwrite."""
         for first, stop in self._bounds(len(hidden)):
-            logits = torch.nn.functional.linear(hidden, weight[first:stop], None if bias is None else bias[first:stop])
-            yield first, (logits if self.finish is None else self.finish(logits)).float()
+            with self.autocast():
+                logits = self.module(hidden) if stop is None else self._part(hidden, slice(first, stop))
+                if self.finish is not None:
+                    logits = self.finish(logits)
+            yield first, logits.to(self.wide)
+
+    def _part(self, hidden: Tensor, tokens: slice) -> Tensor:
+        weight, bias = self.module.weight[tokens], self.module.bias
+        return torch.nn.functional.linear(hidden.to(weight.device), weight, None if bias is None else bias[tokens])
+
+
+def difference(plain: Tensor, other: Tensor) -> float:
+    """Return the largest, over rows, of the root-mean-square difference relative to the size of the centred logits."""
+    is_same = plain == other  # infinities, too
+    apart = (plain - other).masked_fill(is_same, 0.0).square().mean(-1).sqrt()
+    finite = plain.masked_fill(~torch.isfinite(plain), 0.0)
+    size = (finite - finite.mean(-1, keepdim=True)).square().mean(-1).sqrt().clamp_min(1e-6)
+    return float((apart / size).max())
 
 
 def _finishes(config: Any) -> list[Callable[[Tensor], Tensor] | None]:
-    """Return what the models of transformers do to logits, by the names their configurations give it."""
-    finishes: list[Callable[[Tensor], Tensor] | None] = [None]
+    """Return what the models of transformers do to logits, by the names their configurations give it; nothing last."""
+    finishes: list[Callable[[Tensor], Tensor] | None] = []
     cap = getattr(config, "final_logit_softcapping", None)
     if cap:
         finishes.append(lambda logits: torch.tanh(logits / cap) * cap)
@@ -180,4 +194,4 @@ def _finishes(config: Any) -> list[Callable[[Tensor], Tensor] | None]:
     divisor = getattr(config, "logits_scaling", None)
     if isinstance(divisor, int | float) and divisor:
         finishes.append(lambda logits: logits / divisor)
-    return finishes
+    return [*finishes, None]

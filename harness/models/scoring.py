@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import TreeAttention, Trunk, calls, restart, route
+from harness.models.attention import Refused, TreeAttention, Trunk, calls, restart, route
 from harness.models.head import ENOUGH_ROWS, Head
 from harness.models.trie import Trie, plan
 
@@ -56,7 +56,7 @@ class TreeModel:
                 self.model(input_ids=inputs, position_ids=position_ids, use_cache=False)
                 hidden = self.head.taken()
             if calls() != self.layers:
-                raise RuntimeError(f"{calls()} of {self.layers} attention layers were routed")
+                raise Refused(f"{calls()} of its {self.layers} layers have attention that can be routed")
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
         self.work.forwards += 1
@@ -147,7 +147,7 @@ class Scoring:
             scores, is_best = self.tree_model.head.score(
                 hidden, torch.as_tensor(rows, device=device), torch.as_tensor(self.pair_token[pairs], device=device)
             )
-            both = torch.stack([scores, is_best.float()]).cpu().numpy()  # the only copy to the host
+            both = torch.stack([scores, is_best.to(scores.dtype)]).cpu().numpy()  # the only copy to the host
             self.logprobs[pairs], self.is_best[pairs] = both[0], both[1] > 0
         work.scored_rows += len(positions)
         self.waiting = []

@@ -12,7 +12,6 @@ from harness.models.fitness import Fit, check_long, fit
 from harness.models.generation import Prompt, generate
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
-from harness.models.trie import Trie
 from harness.models.work import Work
 from harness.progress import say
 
@@ -55,10 +54,10 @@ class Sharing:
             counts: how many of its last tokens are scored.
         """
         inputs = [sequence[:-1] for sequence in sequences]
-        self.work.requested_tokens += sum(map(len, inputs))
         longest = max(map(len, inputs))
         waiting = self._able(sequences, [len(ids) for ids in inputs])
-        self._need([ids for number, ids in enumerate(inputs) if number not in waiting])
+        self.work.requested_tokens += sum(len(inputs[number]) for number in waiting)
+        self.work.need([ids for number, ids in enumerate(inputs) if number not in waiting])
         is_first = True
         while waiting:
             numbers = sorted(waiting)
@@ -84,8 +83,7 @@ class Sharing:
         """
         ids = [prompt.token_ids for prompt in prompts]
         waiting = self._able(ids, [len(prompt.token_ids) + prompt.limit for prompt in prompts])
-        self.work.requested_tokens += sum(len(ids[number]) for number in waiting)
-        self._need([ids[number] for number in waiting])
+        self.work.need([ids[number] for number in waiting])
         while waiting:
             numbers = sorted(waiting)
 
@@ -116,12 +114,15 @@ class Sharing:
 
     def _able(self, sequences: Sequences, lengths: Sequence[int]) -> set[int]:
         """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
-        if self.refusal is None:
+        while self.refusal is None:
             try:
                 with self.work.timed("check"):
                     self._try([token for sequence in sequences[:8] for token in sequence], max(lengths))
+                break
             except Refused as refused:
                 self.refuse(str(refused))
+            except Exception as error:
+                self._after(error)
         if self.refusal is not None or self._fit is None:
             return set()
         most = self._fit.most_tokens
@@ -140,10 +141,6 @@ class Sharing:
             self._is_long_checked = True
         self.work.check_tokens += scratch.pushed_tokens
         tree_model.work = self.work
-
-    def _need(self, sequences: Sequences) -> None:
-        if sequences:
-            self.work.distinct_tokens += len(Trie.build(sequences, [1] * len(sequences)))
 
     def _after(self, error: Exception) -> None:
         """Go on with less at a time after memory ran out; raise anything else."""

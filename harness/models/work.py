@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from harness.models.trie import Trie
 
 COUNTS = (
     "requested_tokens", "distinct_tokens", "pushed_tokens", "plain_tokens", "check_tokens", "scored_rows", "forwards",
@@ -33,6 +35,12 @@ class Work:
     forwards: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
     reason: str | None = None
+
+    def need(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Count sequences that are pushed in some other way than as a tree."""
+        sequences = [sequence for sequence in sequences if sequence]
+        self.requested_tokens += sum(map(len, sequences))
+        self.distinct_tokens += len(Trie.build(sequences, [1] * len(sequences))) if sequences else 0
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
