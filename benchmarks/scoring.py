@@ -31,8 +31,10 @@ from harness.records.environment import measured_peak
 BATCH_SIZES = (1, 4, 16)
 # HFLM's own error against float64 is about 1e-5 of a sum (see the README); ours is a hundredth of that.
 TOLERANCE, RELATIVE = 1e-3, 2e-5
-HEADINGS = (("HFLM s", 9), ("ours s", 9), ("x", 7), ("(least-most)", 14), ("bs", 4), ("bound", 7), ("share", 7), ("arith", 7),
-            ("|Δ|", 9), ("MB", 13))  # fmt: skip
+HEADINGS = (
+    ("HFLM s", 9), ("ours s", 9), ("x", 7), ("(least-most)", 14), ("bs", 4), ("bound", 7), ("share", 7), ("arith", 7),
+    ("+attn", 7), ("|Δ|", 9), ("MB", 13),
+)  # fmt: skip
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Row:
     bound: float
     share: float
     arithmetic: float
+    with_attention: float
     difference: float
     peak_ours: int
     peak_theirs: int
@@ -75,7 +78,7 @@ def main() -> int:
         rows.append(row)
         print(
             f"{row.case:31}{row.theirs:>9.2f}{row.ours:>9.2f}{row.ratio:>7.2f}{f'({row.low:.2f}-{row.high:.2f})':>14}"
-            f"{row.batch_size:>4}{row.bound:>7.2f}{row.share:>7.2f}{row.arithmetic:>7.2f}{row.difference:>9.1e}"
+            f"{row.batch_size:>4}{row.bound:>7.2f}{row.share:>7.2f}{row.arithmetic:>7.2f}{row.with_attention:>7.2f}{row.difference:>9.1e}"
             f"{f'{row.peak_ours / 1e6:.0f}/{row.peak_theirs / 1e6:.0f}':>13}",
             flush=True,
         )
@@ -104,11 +107,25 @@ def measure(name: str, requests: list[Instance], lm: CausalLM, *, rounds: int, r
         theirs_seconds.append(other)
     work = lm.work
     needed = work.distinct_tokens * body_flops(lm.model) + work.scored_rows * head_flops(lm.model)
+    attended = work.distinct_pairs * pair_flops(lm.model)
+    seconds_of_ours = statistics.median(ours_seconds)
     return Row(
-        name, len(requests), statistics.median(theirs_seconds), statistics.median(ours_seconds), statistics.median(ratios),
-        min(ratios), max(ratios), best, work.requested_tokens / max(1, work.distinct_tokens), work.share or 0.0,
-        needed / rate / statistics.median(ours_seconds), difference, our_peak.bytes or 0, their_peak.bytes or 0,
-    )  # fmt: skip
+        case=name,
+        requests=len(requests),
+        theirs=statistics.median(theirs_seconds),
+        ours=seconds_of_ours,
+        ratio=statistics.median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+        batch_size=best,
+        bound=work.requested_tokens / max(1, work.distinct_tokens),
+        share=work.share or 0.0,
+        arithmetic=needed / rate / seconds_of_ours,
+        with_attention=(needed + attended) / rate / seconds_of_ours,
+        difference=difference,
+        peak_ours=our_peak.bytes or 0,
+        peak_theirs=their_peak.bytes or 0,
+    )
 
 
 def check_equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> float:
@@ -147,6 +164,13 @@ def body_flops(model: Any) -> int:
     """Return the operations per token of the model's matrices, the output head and attention itself left out."""
     head = model.get_output_embeddings()
     return sum(2 * m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+
+
+def pair_flops(model: Any) -> int:
+    """Return the operations of attention for one token and one that it sees, in all layers."""
+    config = model.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 4 * int(config.num_attention_heads) * int(width) * int(config.num_hidden_layers)
 
 
 def head_flops(model: Any) -> int:

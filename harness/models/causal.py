@@ -6,24 +6,23 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessorList
 
 from harness.errors import HarnessError
 from harness.models import encoding, greedy
 from harness.models.generation import NotANumber, Prompt
+from harness.models.guards import RefuseNaN, check_finite, named, refuse_generation
 from harness.models.identity import has_separate_head
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored
 from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
 from harness.models.work import Work
-from harness.names import printable
 from harness.progress import bar, process_count, quiet
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ class CausalLM(HFLM):
         answers = []
         for request, several in zip(requests, windows, strict=True):
             scores = [value for _ in several for value in next(parts)]
-            _check_finite(sum(scores), request)
+            check_finite(sum(scores), request)
             answers.append(scores)
         return answers
 
@@ -166,7 +165,7 @@ class CausalLM(HFLM):
         """As ``HFLM``. Raises ``HarnessError`` naming the request when it cannot be scored or a score is not finite."""
         for request in requests:
             if not request.args[1]:
-                raise HarnessError(f"{_named(request)} asks for the score of an empty continuation; fix the task")
+                raise HarnessError(f"{named(request)} asks for the score of an empty continuation; fix the task")
         if self.enable_thinking:
             raise HarnessError("enable_thinking suits tasks that generate, not log-likelihoods; leave it out")
         with self.work.timed("tokenizing"):
@@ -178,7 +177,7 @@ class CausalLM(HFLM):
             [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)], disable_tqdm=disable_tqdm
         )
         for request, (value, _) in zip(requests, answers, strict=True):
-            _check_finite(value, request)
+            check_finite(value, request)
         return answers
 
     @torch.no_grad()
@@ -192,7 +191,7 @@ class CausalLM(HFLM):
         answers = []
         for request, several in zip(requests, windows, strict=True):
             value = sum(next(parts)[0] for _ in several)
-            _check_finite(value, request)
+            check_finite(value, request)
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, value)
             answers.append(value)
         return answers
@@ -204,7 +203,7 @@ class CausalLM(HFLM):
             wanted = int(request.args[1].get("max_gen_toks") or self.max_gen_toks)
             if wanted >= self.max_length:
                 raise HarnessError(
-                    f"{_named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
+                    f"{named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
             self._request_of[request.args[0]] = request
@@ -309,7 +308,7 @@ class CausalLM(HFLM):
         if not asked:
             return {}
         prompts = [
-            Prompt(ids[text][-(self.max_length - wish.limit) :], wish.limit, self._stopper(wish))
+            Prompt(ids[text][-(self.max_length - wish.limit) :], wish.limit, greedy.stopper(self, wish))
             for text, wish in asked
         ]
         self._check_ids([prompt.token_ids for prompt in prompts])
@@ -319,7 +318,7 @@ class CausalLM(HFLM):
 
             def done(place: int, generated: list[int]) -> None:
                 (_, wish), numbers = members[place]
-                answer = self._finished_text(generated, wish)
+                answer = greedy.finished_text(self, generated, wish)
                 for number in numbers:
                     self.cache_hook.add_partial("generate_until", requests[number].args, answer)
                 answers.update(dict.fromkeys(numbers, answer))
@@ -328,7 +327,7 @@ class CausalLM(HFLM):
             try:
                 self._sharing.generate(prompts, done)
             except NotANumber as error:
-                _refuse_generation(requests[members[error.number][1][0]])
+                refuse_generation(requests[members[error.number][1][0]])
         return answers
 
     def _generate_plainly(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
@@ -344,30 +343,6 @@ class CausalLM(HFLM):
                     raise
                 self._budget.shrink(error)
 
-    def _stopper(self, wish: greedy.Wish) -> Callable[[list[int]], bool]:
-        """Return what says whether a text ends: at an end token, or with a stop string in its last few tokens."""
-        ends = greedy.end_tokens(self.model)
-        # Two tokens more than the string's own: the model may spell it in other tokens, as lm-eval allows, too.
-        back = max(len(self.tokenizer.encode(text, add_special_tokens=False)) for text in wish.until) + 2
-
-        def is_finished(token_ids: list[int]) -> bool:
-            if token_ids[-1] in ends:
-                return True
-            tail = self.tokenizer.decode(token_ids[-back:])
-            return any(text in tail for text in wish.until)
-
-        return is_finished
-
-    def _finished_text(self, token_ids: list[int], wish: greedy.Wish) -> str:
-        """Return the text of generated ids without thinking, cut at the first stop string: as ``HFLM`` does it."""
-        end = self.think_end_token
-        if isinstance(end, int) and end in token_ids:
-            token_ids = token_ids[len(token_ids) - token_ids[::-1].index(end) :]
-        text: str = self.tok_decode(token_ids)
-        if isinstance(end, int):
-            text = text.lstrip()
-        return str(postprocess_generated_text(text, list(wish.until), end if isinstance(end, str) else None))
-
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.work.forwards += 1
         self.work.pushed_tokens += inps.numel()
@@ -376,7 +351,7 @@ class CausalLM(HFLM):
             return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
-        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), _RefuseNaN(self._rows)])
+        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), RefuseNaN(self._rows)])
         with self.work.timed("model"):
             out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
         generated = int((out[:, context.shape[1] :] != self.tokenizer.pad_token_id).sum()) - len(out)
@@ -429,10 +404,10 @@ class CausalLM(HFLM):
     def _check_pair(self, request: Instance, context: list[int], continuation: list[int]) -> None:
         if not context or not continuation:
             what = "context" if not context else "continuation"
-            raise HarnessError(f"{_named(request)} has a {what} without tokens; fix the task")
+            raise HarnessError(f"{named(request)} has a {what} without tokens; fix the task")
         if len(continuation) > self.max_length:
             raise HarnessError(
-                f"{_named(request)} asks for the score of {len(continuation)} tokens, but the model's context holds "
+                f"{named(request)} asks for the score of {len(continuation)} tokens, but the model's context holds "
                 f"{self.max_length}"
             )
 
@@ -445,35 +420,3 @@ class CausalLM(HFLM):
                 f"the tokenizer gives token {most}, but the model has embeddings for {size} tokens; it is the "
                 "tokenizer of another model, or the model's embeddings were not resized"
             )
-
-
-class _RefuseNaN(LogitsProcessor):
-    """Stop a generation whose logits are NaN: greedy search would silently take token 0."""
-
-    def __init__(self, rows: list[Instance | None]) -> None:
-        self.rows = rows
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        is_broken = torch.isnan(scores).any(dim=-1)
-        if is_broken.any():
-            row = int(is_broken.nonzero()[0])
-            _refuse_generation(self.rows[row] if row < len(self.rows) else None)
-        return scores
-
-
-def _refuse_generation(request: Instance | None) -> NoReturn:
-    name = _named(request) if request is not None else "a request"
-    raise HarnessError(f"{name} got NaN logits while generating; try --model_args dtype=float32")
-
-
-def _check_finite(score: float, request: Instance) -> None:
-    if not math.isfinite(score):
-        raise HarnessError(
-            f"{_named(request)} got the score {score}: the model's output is broken, and no score of it would mean "
-            "anything; try --model_args dtype=float32"
-        )
-
-
-def _named(request: Instance) -> str:
-    text = printable(str(request.args[0])[-60:])
-    return f"request {request.idx} of document {request.doc_id} in task '{printable(request.task_name)}' (...{text})"

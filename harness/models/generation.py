@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import How, TreeAttention, Trunk, attend, join, pick_rows, route, see_trunk, sink
+from harness.models.attention import How, Trunk, attend, join, pick_rows, route, see_trunk, sink
 from harness.models.drafts import Drafts
+from harness.models.tree_attention import TreeAttention
 from harness.models.trie import Trie, plan
 
 if TYPE_CHECKING:

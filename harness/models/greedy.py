@@ -1,11 +1,15 @@
-"""Which generations are plain greedy search, so that they need not be lm-eval's own way."""
+"""Greedy search as lm-eval means it: which requests are no more than that, where their texts end, how they are cut."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+
+if TYPE_CHECKING:
+    from lm_eval.models.huggingface import HFLM
 
 # What a request may set without leaving greedy search: these say how long, or matter to sampling alone.
 HARMLESS = frozenset({"do_sample", "temperature", "top_p", "top_k", "min_p", "typical_p"})
@@ -58,3 +62,29 @@ def end_tokens(model: Any) -> frozenset[int]:
     """Return the ids at which the model's own generation ends."""
     end = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     return frozenset() if end is None else frozenset([end] if isinstance(end, int) else end)
+
+
+def stopper(lm: HFLM, wish: Wish) -> Callable[[list[int]], bool]:
+    """Return what says whether generated ids end: at an end token, or with a stop string in the last few of them."""
+    ends = end_tokens(lm.model)
+    # Two tokens more than the string's own: the model may spell it in other tokens, as lm-eval allows, too.
+    back = max((len(lm.tokenizer.encode(text, add_special_tokens=False)) for text in wish.until), default=0) + 2
+
+    def is_finished(token_ids: list[int]) -> bool:
+        if token_ids[-1] in ends:
+            return True
+        tail = lm.tokenizer.decode(token_ids[-back:])
+        return any(text in tail for text in wish.until)
+
+    return is_finished
+
+
+def finished_text(lm: HFLM, token_ids: list[int], wish: Wish) -> str:
+    """Return the text of generated ids without thinking, cut at the first stop string: as ``HFLM`` does it."""
+    end = lm.think_end_token
+    if isinstance(end, int) and end in token_ids:
+        token_ids = token_ids[len(token_ids) - token_ids[::-1].index(end) :]
+    text: str = lm.tok_decode(token_ids)
+    if isinstance(end, int):
+        text = text.lstrip()
+    return str(postprocess_generated_text(text, list(wish.until), end if isinstance(end, str) else None))

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import Refused, TreeAttention, Trunk, calls, restart, route
+from harness.models.attention import Refused, Trunk, calls, restart, route
 from harness.models.head import ENOUGH_ROWS, Head
+from harness.models.tree_attention import TreeAttention
 from harness.models.trie import Trie, plan
 
 if TYPE_CHECKING:
@@ -89,11 +90,6 @@ class Scoring:
         # A sequence is finished with its last position.
         self.leaf = np.array([path[-1] for path in self.trie.paths])
         self.waiting: list[tuple[Tensor, Ints]] = []
-
-    @property
-    def distinct_tokens(self) -> int:
-        """How many different prefixes the sequences have, their last tokens left out."""
-        return len(self.trie)
 
     def run(self, budget: int, on_done: Callable[[int, Scored], None]) -> None:
         """Score everything.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.models.attention import Refused
-from harness.models.fitness import Fit, check_long, fit
+from harness.models.fitness import Fit, check_long, check_parts, fit
 from harness.models.generation import Prompt, generate
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
@@ -45,6 +45,8 @@ class Sharing:
         self.autocast, self.is_declared, self.refusal = autocast, is_declared, refusal
         self._fit: Fit | None = None
         self._is_long_checked = False
+        self._is_off = refusal is not None
+        self._parts: tuple[int, ...] = ()
 
     def score(self, sequences: Sequences, counts: Sequence[int], on_done: Callable[[int, Scored], None]) -> None:
         """Score the last tokens of those sequences that may share; ``on_done`` is given each one's number and scores.
@@ -69,7 +71,9 @@ class Sharing:
             try:
                 with self.work.timed("rest"):
                     scoring = Scoring(self.tree_model, [sequences[n] for n in numbers], [counts[n] for n in numbers])
-                    self.work.distinct_tokens += scoring.distinct_tokens if is_first else 0
+                    if is_first:
+                        self.work.distinct_tokens += len(scoring.trie)
+                        self.work.distinct_pairs += scoring.trie.pairs
                     is_first = False
                     scoring.run(self.budget.tokens_for(longest), done)
             except Exception as error:
@@ -114,6 +118,11 @@ class Sharing:
 
     def _able(self, sequences: Sequences, lengths: Sequence[int]) -> set[int]:
         """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
+        parts = tuple(map(id, self.model.modules()))
+        if parts != self._parts and not self._is_off:
+            # A layer or the head was exchanged: what was found out holds no longer.
+            self._parts, self._fit, self._is_long_checked = parts, None, False
+            self.refusal = self.work.reason = None
         while self.refusal is None:
             try:
                 with self.work.timed("check"):
@@ -130,10 +139,10 @@ class Sharing:
 
     def _try(self, token_ids: list[int], longest: int) -> None:
         scratch = Work()
+        if not self.is_declared:
+            check_parts(self.model)
         if self._fit is None:
-            self._fit = fit(
-                self.model, self.call, token_ids, is_declared=self.is_declared, work=scratch, autocast=self.autocast
-            )
+            self._fit = fit(self.model, self.call, token_ids, work=scratch, autocast=self.autocast)
         tree_model = self._fit.tree_model
         tree_model.work = scratch
         if self._fit.window is not None and longest > self._fit.window and not self._is_long_checked:

@@ -39,6 +39,11 @@ class Trie:
     def __len__(self) -> int:
         return len(self.token_ids)
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs of a position and itself or one of its ancestors there are: what attention needs."""
+        return int(self.depth.sum()) + len(self)
+
     @classmethod
     def build(cls, sequences: Sequence[Sequence[int]], wanted: Sequence[int]) -> Trie:
         """Merge ``sequences``.

@@ -11,7 +11,8 @@ from typing import Any
 from harness.models.trie import Trie
 
 COUNTS = (
-    "requested_tokens", "distinct_tokens", "pushed_tokens", "plain_tokens", "check_tokens", "scored_rows", "forwards",
+    "requested_tokens", "distinct_tokens", "distinct_pairs", "pushed_tokens", "plain_tokens", "check_tokens",
+    "scored_rows", "forwards",
 )  # fmt: skip
 PARTS = ("tokenizing", "model", "head", "check", "rest")
 
@@ -21,13 +22,15 @@ class Work:
     """The work of one run. All counts are of tokens that enter the model.
 
     ``requested_tokens``: the sum over requests; ``distinct_tokens``: every distinct prefix once, the least that any
-    way of sharing needs; ``pushed_tokens``: what really went through, padding included; ``scored_rows``: rows of the
-    output head. ``plain_tokens`` is the part of ``pushed_tokens`` that went lm-eval's own way, for ``reason``.
-    ``check_tokens``, counted apart, tried the model out (see ``fitness``).
+    way of sharing needs; ``distinct_pairs``: how often one of these attends to another; ``pushed_tokens``: what really
+    went through, padding included; ``scored_rows``: rows of the output head. ``plain_tokens`` is the part of
+    ``pushed_tokens`` that went lm-eval's own way, for ``reason``. ``check_tokens``, counted apart, tried the model out
+    (see ``fitness``).
     """
 
     requested_tokens: int = 0
     distinct_tokens: int = 0
+    distinct_pairs: int = 0
     pushed_tokens: int = 0
     plain_tokens: int = 0
     check_tokens: int = 0
@@ -40,7 +43,10 @@ class Work:
         """Count sequences that are pushed in some other way than as a tree."""
         sequences = [sequence for sequence in sequences if sequence]
         self.requested_tokens += sum(map(len, sequences))
-        self.distinct_tokens += len(Trie.build(sequences, [1] * len(sequences))) if sequences else 0
+        if sequences:
+            trie = Trie.build(sequences, [1] * len(sequences))
+            self.distinct_tokens += len(trie)
+            self.distinct_pairs += trie.pairs
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
