@@ -146,9 +146,9 @@ def test_a_mistake_in_shared_attention_is_caught_by_the_try_out(
     model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     """Demand: were a token shown one sibling, or not shown one ancestor, the fast path would refuse itself."""
-    from harness.models import attention
+    from harness.models import tree_attention
 
-    pieces = attention._branch_pieces
+    pieces = tree_attention._branch_pieces
 
     def wrong(*arguments: Any) -> Any:
         made = pieces(*arguments)
@@ -160,7 +160,7 @@ def test_a_mistake_in_shared_attention_is_caught_by_the_try_out(
                 piece.allowed[:, 0, -1] = True
         return made
 
-    monkeypatch.setattr(attention, "_branch_pieces", wrong)
+    monkeypatch.setattr(tree_attention, "_branch_pieces", wrong)
     lm = CausalLM(model, tokenizer)
     assert_scores(lm.loglikelihood(pairs(), True), lm_eval_of(model, tokenizer).loglikelihood(pairs(), True))
     assert "differ" in str(lm._sharing.refusal)
