@@ -31,6 +31,7 @@ from harness.records.environment import measured_peak
 BATCH_SIZES = (1, 4, 16)
 # HFLM's own error against float64 is about 1e-5 of a sum (see the README); ours is a hundredth of that.
 TOLERANCE, RELATIVE = 1e-3, 2e-5
+VLLM_CASES = ("choices, 5-shot, worded", "choices, 5-shot, letters", "generation, 5-shot")
 HEADINGS = (
     ("HFLM s", 9), ("ours s", 9), ("x", 7), ("(least-most)", 14), ("bs", 4), ("bound", 7), ("share", 7), ("arith", 7),
     ("+attn", 7), ("|Δ|", 9), ("MB", 13),
@@ -82,6 +83,8 @@ def main() -> int:
             f"{f'{row.peak_ours / 1e6:.0f}/{row.peak_theirs / 1e6:.0f}':>13}",
             flush=True,
         )
+    if arguments.vllm:
+        compare_with_vllm({name: chosen[name] for name in VLLM_CASES if name in chosen}, lm, rounds=arguments.rounds)
     if arguments.output:
         arguments.output.write_text("".join(json.dumps(asdict(row)) + "\n" for row in rows), encoding="utf-8")
     return 0
@@ -93,7 +96,7 @@ def measure(name: str, requests: list[Instance], lm: CausalLM, *, rounds: int, r
     seconds = {size: _timed(_theirs(lm, size), few)[0] for size in BATCH_SIZES} if len(requests) > 1 else {1: 0.0}
     best = min(seconds, key=lambda size: seconds[size])
     theirs, ratios, ours_seconds, theirs_seconds = _theirs(lm, best), [], [], []
-    _timed(lm, few)  # tries the model out, once for all cases
+    check_equal(name, _timed(lm, few)[1], _timed(theirs, few)[1])
     for number in range(rounds):
         lm.start_counting()
         with measured_peak(str(lm.device)) as our_peak:
@@ -126,6 +129,22 @@ def measure(name: str, requests: list[Instance], lm: CausalLM, *, rounds: int, r
         peak_ours=our_peak.bytes or 0,
         peak_theirs=their_peak.bytes or 0,
     )
+
+
+def compare_with_vllm(chosen: dict[str, list[Instance]], lm: CausalLM, *, rounds: int) -> None:
+    """Time lm-eval's vLLM backend, installed apart, on the folder of the same model, in turn with ours."""
+    from lm_eval.models.vllm_causallms import VLLM
+
+    dtype = str(lm.model.dtype).removeprefix("torch.")
+    other = VLLM(pretrained=lm.model.config._name_or_path, dtype=dtype, max_model_len=2048, batch_size="auto")
+    for name, requests in chosen.items():
+        ratios = []
+        for _ in range(rounds):
+            ours, _ = _timed(lm, requests)
+            theirs, _ = _timed(other, requests)
+            ratios.append(theirs / ours)
+        print(f"{name:31} vLLM {theirs:.2f} s, ours {ours:.2f} s: x {statistics.median(ratios):.2f} "
+              f"({min(ratios):.2f}-{max(ratios):.2f})")  # fmt: skip
 
 
 def check_equal(name: str, ours: Sequence[Any], theirs: Sequence[Any]) -> float:
@@ -183,7 +202,7 @@ def _theirs(lm: CausalLM, batch_size: int) -> HFLM:
         return HFLM(pretrained=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, softmax_dtype="float32")
 
 
-def _timed(lm: HFLM, requests: list[Instance]) -> tuple[float, list[Any]]:
+def _timed(lm: Any, requests: list[Instance]) -> tuple[float, list[Any]]:
     started = time.perf_counter()
     with torch.no_grad(), quiet("lm_eval"), contextlib.redirect_stderr(io.StringIO()):
         kind = requests[0].request_type
@@ -239,6 +258,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="threads (default 1; 0: torch's own choice)"
     )
+    parser.add_argument("--vllm", action="store_true", help="lm-eval's vLLM backend as well, where vllm is installed")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the rows as JSON lines")
     return parser
 

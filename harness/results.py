@@ -213,7 +213,9 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
         gen_kwargs=dict(run.gen_kwargs),
         metadata=dict(run.metadata),
         model_args={
-            k: v for k, v in run.model_args.items() if k not in {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
+            k: v
+            for k, v in run.model_args.items()
+            if k not in {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
         },
     )
 

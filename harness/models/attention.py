@@ -73,22 +73,31 @@ _calls: list[int] = [0]
 @contextmanager
 def route(model: PreTrainedModel, attention: Routed) -> Iterator[None]:
     """Route every attention layer of ``model`` that can be routed to ``attention``."""
+    _routed.append(attention)
+    _calls[0] = 0
+    try:
+        with attention_of(model, NAME):
+            yield
+    finally:
+        _routed.pop()
+
+
+@contextmanager
+def attention_of(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Have all layers of ``model`` use the attention function that transformers knows by ``name``."""
     configs = {
         id(module.config): module.config
         for module in model.modules()
         if hasattr(getattr(module, "config", None), "_attn_implementation")
     }
     before = [(config, config._attn_implementation) for config in configs.values()]
-    _routed.append(attention)
-    _calls[0] = 0
     try:
         for config, _ in before:
-            config._attn_implementation = NAME
+            config._attn_implementation = name
         yield
     finally:
-        _routed.pop()
-        for config, name in before:
-            config._attn_implementation = name
+        for config, own in before:
+            config._attn_implementation = own
 
 
 def calls() -> int:
@@ -172,13 +181,15 @@ def attend(
 
 
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, how: How, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    scores = torch.matmul(query, key.transpose(-1, -2)) * how.scale
+    scores = torch.matmul(query * how.scale, key.transpose(-1, -2))  # scaled first: float16 ends at 65,504
     if how.softcap is not None:
         scores = torch.tanh(scores / how.softcap) * how.softcap
     scores = scores.to(wide(scores)) if bias is None else scores.to(wide(scores)) + bias
     sums = torch.logsumexp(scores, -1)
-    # A row that sees nothing here (all its keys are outside the window) has weight 0 when parts are joined.
-    weights = torch.softmax(scores, -1).nan_to_num_(0.0) if bias is not None else torch.softmax(scores, -1)
+    weights = torch.softmax(scores, -1)
+    if bias is not None:
+        # A row that sees nothing here (all its keys are outside the window) has weight 0 when parts are joined.
+        weights = weights.masked_fill((sums == -torch.inf)[..., None], 0.0)
     return torch.matmul(weights.to(value.dtype), value), sums
 
 

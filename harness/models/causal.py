@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import LogitsProcessorList
 
@@ -18,7 +19,7 @@ from harness.models import encoding, greedy
 from harness.models.generation import NotANumber, Prompt
 from harness.models.guards import RefuseNaN, check_finite, named, refuse_generation
 from harness.models.identity import has_separate_head
-from harness.models.memory import Budget, is_out_of_memory
+from harness.models.memory import Budget, in_portions
 from harness.models.scoring import Scored
 from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Requests that go lm-eval's own way together: what is lost when memory runs out in the middle.
-PLAIN_PART = 512
 Window = tuple[list[int], list[int]]
 
 
@@ -95,12 +94,6 @@ class CausalLM(HFLM):
                 "head; the model class has to honour config.tie_word_embeddings=False"
             )
         self._budget = Budget(self.model, rows=batch_size if isinstance(batch_size, int) else None)
-        refusal = None if share_prefixes else "share_prefixes is off"
-        if (
-            type(self)._model_call is not CausalLM._model_call
-            or type(self)._select_cont_toks is not HFLM._select_cont_toks
-        ):
-            refusal = f"{type(self).__name__} has a forward step of its own"
         self._sharing = Sharing(
             self.model,
             partial(HFLM._model_call, self),
@@ -108,7 +101,7 @@ class CausalLM(HFLM):
             budget=self._budget,
             autocast=self._autocast,
             is_declared=self.is_plain_causal,
-            refusal=refusal,
+            refusal=None if share_prefixes else "share_prefixes is off",
         )
 
     def replace(
@@ -199,34 +192,29 @@ class CausalLM(HFLM):
     @torch.no_grad()
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """As ``HFLM``. Raises ``HarnessError`` when a task leaves no room for a prompt or logits are NaN."""
+        self._request_of = {request.args[0]: request for request in requests}
         for request in requests:
-            wanted = int(request.args[1].get("max_gen_toks") or self.max_gen_toks)
+            wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
             if wanted >= self.max_length:
                 raise HarnessError(
                     f"{named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
-            self._request_of[request.args[0]] = request
-        answers: dict[int, str] = {}
-        if greedy.is_plain(self.model) and type(self)._model_generate is CausalLM._model_generate:
-            end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-            wishes = [greedy.wish(request.args[1], self.max_gen_toks, end) for request in requests]
-            answers = self._generate_greedily(requests, wishes, disable_tqdm)
+        with self.work.timed("tokenizing"):
+            ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
+        for request in requests:
+            wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
+            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
+        answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
         rest = [number for number in range(len(requests)) if number not in answers]
-        if rest:
-            texts = self._generate_plainly([requests[number] for number in rest], disable_tqdm)
-            answers |= dict(zip(rest, texts, strict=True))
+        answers |= self._generate_plainly(requests, rest, ids, disable_tqdm)
         return [answers[number] for number in range(len(requests))]
 
     def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``HFLM``, without its warning per batch: texts that are cut are counted instead."""
+        """As ``HFLM``, without its warning per batch: ``generate_until`` counts the texts that are cut."""
         with quiet("lm_eval.models.huggingface"):
             ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
         self._rows = [self._request_of.get(text) for text in strings]
-        limit = kwargs.get("left_truncate_len")
-        if limit and ids.shape[1] >= limit:
-            for text, request in zip(strings, self._rows, strict=True):
-                self.truncated[request.task_name if request else ""] += len(self.tok_encode(text)) > limit
         return ids, mask
 
     own_tok_batch_encode = tok_batch_encode
@@ -252,6 +240,7 @@ class CausalLM(HFLM):
         self, windows: Sequence[Window], keep: Callable[[int, Scored], None], disable_tqdm: bool = False
     ) -> None:
         """Score those windows, context and scored ids, that may share what they have in common."""
+        self._check_steps()
         sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
         self._check_ids(sequences)
         if not sequences:
@@ -265,54 +254,41 @@ class CausalLM(HFLM):
             self._sharing.score(sequences, [len(scored) for _, scored in windows], done)
 
     def _score_plainly(self, requests: Sequence[Any], disable_tqdm: bool) -> list[tuple[float, bool]]:
-        """Score as ``HFLM`` does, the longest first, in parts, with fewer rows after memory ran out."""
+        """Score as ``HFLM`` does, the longest first."""
         answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
-        order = sorted(range(len(requests)), key=lambda number: -len(requests[number][1]) - len(requests[number][2]))
-        start = 0
-        while start < len(order):
-            part = order[start : start + PLAIN_PART]
-            longest = len(requests[part[0]][1]) + len(requests[part[0]][2])
-            self.batch_size_per_gpu = self._budget.plain_rows(min(longest, self.max_length))
-            try:
-                with quiet("lm_eval.models.huggingface"):
-                    found = super()._loglikelihood_tokens(
-                        [requests[number] for number in part], disable_tqdm=disable_tqdm
-                    )
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._budget.shrink(error)
-                continue
-            for number, answer in zip(part, found, strict=True):
-                answers[number] = answer
-            start += PLAIN_PART
+        lengths = [len(context) + len(continuation) for _, context, continuation in requests]
+        ordinary = super()._loglikelihood_tokens
+
+        def answer(part: list[int]) -> None:
+            self.batch_size_per_gpu = self._budget.plain_rows(min(lengths[part[0]], self.max_length))
+            with quiet("lm_eval.models.huggingface"):
+                found = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
+            for number, one in zip(part, found, strict=True):
+                answers[number] = one
+
+        in_portions(sorted(range(len(requests)), key=lambda number: -lengths[number]), answer, self._budget)
         return answers
 
     def _generate_greedily(
-        self, requests: list[Instance], wishes: list[greedy.Wish | None], disable_tqdm: bool
+        self, requests: list[Instance], ids: Mapping[str, list[int]], disable_tqdm: bool
     ) -> dict[int, str]:
         """Return the texts of those requests that are plain greedy search and may share, by number."""
-        able = [number for number, wish in enumerate(wishes) if wish is not None]
-        with self.work.timed("tokenizing"):
-            ids = encoding.encode_prompts(self, [requests[number].args[0] for number in able])
+        self._check_steps()
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         # Equal requests have equal answers.
         asked: dict[tuple[str, greedy.Wish], list[int]] = {}
-        for number in able:
-            wish = wishes[number]
-            assert wish is not None
-            if ids[requests[number].args[0]]:
-                asked.setdefault((requests[number].args[0], wish), []).append(number)
-                self.truncated[requests[number].task_name] += (
-                    len(ids[requests[number].args[0]]) > self.max_length - wish.limit
-                )
+        for number, request in enumerate(requests):
+            wish = greedy.wish(request.args[1], self.max_gen_toks, end)
+            if wish is not None and ids[request.args[0]]:
+                asked.setdefault((request.args[0], wish), []).append(number)
+        answers: dict[int, str] = {}
         if not asked:
-            return {}
+            return answers
         prompts = [
             Prompt(ids[text][-(self.max_length - wish.limit) :], wish.limit, greedy.stopper(self, wish))
             for text, wish in asked
         ]
         self._check_ids([prompt.token_ids for prompt in prompts])
-        answers: dict[int, str] = {}
         members = list(asked.items())
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
@@ -330,18 +306,22 @@ class CausalLM(HFLM):
                 refuse_generation(requests[members[error.number][1][0]])
         return answers
 
-    def _generate_plainly(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
-        """Generate as ``HFLM`` does, with fewer rows after memory ran out."""
-        ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
-        self.work.need([ids[request.args[0]] for request in requests])
-        while True:
-            self.batch_size_per_gpu = self._budget.plain_rows(1)
-            try:
-                return super().generate_until(requests, disable_tqdm=disable_tqdm)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._budget.shrink(error)
+    def _generate_plainly(
+        self, requests: list[Instance], numbers: Sequence[int], ids: Mapping[str, list[int]], disable_tqdm: bool
+    ) -> dict[int, str]:
+        """Return the texts of requests by number, made as ``HFLM`` does, the longest first."""
+        self.work.need([ids[requests[number].args[0]] for number in numbers])
+        answers: dict[int, str] = {}
+        ordinary = super().generate_until
+
+        def answer(part: list[int]) -> None:
+            longest = len(ids[requests[part[0]].args[0]]) + self.max_gen_toks
+            self.batch_size_per_gpu = self._budget.plain_rows(min(longest, self.max_length))
+            texts = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
+            answers.update(zip(part, texts, strict=True))
+
+        in_portions(sorted(numbers, key=lambda number: -len(ids[requests[number].args[0]])), answer, self._budget)
+        return answers
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.work.forwards += 1
@@ -361,6 +341,19 @@ class CausalLM(HFLM):
         self.work.pushed_tokens += out.numel() - len(out)
         self.work.plain_tokens += out.numel() - len(out)
         return out
+
+    @property
+    def _is_greedy(self) -> bool:
+        """Whether generation is the model's own, and greedy where a request does not say otherwise."""
+        is_own = type(self)._model_generate is CausalLM._model_generate and "_model_generate" not in vars(self)
+        return is_own and greedy.is_plain(self.model)
+
+    def _check_steps(self) -> None:
+        """Turn sharing off when the forward pass behind every score is not ours: sharing would pass it by."""
+        steps = {"_model_call": CausalLM._model_call, "_select_cont_toks": HFLM._select_cont_toks}
+        for name, own in steps.items():
+            if (getattr(type(self), name) is not own or name in vars(self)) and not self._is_plain:
+                self._sharing.refuse(f"{type(self).__name__} has a {name} of its own", for_good=True)
 
     @property
     def _is_plain(self) -> bool:
@@ -386,19 +379,22 @@ class CausalLM(HFLM):
         """Score windows in batches of (B, T) ids padded on the right, which causal attention does not see."""
         answers: list[list[float]] = [[]] * len(windows)
         order = sorted(range(len(windows)), key=lambda number: -sum(map(len, windows[number])))
-        size = self._budget.plain_rows(max((sum(map(len, window)) for window in windows), default=1))
-        for start in range(0, len(order), size):
-            batch = order[start : start + size]
-            rows = [windows[number][0] + windows[number][1] for number in batch]
-            inputs = torch.zeros((len(rows), max(map(len, rows)) - 1), dtype=torch.long)
-            for line, row in zip(inputs, rows, strict=True):
-                line[: len(row) - 1] = torch.tensor(row[:-1])
-            for number, logits in zip(batch, self._model_call(inputs.to(self.device)), strict=True):
-                context, scored = windows[number]
-                logprobs = torch.log_softmax(logits[len(context) - 1 : len(context) - 1 + len(scored)].float(), dim=-1)
-                answers[number] = logprobs.gather(1, torch.tensor(scored, device=logprobs.device)[:, None])[
-                    :, 0
-                ].tolist()
+
+        def answer(part: list[int]) -> None:
+            size = self._budget.plain_rows(sum(map(len, windows[part[0]])))
+            for start in range(0, len(part), size):
+                batch = part[start : start + size]
+                rows = [windows[number][0] + windows[number][1] for number in batch]
+                inputs = torch.zeros((len(rows), max(map(len, rows)) - 1), dtype=torch.long)
+                for line, row in zip(inputs, rows, strict=True):
+                    line[: len(row) - 1] = torch.tensor(row[:-1])
+                for number, logits in zip(batch, self._model_call(inputs.to(self.device)), strict=True):
+                    context, scored = windows[number]
+                    span = logits[len(context) - 1 : len(context) - 1 + len(scored)]
+                    targets = torch.tensor(scored, device=logits.device)[:, None]
+                    answers[number] = torch.log_softmax(span.float(), dim=-1).gather(1, targets)[:, 0].tolist()
+
+        in_portions(order, answer, self._budget)
         return answers
 
     def _check_pair(self, request: Instance, context: list[int], continuation: list[int]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import has_bos_prefix
+from transformers import PreTrainedTokenizerBase
 
 # Texts per call of the tokenizer: enough to be fast, few enough to see progress and to bound memory.
 TEXTS = 4096
@@ -20,7 +21,8 @@ def encode_texts(lm: HFLM, texts: Iterable[str], *, add_special_tokens: bool | N
         add_special_tokens: as for ``tok_encode``.
     """
     distinct = list(dict.fromkeys(texts))
-    if type(lm).tok_encode is not HFLM.tok_encode:
+    has_own = type(lm.tokenizer).encode is not PreTrainedTokenizerBase.encode
+    if type(lm).tok_encode is not HFLM.tok_encode or has_own:
         return {text: lm.tok_encode(text, add_special_tokens=add_special_tokens) for text in distinct}
     if add_special_tokens is not None:
         return _encode(lm, distinct, {"add_special_tokens": add_special_tokens})
@@ -43,7 +45,7 @@ def encode_pairs(lm: HFLM, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[
 
     An empty context is the prefix token, unless the continuation starts with that token already.
     """
-    if type(lm)._encode_pair is not TemplateLM._encode_pair:
+    if type(lm)._encode_pair is not TemplateLM._encode_pair or lm.backend != "causal":
         return [
             _without_context(lm, c, lm.tok_encode(c, add_special_tokens=False)) if not p else lm._encode_pair(p, c)
             for p, c in pairs

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import Refused, Trunk, route
+from harness.models.attention import Refused, Trunk, attention_of, route
+from harness.models.generation import NotANumber, Prompt, generate
 from harness.models.head import Head, difference
 from harness.models.memory import is_out_of_memory
 from harness.models.scoring import TreeModel
@@ -33,6 +34,10 @@ PROBE_TOKENS = 32
 # The largest difference of centred logits, relative to their size, that rounding explains.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.05
+# Beyond this nothing is put down to rounding; tokens that see one they must not differ by more.
+MOST_TOLERANCE = 0.3
+# The longest text that is scored in layers with a sliding window.
+WINDOWED_TOKENS = 8192
 
 
 @dataclass
@@ -67,13 +72,17 @@ def fit(
     """
     config = model.config.get_text_config()
     check_kind(model, config)
-    head = Head(model, autocast)
-    tree_model = TreeModel(model, head, layers=int(config.num_hidden_layers), work=work, autocast=autocast)
-    windows = _try(tree_model, call, _probe(token_ids))
+    layers = getattr(config, "num_hidden_layers", None)
+    if not isinstance(layers, int):
+        raise Refused("its configuration does not say how many layers it has")
+    tree_model = TreeModel(model, Head(model, autocast), layers=layers, work=work, autocast=autocast)
+    windows = _try(tree_model, call, _probe(token_ids, len(model.get_input_embeddings().weight)))
     window = _configured_window(config)
     most = _rope_limit(config)
     if window is not None and not windows:
         most = window if most is None else min(most, window)
+    if windows:  # who sees whom is then a table of a pass by itself
+        most = WINDOWED_TOKENS if most is None else min(most, WINDOWED_TOKENS)
     return Fit(tree_model, most, min(windows, default=None))
 
 
@@ -84,10 +93,38 @@ def check_long(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence
     _try(found.tree_model, call, [ids, ids[: len(ids) - 12] + ids[:12]], last=16)
 
 
+def check_generation(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
+    """Try generating a few tokens. Raises ``Refused`` when plain logits do not have them as the likeliest."""
+    tree_model = found.tree_model
+    size = len(tree_model.model.get_input_embeddings().weight)
+    texts: dict[int, list[int]] = {}
+    probe = _probe(token_ids, size)
+    prompts = [Prompt(sequence, 3, lambda _: False) for sequence in probe]
+    try:
+        generate(tree_model, prompts, rows=8, budget=10 * PROBE_TOKENS, on_done=texts.__setitem__)
+    except (Refused, NotANumber):
+        raise Refused("its logits are not numbers while it generates") from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise Refused(f"trying to generate ended in {type(error).__name__}: {str(error)[:150]}") from error
+    for number, sequence in enumerate(probe):
+        ids = [*sequence, *texts[number]]
+        logits = call(torch.tensor([ids[:-1]], device=tree_model.device))[0, len(sequence) - 1 :]
+        logits = logits.to(tree_model.head.wide)
+        chosen = logits.gather(-1, torch.tensor(texts[number], device=logits.device)[:, None])[:, 0]
+        # As near to the likeliest as rounding may have brought another one.
+        size_of = (logits - logits.mean(-1, keepdim=True)).square().mean(-1).sqrt()
+        if bool((logits.amax(-1) - chosen > 4 * _tolerance(logits.dtype) * size_of).any()):
+            raise Refused("the tokens it generates differ when prompts share what they have in common")
+
+
 def check_kind(model: Any, config: Any) -> None:
     """Raise ``Refused`` for architectures whose answers depend on more than each token's own ancestors."""
     if getattr(model.config, "is_encoder_decoder", False):
         raise Refused("it is an encoder-decoder")
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        raise Refused("it is spread over several devices")
     if getattr(model, "_is_stateful", False):
         raise Refused("its layers keep a state")
     other = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
@@ -97,6 +134,8 @@ def check_kind(model: Any, config: Any) -> None:
         getattr(config, "is_decoder", True) is False and _is_bert(config)
     ):
         raise Refused("its attention is not causal")
+    if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
+        raise Refused("what its 8-bit layers give a token depends on what else is in the batch")
     adapter = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
     if adapter is not None and adapter.is_prompt_learning:
         raise Refused("its adapter puts virtual tokens before the text")
@@ -157,14 +196,30 @@ def _compare(
         ours = _as_tree(tree_model, trie, packs, windows)
         worst = max(difference(a, b) for a, b in zip(plain, ours, strict=True))
         if not worst <= tolerance:
-            # Where a plain batch of several rows differs as much from one row (8-bit layers do), that is how they are.
-            together = _together(tree_model, call, sequences, last)
-            tolerance = max(tolerance, 3 * max(difference(a, b) for a, b in zip(plain, together, strict=True)))
+            tolerance = max(tolerance, min(MOST_TOLERANCE, 3 * _rounding(tree_model, call, sequences, last, plain)))
         if not worst <= tolerance:
             raise Refused(
                 f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
             )
     return windows
+
+
+def _rounding(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    last: int | None,
+    plain: list[Tensor],
+) -> float:
+    """Return how far plain logits are from plain logits of a padded batch, and of another attention kernel."""
+    others = [_together(tree_model, call, sequences, last)]
+    try:
+        with attention_of(tree_model.model, "eager"):
+            others.append(_together(tree_model, call, sequences, last))
+    except Exception as error:  # not every model has it
+        if is_out_of_memory(error):
+            raise
+    return max(difference(a, b) for other in others for a, b in zip(plain, other, strict=True))
 
 
 def _plainly(
@@ -239,9 +294,10 @@ def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[
     return [tree_model.head.logits(torch.stack([hidden_of[int(p)] for p in path])) for path in trie.paths]
 
 
-def _probe(token_ids: Sequence[int]) -> list[list[int]]:
+def _probe(token_ids: Sequence[int], size: int) -> list[list[int]]:
     """Return three short sequences that branch, and branch again."""
-    ids = _at_least(token_ids, PROBE_TOKENS)
+    ids = list(dict.fromkeys([*token_ids, *range(min(size, PROBE_TOKENS))]))  # all different, so that texts branch
+    ids = _at_least(ids, PROBE_TOKENS)
     stem = ids[:16]
     return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
 

@@ -16,7 +16,7 @@ import torch
 from harness.models.attention import How, Trunk, attend, join, pick_rows, route, see_trunk, sink
 from harness.models.drafts import Drafts
 from harness.models.tree_attention import TreeAttention
-from harness.models.trie import Trie, plan
+from harness.models.trie import MAX_BRANCH_TOKENS, Trie, plan
 
 if TYPE_CHECKING:
     from harness.models.scoring import TreeModel
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 # Prompts join the running rows in portions of this many tokens.
 PROMPT_TOKENS = 1024
+# With fewer rows than this, prompts that branch do not go through the model together: they would all start at once.
+MANY_ROWS = 16
 
 
 @dataclass
@@ -94,21 +96,34 @@ class _Generation:
     ) -> None:
         self.tree_model, self.prompts, self.most, self.on_done = tree_model, prompts, rows, on_done
         self.trie = Trie.build([prompt.token_ids for prompt in prompts], [len(prompt.token_ids) for prompt in prompts])
-        self.packs = plan(self.trie, min(budget, PROMPT_TOKENS))
+        self.packs = plan(
+            self.trie,
+            min(budget, PROMPT_TOKENS),
+            branch_tokens=MAX_BRANCH_TOKENS if rows >= MANY_ROWS else 0,
+            most_units=rows,
+        )
         self.trunks: dict[int, Trunk] = {}
         self.rows: list[_Row] = []
+        self.done: set[int] = set()  # trunks that no prompt to come needs
         self.cache = _Cache()
         self.of_leaf: dict[int, list[int]] = {}
         for number, path in enumerate(self.trie.paths):
             self.of_leaf.setdefault(int(path[-1]), []).append(number)
 
     def run(self) -> None:
+        """Generate everything."""
         waiting = list(reversed(self.packs))
         while waiting or self.rows:
             while waiting and (not self.rows or len(self.rows) + self._count(waiting[-1]) <= self.most):
-                self._prefill(waiting.pop())
+                pack = waiting.pop()
+                self._prefill(pack)
+                self.done.update(pack.done)
             if self.rows:
                 self._step()
+            used = {row.trunk for row in self.rows}
+            for trunk in self.done - used:
+                self.trunks.pop(trunk, None)
+            self.done &= used
 
     def _count(self, pack: Pack) -> int:
         leaves = self.of_leaf.keys()
@@ -296,7 +311,7 @@ class _RowAttention:
         return out
 
     def _bias(self, dtype: torch.dtype, how: How, groups: int) -> Tensor:
-        name = (dtype, how.window)
+        name = (dtype, how.window, groups)
         if name not in self.biases:
             steps = torch.arange(self.width, device=self.own.device)
             own = self.own[self.tokens][..., None]

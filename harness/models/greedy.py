@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
+from transformers import GenerationMixin
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM
@@ -51,6 +52,9 @@ def wish(settings: dict[str, Any], most: int, end_of_text: str) -> Wish | None:
 
 def is_plain(model: Any) -> bool:
     """Return whether the settings that came with a model leave greedy search what it is."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "generate" in vars(model) or type(inner).generate is not GenerationMixin.generate:
+        return False
     config = getattr(model, "generation_config", None)
     if config is None:
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 CPU_TOKENS, CPU_ROWS = 1024, 32
 # A GPU gains nothing measurable beyond these.
 MOST_TOKENS, LEAST_TOKENS, MOST_ROWS = 16384, 64, 256
+# Requests that go lm-eval's own way together: what is asked again when memory runs out in the middle.
+PORTION = 256
 # Part of the free memory that one pass may take: the estimate is rough, and others may use the device.
 SHARE = 0.4
 
@@ -58,6 +61,20 @@ class Budget:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         say(f"memory ran out; going on with {self.tokens} tokens at a time (nothing that was answered is lost)")
+
+
+def in_portions(numbers: Sequence[int], answer: Callable[[list[int]], None], budget: Budget) -> None:
+    """Call ``answer`` for portions of ``numbers``, a portion again with a smaller budget after memory ran out."""
+    start = 0
+    while start < len(numbers):
+        try:
+            answer(list(numbers[start : start + PORTION]))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            budget.shrink(error)
+        else:
+            start += PORTION
 
 
 def is_out_of_memory(error: BaseException) -> bool:

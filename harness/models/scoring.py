@@ -47,13 +47,13 @@ class TreeModel:
         positions = pack.positions
         return self.run(trie.token_ids[positions], trie.depth[positions], attention, rows)
 
-    def run(self, token_ids: Ints, places: Ints, attention: Any, rows: Ints, *, pass_on: int = 0) -> Tensor:
+    def run(self, token_ids: Ints, places: Ints, attention: Any, rows: Ints) -> Tensor:
         """Run tokens at their places in the text, and return the hidden states (rows, width) before the head."""
         inputs = torch.as_tensor(token_ids, device=self.device)[None]
         position_ids = torch.as_tensor(places, device=self.device)[None]
         with self.work.timed("model"):
             restart()
-            with self.autocast(), self.head.taking(torch.as_tensor(rows), pass_on=pass_on):
+            with self.autocast(), self.head.taking(torch.as_tensor(rows)):
                 self.model(input_ids=inputs, position_ids=position_ids, use_cache=False)
                 hidden = self.head.taken()
             if calls() != self.layers:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.models.attention import Refused
-from harness.models.fitness import Fit, check_long, check_parts, fit
-from harness.models.generation import Prompt, generate
+from harness.models.fitness import Fit, check_generation, check_long, check_parts, fit
+from harness.models.generation import NotANumber, Prompt, generate
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
 from harness.models.work import Work
@@ -43,8 +43,9 @@ class Sharing:
     ) -> None:
         self.model, self.call, self.work, self.budget = model, call, work, budget
         self.autocast, self.is_declared, self.refusal = autocast, is_declared, refusal
+        work.reason = refusal
         self._fit: Fit | None = None
-        self._is_long_checked = False
+        self._checked: set[str] = set()
         self._is_off = refusal is not None
         self._parts: tuple[int, ...] = ()
 
@@ -76,8 +77,11 @@ class Sharing:
                         self.work.distinct_pairs += scoring.trie.pairs
                     is_first = False
                     scoring.run(self.budget.tokens_for(longest), done)
+            except Refused as refused:
+                return self.refuse(str(refused))
             except Exception as error:
                 self._after(error)
+        return None
 
     def generate(self, prompts: Sequence[Prompt], on_done: Callable[[int, list[int]], None]) -> None:
         """Generate for those prompts that may share; ``on_done`` is given each one's number and generated ids.
@@ -86,7 +90,8 @@ class Sharing:
             NotANumber: the logits of a prompt, named by its number, are NaN or infinite.
         """
         ids = [prompt.token_ids for prompt in prompts]
-        waiting = self._able(ids, [len(prompt.token_ids) + prompt.limit for prompt in prompts])
+        lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
+        waiting = self._able(ids, lengths, generates=True)
         self.work.need([ids[number] for number in waiting])
         while waiting:
             numbers = sorted(waiting)
@@ -102,8 +107,13 @@ class Sharing:
                 with self.work.timed("rest"):
                     budget = self.budget.tokens_for(max(map(len, ids)))
                     generate(self.tree_model, chosen, rows=self.budget.rows_for(), budget=budget, on_done=done)
+            except NotANumber as error:
+                raise NotANumber(numbers[error.number]) from error
+            except Refused as refused:
+                return self.refuse(str(refused))
             except Exception as error:
                 self._after(error)
+        return None
 
     @property
     def tree_model(self) -> Any:
@@ -111,22 +121,24 @@ class Sharing:
         assert self._fit is not None
         return self._fit.tree_model
 
-    def refuse(self, reason: str) -> None:
-        """Turn the fast path off and say so once."""
+    def refuse(self, reason: str, *, for_good: bool = False) -> None:
+        """Turn the fast path off and say so once; ``for_good`` even if the model's parts change."""
+        self._is_off = self._is_off or for_good
         self.refusal = self.work.reason = reason
         say(f"scoring every request on its own, as lm-eval does, because {reason}")
 
-    def _able(self, sequences: Sequences, lengths: Sequence[int]) -> set[int]:
+    def _able(self, sequences: Sequences, lengths: Sequence[int], *, generates: bool = False) -> set[int]:
         """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
         parts = tuple(map(id, self.model.modules()))
         if parts != self._parts and not self._is_off:
             # A layer or the head was exchanged: what was found out holds no longer.
-            self._parts, self._fit, self._is_long_checked = parts, None, False
+            self._parts, self._fit, self._checked = parts, None, set()
             self.refusal = self.work.reason = None
         while self.refusal is None:
             try:
                 with self.work.timed("check"):
-                    self._try([token for sequence in sequences[:8] for token in sequence], max(lengths))
+                    tokens = [token for sequence in sequences[:8] for token in sequence]
+                    self._try(tokens, longest=max(lengths), generates=generates)
                 break
             except Refused as refused:
                 self.refuse(str(refused))
@@ -137,7 +149,7 @@ class Sharing:
         most = self._fit.most_tokens
         return {number for number, length in enumerate(lengths) if most is None or length <= most}
 
-    def _try(self, token_ids: list[int], longest: int) -> None:
+    def _try(self, token_ids: list[int], *, longest: int, generates: bool) -> None:
         scratch = Work()
         if not self.is_declared:
             check_parts(self.model)
@@ -145,9 +157,12 @@ class Sharing:
             self._fit = fit(self.model, self.call, token_ids, work=scratch, autocast=self.autocast)
         tree_model = self._fit.tree_model
         tree_model.work = scratch
-        if self._fit.window is not None and longest > self._fit.window and not self._is_long_checked:
+        if self._fit.window is not None and longest > self._fit.window and "window" not in self._checked:
             check_long(self._fit, self.call, token_ids)
-            self._is_long_checked = True
+            self._checked.add("window")
+        if generates and "generation" not in self._checked:
+            check_generation(self._fit, self.call, token_ids)
+            self._checked.add("generation")
         self.work.check_tokens += scratch.pushed_tokens
         tree_model.work = self.work
 

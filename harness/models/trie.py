@@ -21,6 +21,8 @@ MAX_BRANCH_TOKENS = 512
 TRUNK_COST = 16
 # Attending to a trunk costs each token below it about this share of a token.
 TRUNK_SHARE = 0.02
+# Tokens whose keys are held for one level of trunks, in passes' worth.
+HELD_PASSES = 2
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,12 @@ class _Branch:
 
 
 def plan(
-    trie: Trie, budget: int, *, branch_tokens: int = MAX_BRANCH_TOKENS, trunk_cost: float = TRUNK_COST
+    trie: Trie,
+    budget: int,
+    *,
+    branch_tokens: int = MAX_BRANCH_TOKENS,
+    trunk_cost: float = TRUNK_COST,
+    most_units: int | None = None,
 ) -> list[Pack]:
     """Return the forward passes that push every position through the model, few of them twice.
 
@@ -123,13 +130,15 @@ def plan(
         budget: tokens per pass; one long sequence may exceed it alone.
         branch_tokens: the most tokens that a unit may have beside its stem.
         trunk_cost: the tokens that a trunk has to save.
+        most_units: the most units in one pass.
     """
-    return _Planner(trie, max(1, budget), branch_tokens, trunk_cost).packs() if len(trie) else []
+    return _Planner(trie, max(1, budget), branch_tokens, trunk_cost, most_units).packs() if len(trie) else []
 
 
 class _Planner:
-    def __init__(self, trie: Trie, budget: int, branch_tokens: int, trunk_cost: float) -> None:
-        self.end, self.budget, self.trunks = trie.end, budget, 0
+    def __init__(self, trie: Trie, budget: int, branch_tokens: int, trunk_cost: float, most_units: int | None) -> None:
+        self.end, self.depth, self.budget, self.trunks = trie.end, trie.depth, budget, 0
+        self.most_units = most_units or len(trie)
         self.branch_tokens, self.trunk_cost = branch_tokens, trunk_cost
         is_last = np.append(trie.end[1:] != trie.end[:-1], True)
         lasts = np.flatnonzero(is_last)
@@ -163,12 +172,15 @@ class _Planner:
             units += sorted(own, key=lambda unit: -unit.stem)
         packs += self._fill(units)
         group: list[tuple[Unit, list[int]]] = []
-        groups = []
+        groups, held = [], 0
         for entry in below:
-            if group and sum(len(unit) for unit, _ in group) + len(entry[0]) > self.budget:
+            # A trunk is held with all that is above it.
+            tokens = int(self.depth[entry[0].positions[-1]]) + 1
+            if group and held + tokens > HELD_PASSES * self.budget:
                 groups.append(group)
-                group = []
+                group, held = [], 0
             group.append(entry)
+            held += tokens
         waiting += [*groups, group] if group else groups
 
     def _walk(self, trunk: int, children: list[int], units: list[Unit], below: list[tuple[Unit, list[int]]]) -> None:
@@ -205,7 +217,8 @@ class _Planner:
         packs: list[Pack] = []
         size, sent = 0, 0
         for unit in units:
-            if not packs or size + len(unit) > self.budget or sent + len(unit) / 2 > goal * len(packs):
+            is_full = bool(packs) and (size + len(unit) > self.budget or len(packs[-1].units) >= self.most_units)
+            if not packs or is_full or sent + len(unit) / 2 > goal * len(packs):
                 packs.append(Pack())
                 size = 0
             packs[-1].units.append(unit)
