@@ -28,7 +28,6 @@ from harness.models.loading import load_lm, resolve
 from harness.progress import quiet
 from harness.records.environment import measured_peak
 
-BATCH_SIZES = (1, 4, 16)
 # HFLM's own error against float64 is about 1e-5 of a sum (see the README); ours is a hundredth of that.
 TOLERANCE, RELATIVE = 1e-3, 2e-5
 VLLM_CASES = ("choices, 5-shot, worded", "choices, 5-shot, letters", "generation, 5-shot")
@@ -75,7 +74,7 @@ def main() -> int:
     print("case".ljust(31) + "".join(heading.rjust(width) for heading, width in HEADINGS))
     rows = []
     for name, requests in chosen.items():
-        row = measure(name, requests, lm, rounds=arguments.rounds, rate=rate)
+        row = measure(name, requests, lm, rounds=arguments.rounds, rate=rate, batch_sizes=arguments.batch_sizes)
         rows.append(row)
         print(
             f"{row.case:31}{row.theirs:>9.2f}{row.ours:>9.2f}{row.ratio:>7.2f}{f'({row.low:.2f}-{row.high:.2f})':>14}"
@@ -90,10 +89,13 @@ def main() -> int:
     return 0
 
 
-def measure(name: str, requests: list[Instance], lm: CausalLM, *, rounds: int, rate: float) -> Row:
+def measure(
+    name: str, requests: list[Instance], lm: CausalLM, *, rounds: int, rate: float, batch_sizes: Sequence[int]
+) -> Row:
     """Time one case on both sides in turn."""
     few = _first_documents(requests, 3)
-    seconds = {size: _timed(_theirs(lm, size), few)[0] for size in BATCH_SIZES} if len(requests) > 1 else {1: 0.0}
+    has_choice = len(requests) > 1 and len(batch_sizes) > 1
+    seconds = {size: _timed(_theirs(lm, size), few)[0] if has_choice else 0.0 for size in batch_sizes}
     best = min(seconds, key=lambda size: seconds[size])
     theirs, ratios, ours_seconds, theirs_seconds = _theirs(lm, best), [], [], []
     check_equal(name, _timed(lm, few)[1], _timed(theirs, few)[1])
@@ -251,6 +253,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cases", nargs="+", metavar="WORD", help="only cases whose name has one of the words")
     parser.add_argument("--shapes", action="store_true", help="the shapes of some twenty other tasks as well")
     parser.add_argument("--rounds", type=int, default=2, metavar="N", help="pairs of measurements (default 2)")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[1, 4, 16], metavar="N", help="of HFLM (default 1 4 16)"
+    )
     parser.add_argument("--scale", type=float, default=1.0, metavar="S", help="share of the documents, to try it out")
     parser.add_argument(
         "--limit", type=int, default=256, metavar="N", help="tokens per generation (default lm-eval's 256)"

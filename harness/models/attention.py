@@ -181,7 +181,9 @@ def attend(
 
 
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, how: How, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    scores = torch.matmul(query * how.scale, key.transpose(-1, -2))  # scaled first: float16 ends at 65,504
+    if query.dtype == torch.float16:  # which ends at 65,504
+        query, key = query.float(), key.float()
+    scores = torch.matmul(query * how.scale, key.transpose(-1, -2))
     if how.softcap is not None:
         scores = torch.tanh(scores / how.softcap) * how.softcap
     scores = scores.to(wide(scores)) if bias is None else scores.to(wide(scores)) + bias

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
@@ -17,7 +19,7 @@ from transformers import LogitsProcessorList
 from harness.errors import HarnessError
 from harness.models import encoding, greedy
 from harness.models.generation import NotANumber, Prompt
-from harness.models.guards import RefuseNaN, check_finite, named, refuse_generation
+from harness.models.guards import RefuseNaN, check_finite, named
 from harness.models.identity import has_separate_head
 from harness.models.memory import Budget, in_portions
 from harness.models.scoring import Scored
@@ -142,7 +144,12 @@ class CausalLM(HFLM):
         windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
         flat = [window for several in windows for window in several]
         found: dict[int, list[float]] = {}
-        self._share(flat, lambda number, scored: found.update({number: scored.logprobs.tolist()}))
+
+        def keep(number: int, scored: Scored) -> None:
+            if np.isfinite(scored.logprobs).all():
+                found[number] = scored.logprobs.tolist()
+
+        self._share(flat, keep)
         rest = [number for number in range(len(flat)) if number not in found]
         found |= zip(rest, self._score_tokens_plainly([flat[number] for number in rest]), strict=True)
         parts = iter(found[number] for number in range(len(flat)))
@@ -227,6 +234,8 @@ class CausalLM(HFLM):
         found: dict[int, tuple[float, bool]] = {}
 
         def keep(number: int, scored: Scored) -> None:
+            if not np.isfinite(scored.logprobs).all():
+                return  # one broken request spoils those beside it; asked alone, it will be named
             found[number] = float(scored.logprobs.sum()), bool(scored.is_best.all())
             if requests[number][0] is not None:
                 self.cache_hook.add_partial("loglikelihood", requests[number][0], found[number])
@@ -300,10 +309,8 @@ class CausalLM(HFLM):
                 answers.update(dict.fromkeys(numbers, answer))
                 progress.update(len(numbers))
 
-            try:
+            with suppress(NotANumber):  # asked without sharing, the broken request will be named
                 self._sharing.generate(prompts, done)
-            except NotANumber as error:
-                refuse_generation(requests[members[error.number][1][0]])
         return answers
 
     def _generate_plainly(

@@ -89,7 +89,8 @@ def fit(
 def check_long(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
     """Try a text longer than the model's sliding window. Raises ``Refused`` when the answers differ."""
     assert found.window is not None
-    ids = _at_least(token_ids, found.window + 2 * PROBE_TOKENS)
+    size = len(found.tree_model.model.get_input_embeddings().weight)
+    ids = _varied(token_ids, size, found.window + 2 * PROBE_TOKENS)
     _try(found.tree_model, call, [ids, ids[: len(ids) - 12] + ids[:12]], last=16)
 
 
@@ -139,6 +140,14 @@ def check_kind(model: Any, config: Any) -> None:
     adapter = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
     if adapter is not None and adapter.is_prompt_learning:
         raise Refused("its adapter puts virtual tokens before the text")
+
+
+def parts_of(model: torch.nn.Module) -> tuple[object, ...]:
+    """Return what changes when a layer of ``model`` is exchanged, hooked or given another forward."""
+    return tuple(
+        (id(module), id(vars(module).get("forward")), *module._forward_hooks, *module._forward_pre_hooks)
+        for module in model.modules()
+    )
 
 
 def check_parts(model: torch.nn.Module) -> None:
@@ -296,15 +305,15 @@ def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[
 
 def _probe(token_ids: Sequence[int], size: int) -> list[list[int]]:
     """Return three short sequences that branch, and branch again."""
-    ids = list(dict.fromkeys([*token_ids, *range(min(size, PROBE_TOKENS))]))  # all different, so that texts branch
-    ids = _at_least(ids, PROBE_TOKENS)
+    ids = _varied(token_ids, size, PROBE_TOKENS)
     stem = ids[:16]
     return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
 
 
-def _at_least(token_ids: Sequence[int], count: int) -> list[int]:
-    """Return the first ``count`` ids, from the beginning again where there are fewer."""
-    return (list(token_ids) * -(-count // len(token_ids)))[:count]
+def _varied(token_ids: Sequence[int], size: int, count: int) -> list[int]:
+    """Return ``count`` ids, each of ``token_ids`` once, others after them, and from the beginning again if need be."""
+    ids = list(dict.fromkeys([*token_ids, *range(min(size, PROBE_TOKENS))]))
+    return (ids * -(-count // len(ids)))[:count]
 
 
 def _configured_window(config: Any) -> int | None:

@@ -155,20 +155,21 @@ class _Generation:
 
     def _step(self) -> None:
         """Give every row its next token, and as many more as were guessed right."""
-        spare = max(0, self.most - len(self.rows))
+        rows = self.rows[: self.most]  # there are more when many prompts end in one pack
+        spare = max(0, self.most - len(rows))
         guesses: list[list[int]] = []
-        for row in self.rows:
+        for row in rows:
             left = self.prompts[row.number].limit - len(row.token_ids) - 1
             guesses.append(row.drafts.guess(min(spare, left)))
             spare -= len(guesses[-1])
         widths = [1 + len(guess) for guess in guesses]
-        attention = _RowAttention(self.rows, widths, self.cache, self.trunks, self.tree_model.device)
-        tokens = [token for row, guess in zip(self.rows, guesses, strict=True) for token in (row.token_ids[-1], *guess)]
+        attention = _RowAttention(rows, widths, self.cache, self.trunks, self.tree_model.device)
+        tokens = [token for row, guess in zip(rows, guesses, strict=True) for token in (row.token_ids[-1], *guess)]
         with route(self.tree_model.model, attention):
             hidden = self.tree_model.run(np.array(tokens), attention.text_places, attention, np.arange(len(tokens)))
         best = iter(self._best(hidden))
         found = []
-        for row, guess in zip(self.rows, guesses, strict=True):
+        for row, guess in zip(rows, guesses, strict=True):
             answers = [next(best) for _ in range(1 + len(guess))]
             right = next((n for n, token in enumerate(guess) if token != answers[n]), len(guess))
             row.drafts.judge(len(guess), right)
@@ -183,7 +184,7 @@ class _Generation:
 
     def _take(self, tokens: Sequence[Sequence[int]], start: int) -> None:
         """Append what each row from ``start`` on goes on with, and let the finished rows go."""
-        for index in range(len(self.rows) - 1, start - 1, -1):
+        for index in range(start + len(tokens) - 1, start - 1, -1):
             row = self.rows[index]
             if self._extend(row, tokens[index - start]):
                 self.on_done(row.number, row.token_ids)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.models.attention import Refused
-from harness.models.fitness import Fit, check_generation, check_long, check_parts, fit
-from harness.models.generation import NotANumber, Prompt, generate
+from harness.models.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
+from harness.models.generation import Prompt, generate
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
 from harness.models.work import Work
@@ -47,7 +47,7 @@ class Sharing:
         self._fit: Fit | None = None
         self._checked: set[str] = set()
         self._is_off = refusal is not None
-        self._parts: tuple[int, ...] = ()
+        self._parts: tuple[object, ...] = ()
 
     def score(self, sequences: Sequences, counts: Sequence[int], on_done: Callable[[int, Scored], None]) -> None:
         """Score the last tokens of those sequences that may share; ``on_done`` is given each one's number and scores.
@@ -87,7 +87,7 @@ class Sharing:
         """Generate for those prompts that may share; ``on_done`` is given each one's number and generated ids.
 
         Raises:
-            NotANumber: the logits of a prompt, named by its number, are NaN or infinite.
+            NotANumber: the logits of a prompt, or of one beside it, are NaN or infinite.
         """
         ids = [prompt.token_ids for prompt in prompts]
         lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
@@ -107,8 +107,6 @@ class Sharing:
                 with self.work.timed("rest"):
                     budget = self.budget.tokens_for(max(map(len, ids)))
                     generate(self.tree_model, chosen, rows=self.budget.rows_for(), budget=budget, on_done=done)
-            except NotANumber as error:
-                raise NotANumber(numbers[error.number]) from error
             except Refused as refused:
                 return self.refuse(str(refused))
             except Exception as error:
@@ -129,7 +127,7 @@ class Sharing:
 
     def _able(self, sequences: Sequences, lengths: Sequence[int], *, generates: bool = False) -> set[int]:
         """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
-        parts = tuple(map(id, self.model.modules()))
+        parts = parts_of(self.model)
         if parts != self._parts and not self._is_off:
             # A layer or the head was exchanged: what was found out holds no longer.
             self._parts, self._fit, self._checked = parts, None, set()
