@@ -87,5 +87,5 @@ class Work:
         plain = f", {self.plain_tokens:,} of them lm-eval's own way" if self.plain_tokens else ""
         return (
             f"{self.requested_tokens:,} tokens asked for, {self.pushed_tokens:,} pushed through the model{share}{plain} "
-            f"in {self.forwards:,} passes; {seconds}"
+            f"in {self.forwards:,} {'pass' if self.forwards == 1 else 'passes'}; {seconds}"
         )
