@@ -7,9 +7,9 @@ import random
 from typing import Any
 
 import torch
-from conftest import PARAGRAPH
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tiny_models import PARAGRAPH
 
 WORDS = PARAGRAPH.split()
 

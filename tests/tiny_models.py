@@ -1,0 +1,56 @@
+"""Tiny models with random weights, and a tokenizer trained on a paragraph of our own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+PARAGRAPH = """\
+The clockmaker's shop stood between a bakery and a bank, and it was never quiet. Forty clocks ticked there, each a little
+ahead of or behind its neighbour, so that noon took four minutes to pass. Customers would ask which of them was right.
+"None," said the clockmaker, "but together they are never far wrong." He wound them every Sunday, in the order in which
+he had bought them, and he wrote the hour of each in a ledger: 7:58, 8:01, 8:02. Children liked the cuckoo best. It had
+lost its voice in the war, and now it only bowed. What is time? asked the children; the clockmaker gave them sweets.
+"""
+
+
+def build_tokenizer(vocabulary: int = 400) -> Any:
+    """Train a byte-level BPE tokenizer on ``PARAGRAPH``, with an end-of-text token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(PARAGRAPH.splitlines(), trainer)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>", bos_token="<|end|>")
+
+
+def build_model(folder: Path, **settings: Any) -> Path:
+    """Save a two-layer, 32-wide Llama with random weights (seed 0) and its tokenizer into ``folder``."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = build_tokenizer()
+    torch.manual_seed(0)
+    config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 256,
+        "tie_word_embeddings": True,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    LlamaForCausalLM(LlamaConfig(**(config | settings))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
