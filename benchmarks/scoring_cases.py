@@ -69,11 +69,12 @@ class Cases:
 
     def choices(self, count: int, choices: Callable[[int], tuple[str, ...]], shots: Callable[[int], str]) -> Requests:
         """Return one request per document and choice."""
-        return [
-            _request("loglikelihood", (f"{shots(doc)}Question: {question}\nAnswer:", f" {choice}"), doc, number)
-            for doc, (question, _) in enumerate(self._docs(count))
-            for number, choice in enumerate(choices(doc))
-        ]
+        requests = []
+        for doc, (question, _) in enumerate(self._docs(count)):
+            context = f"{shots(doc)}Question: {question}\nAnswer:"
+            for number, choice in enumerate(choices(doc)):
+                requests.append(_request("loglikelihood", (context, f" {choice}"), doc, number))
+        return requests
 
     def main(self) -> dict[str, Requests]:
         """Return the cases that the README's table names."""
