@@ -205,7 +205,8 @@ def test_bfloat16_is_as_near_to_full_precision_as_lm_eval_is(tokenizer: Any, arc
     for batch_size in ("auto", 1):
         lm = CausalLM(model, tokenizer, batch_size=batch_size)
         ours = [score for score, _ in lm.loglikelihood(pairs, True)]
-        assert is_shared(lm)
+        # Where rounding alone moves logits a lot, as where it decides between experts, the try-out may say no.
+        assert is_shared(lm) or "differ" in str(lm._sharing.refusal)
         assert _distance(ours, exact) <= 2 * _distance(theirs, exact)
 
 
