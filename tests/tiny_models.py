@@ -14,6 +14,16 @@ lost its voice in the war, and now it only bowed. What is time? asked the childr
 """
 
 
+# Two layers, 32 wide, as most configurations of transformers call it.
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+
+
 def build_tokenizer(vocabulary: int = 400) -> Any:
     """Train a byte-level BPE tokenizer on ``PARAGRAPH``, with an end-of-text token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -39,13 +49,8 @@ def build_model(folder: Path, **settings: Any) -> Path:
 
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    config = {
+    config = SIZES | {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
         "max_position_embeddings": 256,
         "tie_word_embeddings": True,
         "bos_token_id": tokenizer.bos_token_id,

@@ -169,7 +169,7 @@ def attend(
         ), None
     if is_causal:
         ones = torch.ones((query.shape[-2], key.shape[-2]), dtype=torch.bool, device=query.device)
-        bias = torch.zeros(ones.shape, dtype=query.dtype, device=query.device).masked_fill_(~ones.tril(), -torch.inf)
+        bias = hide(~ones.tril(), query.dtype)
     step = max(1, MAX_SCORES // max(1, query.shape[0] * query.shape[1] * key.shape[-2]))
     parts = [
         _attend_plainly(
@@ -208,8 +208,7 @@ def see_trunk(query: Tensor, keys: Tensor, values: Tensor, how: How, places: Ten
     bias = None
     if how.window is not None:
         is_far = places[:, None] - torch.arange(keys.shape[1], device=places.device)[None] >= how.window
-        bias = torch.zeros(is_far.shape, dtype=query.dtype, device=places.device).masked_fill_(is_far, -torch.inf)
-        bias = bias.repeat(groups, 1)[None, None]
+        bias = hide(is_far, query.dtype).repeat(groups, 1)[None, None]
     folded = query.reshape(1, keys.shape[0], groups * count, width)
     result, sums = attend(folded, keys[None], values[None], how, bias=bias)
     assert sums is not None
@@ -234,6 +233,11 @@ def pick_rows(tensor: Tensor, rows: Tensor) -> Tensor:
     """Return (B, heads, L, width) of (heads, T, width)."""
     picked = tensor.index_select(1, rows.reshape(-1))
     return picked.view(tensor.shape[0], *rows.shape, tensor.shape[-1]).transpose(0, 1)
+
+
+def hide(is_hidden: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return what is added to scores: minus infinity where a key is hidden, 0 elsewhere."""
+    return torch.zeros(is_hidden.shape, dtype=dtype, device=is_hidden.device).masked_fill_(is_hidden, -torch.inf)
 
 
 def wide(tensor: Tensor) -> torch.dtype:

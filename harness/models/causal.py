@@ -200,8 +200,8 @@ class CausalLM(HFLM):
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """As ``HFLM``. Raises ``HarnessError`` when a task leaves no room for a prompt or logits are NaN."""
         self._request_of = {request.args[0]: request for request in requests}
-        for request in requests:
-            wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
+        limits = [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
+        for request, wanted in zip(requests, limits, strict=True):
             if wanted >= self.max_length:
                 raise HarnessError(
                     f"{named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
@@ -209,8 +209,7 @@ class CausalLM(HFLM):
                 )
         with self.work.timed("tokenizing"):
             ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
-        for request in requests:
-            wanted = normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"]
+        for request, wanted in zip(requests, limits, strict=True):
             self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
         answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
         rest = [number for number in range(len(requests)) if number not in answers]

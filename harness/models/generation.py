@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import How, Trunk, attend, join, pick_rows, route, see_trunk, sink
+from harness.models.attention import How, Trunk, attend, calls, hide, join, pick_rows, route, see_trunk, sink
 from harness.models.drafts import Drafts
-from harness.models.tree_attention import TreeAttention
+from harness.models.tree_attention import TreeAttention, padded
 from harness.models.trie import MAX_BRANCH_TOKENS, Trie, plan
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class _RowAttention:
     def __init__(
         self, rows: Sequence[_Row], widths: Sequence[int], cache: _Cache, trunks: dict[int, Trunk], device: torch.device
     ) -> None:
-        self.cache, self.trunks, self.calls, self.count = cache, trunks, 0, len(rows)
+        self.cache, self.trunks, self.count = cache, trunks, len(rows)
         steps = np.concatenate([np.arange(width) for width in widths])
         row_of = np.repeat(np.arange(len(rows)), widths)
         own = np.array([row.length for row in rows])[row_of] + steps
@@ -272,10 +272,8 @@ class _RowAttention:
             torch.as_tensor(numbers, device=device) for numbers in (row_of, own, self.text_places)
         )
         # (rows, most new tokens) token numbers, the first of the row standing for padding.
-        starts = np.cumsum([0, *widths])[:-1]
-        across = np.arange(max(widths))[None]
-        is_real = across < np.array(widths)[:, None]
-        self.tokens = torch.as_tensor(np.where(is_real, starts[:, None] + across, starts[:, None]), device=device)
+        tokens, is_real = padded(list(zip(np.cumsum([0, *widths]).tolist(), widths, strict=False)))
+        self.tokens = torch.as_tensor(tokens, device=device)
         self.is_real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
         trunk_of = np.array([row.trunk for row in rows])[row_of]
         self.by_trunk: list[tuple[int, Any]] = []
@@ -289,7 +287,8 @@ class _RowAttention:
         """See ``Routed``."""
         if how.window is not None and self.longest <= how.window:
             how = replace(how, window=None)
-        keys, values = self.cache.layers[self.calls]
+        layer = calls() - 1
+        keys, values = self.cache.layers[layer]
         keys[self.row_of, :, self.own] = key.transpose(0, 1)
         values[self.row_of, :, self.own] = value.transpose(0, 1)
         heads, _, width = query.shape
@@ -304,11 +303,10 @@ class _RowAttention:
             out, total = out[self.is_real], total[:, self.is_real]
         for trunk, members in self.by_trunk:
             part, part_total = out[members], total[:, members]
-            layer = self.trunks[trunk].layers[self.calls]
-            join(part, part_total, *see_trunk(query[:, members], *layer, how, self.places[members]))
+            above = self.trunks[trunk].layers[layer]
+            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members]))
             out[members], total[:, members] = part, part_total
         sink(out, total, how)
-        self.calls += 1
         return out
 
     def _bias(self, dtype: torch.dtype, how: How, groups: int) -> Tensor:
@@ -319,6 +317,5 @@ class _RowAttention:
             is_hidden = steps > own
             if how.window is not None:
                 is_hidden |= own - steps >= how.window
-            bias = torch.zeros(is_hidden.shape, dtype=dtype, device=steps.device).masked_fill_(is_hidden, -torch.inf)
-            self.biases[name] = bias.repeat(1, groups, 1).unsqueeze(1)
+            self.biases[name] = hide(is_hidden, dtype).repeat(1, groups, 1).unsqueeze(1)
         return self.biases[name]

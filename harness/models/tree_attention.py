@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.attention import How, Tensor, Trunk, attend, calls, join, pick_rows, see_trunk, sink, wide
+from harness.models.attention import How, Tensor, Trunk, attend, calls, hide, join, pick_rows, see_trunk, sink, wide
 
 if TYPE_CHECKING:
     from harness.models.trie import Ints, Pack, Trie
@@ -33,9 +33,7 @@ class TreeAttention:
         self.trunks, self.keep = trunks, keep
         self.kept: list[tuple[Tensor, Tensor]] = []
         self.windows: set[int] = set()  # that layers asked for
-        self.device = device
         positions = pack.positions
-        self.length = len(positions)
         self.longest = int(trie.depth[positions].max()) + 1
         self.depth = torch.as_tensor(trie.depth[positions], device=device)
         starts = np.cumsum([0, *map(len, pack.units)])
@@ -136,8 +134,7 @@ class _Piece:
                 allowed = self.allowed
             if window is not None:
                 allowed = allowed & (depth[self.queries][:, :, None] - depth[self.keys][:, None, :] < window)
-            bias = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(~allowed, -torch.inf)
-            self.biases[name] = bias.repeat(1, groups, 1).unsqueeze(1)
+            self.biases[name] = hide(~allowed, dtype).repeat(1, groups, 1).unsqueeze(1)
         return self.biases[name]
 
 
@@ -157,7 +154,7 @@ def _spans_by_trunk(spans: Sequence[tuple[Any, int, int]]) -> list[tuple[int, in
 def _stem_pieces(spans: Sequence[tuple[Any, int, int]], device: torch.device) -> list[_Piece]:
     pieces = []
     for bucket in _buckets([(start, unit.stem) for unit, start, _ in spans]):
-        rows, is_real = _padded(bucket)
+        rows, is_real = padded(bucket)
         index = torch.as_tensor(rows, device=device)
         real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
         pieces.append(_Piece(index, index, real, None))
@@ -171,8 +168,8 @@ def _branch_pieces(
     branched = [(start, len(unit)) for unit, start, _ in spans if len(unit) > unit.stem]
     stems = {start: unit.stem for unit, start, _ in spans}
     for bucket in _buckets(branched):
-        keys, is_key = _padded(bucket)
-        queries, is_query = _padded([(start + stems[start], length - stems[start]) for start, length in bucket])
+        keys, is_key = padded(bucket)
+        queries, is_query = padded([(start + stems[start], length - stems[start]) for start, length in bucket])
         ancestor, own = positions[keys][:, None, :], positions[queries][:, :, None]
         allowed = (ancestor <= own) & (own < end[positions[keys]][:, None, :]) & is_key[:, None, :]
         allowed |= ~is_query[:, :, None]  # padding sees something, lest it be no number
@@ -199,7 +196,7 @@ def _buckets(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return buckets
 
 
-def _padded(spans: Sequence[tuple[int, int]]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
+def padded(spans: Sequence[tuple[int, int]]) -> tuple[Ints, np.ndarray[Any, np.dtype[np.bool_]]]:
     """Return row numbers (B, longest), the first row standing for padding, and which are real."""
     longest = max(length for _, length in spans)
     steps = np.arange(longest)[None]

@@ -30,7 +30,7 @@ class Trie:
     """Token sequences with equal beginnings merged.
 
     ``token_ids``, ``depth`` and ``end`` have one entry for each of the N distinct prefixes; ``paths[i]`` holds the
-    positions of sequence ``i`` from ``first[i]`` on, as many as were asked for.
+    last positions of sequence ``i``, as many as were asked for.
     """
 
     token_ids: Ints

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny_models import PARAGRAPH
+from tiny_models import PARAGRAPH, SIZES
 
 WORDS = PARAGRAPH.split()
 
@@ -33,13 +33,8 @@ def llama(tokenizer: Any, **settings: Any) -> Any:
 
 def sizes(tokenizer: Any) -> dict[str, Any]:
     """Return what most configurations of transformers call the sizes of a two-layer, 32-wide model."""
-    return {
+    return SIZES | {
         "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
         "max_position_embeddings": 512,
         "initializer_range": 0.3,
         "bos_token_id": 0,

@@ -17,6 +17,7 @@ from builtin_rows import ROWS, splits
 from lm_eval.evaluator import evaluate, simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
+from tiny_models import SIZES
 
 from harness.models.causal import CausalLM
 
@@ -89,11 +90,7 @@ def model(tokenizer: Any) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SIZES,
         max_position_embeddings=LONGEST,
         tie_word_embeddings=True,
         bos_token_id=tokenizer.bos_token_id,
