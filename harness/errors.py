@@ -1,9 +1,21 @@
-"""The one exception for mistakes a user can correct."""
+"""The exceptions for what a user can correct, or has to know."""
 
 
 class HarnessError(Exception):
     """A mistake the user can correct.
 
     The message is one sentence: what failed, what there is instead, what to do. The command line prints it and exits
-    with status 2; ``--debug`` adds the cause. Everything else is our bug and keeps its traceback.
+    with ``exit_status``; ``--debug`` adds the cause. Everything else is our bug and keeps its traceback.
     """
+
+    exit_status = 2
+
+
+class Failed(HarnessError):
+    """Nothing was wrong with the command, but something it asked for is not there: a score, a file on the disk."""
+
+    exit_status = 1
+
+
+class Terminated(KeyboardInterrupt):
+    """The system asked this process to stop (SIGTERM): a cluster that takes its machine back, a shutdown."""

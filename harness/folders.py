@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock
 
 from harness.errors import HarnessError
 from harness.names import printable
@@ -36,8 +40,8 @@ def check_writable(folder: Path) -> None:
         raise HarnessError(f"cannot write to {printable(folder)}: {error.strerror or error}") from error
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write ``content`` (text as UTF-8) so that a reader, or a crash, sees the old file or the whole new one.
+def write_atomic(path: Path, content: str | bytes | Iterable[str]) -> None:
+    """Write ``content`` (text as UTF-8, whole or in parts) so that a reader, or a crash, sees the old file or the whole new one.
 
     Raises:
         OSError: the disk is full or the folder not writable; the old file is intact then.
@@ -46,7 +50,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            for part in [content] if isinstance(content, str | bytes) else content:
+                file.write(part.encode("utf-8") if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -54,7 +59,50 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def append_lines(path: Path, make_lines: Callable[[bytes], Iterable[str]]) -> None:
+    """Add lines to the end of a file: all of them are on disk when this returns, or none is in the file.
+
+    One process at a time writes. A last line without its end, left by a killed writer, is moved to ``<name>.torn`` first,
+    so it spoils no line after it.
+
+    Args:
+        path: made, with its folder, when it is not there.
+        make_lines: given the last line in the file (empty when there is none), returns those to add.
+
+    Raises:
+        OSError: the disk refuses; the file is as it was then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            last = _healed_tail(path, descriptor)
+            start = os.lseek(descriptor, 0, os.SEEK_END)
+            try:
+                _write_all(descriptor, "".join(line + "\n" for line in make_lines(last)).encode())
+                os.fsync(descriptor)
+            except BaseException:
+                os.ftruncate(descriptor, start)
+                raise
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
+
+
+def locked(path: Path) -> FileLock:
+    """Return the lock that one writer of ``path`` at a time holds."""
+    return FileLock(path.parent / f".{path.name}.lock")
+
+
+def set_aside(path: Path, content: bytes) -> None:
+    """Add what ``path`` should not hold to ``<name>.torn`` beside it."""
+    torn = path.with_name(f"{path.name}.torn")
+    write_atomic(torn, (torn.read_bytes() if torn.exists() else b"") + content)
 
 
 @contextmanager
@@ -79,7 +127,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -92,10 +140,11 @@ def link_tree(source: Path, target: Path) -> None:
             shutil.copy2(source_file, target_file)
         return target_file
 
-    shutil.copytree(source, target, copy_function=link)
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Put on disk which files a folder holds, after one was made or renamed there."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -103,6 +152,43 @@ def _sync_folder(folder: Path) -> None:
         pass  # some file systems cannot sync a folder; the file itself is on disk
     finally:
         os.close(descriptor)
+
+
+def _healed_tail(path: Path, descriptor: int) -> bytes:
+    """Return the last line of a file; one without its end gets it, or is set aside when it is no whole JSON."""
+    tail = _tail(path)
+    if not tail or tail.endswith(b"\n"):
+        return tail
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        set_aside(path, tail + b"\n")
+        os.ftruncate(descriptor, os.lseek(descriptor, 0, os.SEEK_END) - len(tail))
+        return _tail(path)
+    _write_all(descriptor, b"\n")
+    return tail
+
+
+def _tail(path: Path, block: int = 1 << 16) -> bytes:
+    """Return the last line of a file, with its newline when it has one."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        tail = b""
+        while len(tail) < size and b"\n" not in tail[:-1]:
+            step = min(block, size - len(tail))
+            file.seek(size - len(tail) - step)
+            tail = file.read(step) + tail
+    return tail[tail[:-1].rfind(b"\n") + 1 :]
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write all of it: a full disk may take a part and report nothing."""
+    view = memoryview(content)
+    while view:
+        written = os.write(descriptor, view)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        view = view[written:]
 
 
 def _umask() -> int:

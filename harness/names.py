@@ -44,7 +44,8 @@ def printable(text: object) -> str:
     Control characters become their pictures (escape is ``␛``), bidirectional overrides and zero-width characters
     their code points. Newlines and tabs inside a name are controls too.
     """
-    return "".join(_visible(character) for character in str(text))
+    shown = str(text)
+    return shown if shown.isprintable() else "".join(_visible(character) for character in shown)
 
 
 def _visible(character: str) -> str:

@@ -1,23 +1,18 @@
-"""Turn lm-eval's results into records, and a run into a folder that appears whole or not at all."""
+"""Turn lm-eval's results into records."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-
-from harness.errors import HarnessError
-from harness.folders import link_tree, new_folder, write_atomic
 from harness.methods import resolved_options
-from harness.models.identity import bits_per_weight, parameter_count, sha256_of, tokenizer_digest
-from harness.names import printable, safe_name
-from harness.records import ledger
+from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
+from harness.names import safe_name
 from harness.records.environment import environment
 from harness.records.record import (
     CostPart,
@@ -27,86 +22,163 @@ from harness.records.record import (
     ModelPart,
     PluginPart,
     Record,
-    SamplesPart,
     SeedsPart,
     SettingsPart,
     TaskPart,
     TokenizerPart,
 )
+from harness.redaction import redact, redact_json
 
 if TYPE_CHECKING:
     from harness.applying import Applied
     from harness.methods import Method
-    from harness.models.loading import ModelSource
     from harness.plugins import Plugin
-    from harness.run import Run
+    from harness.run import Prepared, Run
 
-ARTEFACTS = "artefacts"
+# Options of the model that a record holds elsewhere, or that change no answer.
+ELSEWHERE = {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
 
 
-def make_records(
-    results: Mapping[str, Any],
-    *,
-    run: Run,
-    plugin: Plugin | None,
-    method: Method,
-    source: ModelSource,
-    applied: Applied,
-    base: Mapping[str, Any],
-    seconds: float,
-    peak_bytes: int | None,
-) -> list[Record]:
-    """Return one record for each metric of each task and group in lm-eval's ``results``.
+@dataclass(frozen=True)
+class Effort:
+    """What asking one task took; ``scoring`` is ``Work.describe()``."""
 
-    Args:
-        base: ``describe_model`` of the LM before the method.
+    seconds: float
+    peak_bytes: int | None
+    truncated_requests: int
+    scoring: dict[str, Any] | None
 
-    Raises:
-        HarnessError: a metric is NaN or infinite.
-    """
-    from harness.applying import fingerprint
 
-    lm: Any = applied.lm
-    shared: dict[str, Any] = {
-        "created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "plugin": _plugin_part(plugin, method),
-        "method": MethodPart(
-            name=method.name, options=resolved_options(method), inputs=fingerprint(method)[:16] or None
-        ),
-        "model": ModelPart(
-            name=source.name,
-            revision=source.revision,
-            digest=source.digest,
-            quantization=source.quantization,
-            weights_changed=applied.weights_changed,
-            **base,
-        ),
-        "tokenizer": TokenizerPart(
-            digest=tokenizer_digest(lm.tokenizer),
-            vocabulary=len(lm.tokenizer),
-            prefix_token_id=getattr(lm, "prefix_token_id", None),
-        ),
-        "seeds": SeedsPart(**dict(zip(("random", "numpy", "torch", "fewshot"), run.seeds, strict=True))),
-        "environment": environment(str(getattr(lm, "device", "cpu"))),
-        "batch_size": str(run.batch_size),
-        "cost": CostPart(
+class RecordMaker:
+    """Makes the records of one method on one model."""
+
+    def __init__(self, prepared: Prepared, applied: Applied, base: Mapping[str, Any], *, run_name: str) -> None:
+        """Note what all records of the run share; ``base`` is ``describe_model`` of the LM before the method."""
+        from harness.applying import fingerprint
+
+        run, method, source, lm = prepared.run, prepared.method, prepared.source, applied.lm
+        self._run, self._applied = run, applied
+        self.shared: dict[str, Any] = {
+            "run": run_name,
+            "plugin": _plugin_part(prepared.plugin, method),
+            "method": MethodPart(
+                name=method.name, options=resolved_options(method), inputs=fingerprint(method)[:16] or None
+            ),
+            "model": ModelPart(
+                name=source.name,
+                revision=source.revision,
+                digest=source.digest,
+                quantization=source.quantization,
+                weights_changed=applied.weights_changed,
+                **base,
+            ),
+            "tokenizer": TokenizerPart(
+                digest=tokenizer_digest(lm.tokenizer),
+                vocabulary=len(lm.tokenizer),
+                prefix_token_id=getattr(lm, "prefix_token_id", None),
+            ),
+            "seeds": SeedsPart(**dict(zip(("random", "numpy", "torch", "fewshot"), run.seeds, strict=True))),
+            "environment": environment(str(getattr(lm, "device", "cpu"))),
+            "batch_size": str(run.batch_size),
+            "report": applied.report,
+            "command": run.command(),
+        }
+
+    def of_task(self, results: Mapping[str, Any], name: str, effort: Effort) -> list[Record]:
+        """Return a record for each metric of a task in lm-eval's ``results``; a metric that is NaN has no value."""
+        samples, counts = results["samples"][name], results["n-samples"][name]
+        task = TaskPart(
+            name=name,
+            version=str(results["versions"].get(name)),
+            docs_digest=joined_digest([docs_digest(samples)]),
+            prompts_digest=prompts_digest(row["arguments"] for row in _of_first_filter(samples)),
+            size=counts["original"],
+        )
+        answers = CountsPart(
+            docs=counts["effective"],
+            requests=sum(len(row["arguments"]) for row in _of_first_filter(samples)),
+            truncated_requests=effort.truncated_requests,
+            **_texts(samples),
+        )
+        return self._records(results, name, task, answers, effort)
+
+    def of_group(self, results: Mapping[str, Any], name: str, members: Sequence[Record]) -> list[Record]:
+        """Return a record for each metric of a group; ``members`` are the records of the tasks below it."""
+        of_task = {record.task.name: record for record in members}
+        tasks = [of_task[leaf] for leaf in leaf_tasks(name, results)]
+        version = results["versions"].get(name)
+        digests = [str(record.task.prompts_digest) for record in tasks]
+        task = TaskPart(
+            name=name,
+            version=tasks[0].task.version if version in (None, "N/A") else str(version),
+            group=True,
+            docs_digest=joined_digest([docs_digest(results["samples"][record.task.name]) for record in tasks]),
+            prompts_digest=joined_digest(digests),
+            size=sum(record.task.size or 0 for record in tasks),
+            members=[record.task.name for record in tasks],
+        )
+        counts = CountsPart(
+            docs=sum(record.counts.docs for record in tasks),
+            requests=sum(record.counts.requests or 0 for record in tasks),
+            truncated_requests=sum(record.counts.truncated_requests for record in tasks),
+        )
+        peaks = [record.cost.evaluate_peak_bytes or 0 for record in tasks]
+        effort = Effort(sum(r.cost.evaluate_seconds for r in tasks), max(peaks) or None, 0, None)
+        return self._records(results, name, task, counts, effort)
+
+    def invalid(self, task: Any, *, docs: int, not_finite: int, effort: Effort) -> list[Record]:
+        """Return the records of a task some of whose scores are no numbers: they say so, and have no value."""
+        name = str(task.config.task)
+        part = TaskPart(name=name, version=str(task.VERSION), size=len(task.eval_docs))
+        counts = CountsPart(docs=docs, not_finite=not_finite, truncated_requests=effort.truncated_requests)
+        metrics = [MetricPart(name=metric, higher_is_better=way) for metric, way in task.higher_is_better().items()]
+        settings = settings_of(self._run, task.config.num_fewshot)
+        return [self._record(part, metric, None, None, counts, settings, effort) for metric in metrics]
+
+    def _records(
+        self, results: Mapping[str, Any], name: str, task: TaskPart, counts: CountsPart, effort: Effort
+    ) -> list[Record]:
+        settings = settings_of(self._run, results["n-shot"].get((task.members or [name])[0]))
+        records = []
+        for metric, value, stderr in _numbers(results, name):
+            is_number = math.isfinite(value)
+            seen = counts if is_number else counts.model_copy(update={"not_finite": max(1, counts.not_finite)})
+            records.append(self._record(task, metric, value if is_number else None, stderr, seen, settings, effort))
+        return records
+
+    def _record(
+        self,
+        task: TaskPart,
+        metric: MetricPart,
+        value: float | None,
+        stderr: float | None,
+        counts: CountsPart,
+        settings: SettingsPart,
+        effort: Effort,
+    ) -> Record:
+        applied = self._applied
+        cost = CostPart(
             apply_seconds=round(applied.seconds, 2),
-            evaluate_seconds=round(seconds, 2),
+            evaluate_seconds=round(effort.seconds, 2),
             apply_peak_bytes=applied.peak_bytes,
-            evaluate_peak_bytes=peak_bytes,
+            evaluate_peak_bytes=effort.peak_bytes,
             tokens_trained=applied.report.get("tokens_trained"),
             reused=applied.reused,
-            scoring=lm.work.describe() if hasattr(lm, "work") else None,
-        ),
-        "report": applied.report,
-        "command": command(run),
-    }
-    truncated = getattr(lm, "truncated", {})
-    records = []
-    for numbers, docs in _numbers(results, run):
-        cut = sum(truncated.get(task, 0) for task in _leaf_tasks(numbers["task"].name, results))
-        records.append(Record(**shared, **numbers, counts=CountsPart(docs=docs, truncated_requests=cut)))
-    return records
+            scoring=effort.scoring,
+        )
+        record = Record(
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            status="ok" if value is not None else "invalid",
+            task=task,
+            metric=metric,
+            value=value,
+            stderr=stderr,
+            counts=counts,
+            settings=settings,
+            cost=cost,
+            **self.shared,
+        )
+        return Record.model_validate(redact_json(record.content()))
 
 
 def describe_model(lm: Any) -> dict[str, Any]:
@@ -122,83 +194,28 @@ def describe_model(lm: Any) -> dict[str, Any]:
     }
 
 
-def save(results: dict[str, Any], records: list[Record], tracker: Any, run: Run, applied: Applied) -> list[Record]:
-    """Write the run's folder and add its records to ``records.jsonl`` of the output folder.
+def run_identity(prepared: Prepared, base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the answers of a run besides the task: method, options, model, settings and seeds."""
+    from harness.applying import fingerprint
 
-    Args:
-        tracker: lm-eval's ``EvaluationTracker``, which saw the run.
-
-    Returns:
-        The records as written, with the path and digest of their sample files.
-
-    Raises:
-        HarnessError: the disk refuses; nothing half-written is left.
-    """
-    output = run.output_path
-    folder = output / run_folder_name(records)
-    samples = results.pop("samples", {})
-    try:
-        # One lock for folder and records: of two runs that end together neither removes what the other points to.
-        with FileLock(output / ".results.lock"):
-            with new_folder(folder) as temporary:
-                files = _write_lm_eval_files(results, samples, tracker, temporary, log_samples=run.log_samples)
-                write_atomic(temporary / "command.txt", records[0].command + "\n")
-                if applied.workdir is not None and any(p.name[0] != "." for p in applied.workdir.iterdir()):
-                    link_tree(applied.workdir, temporary / ARTEFACTS)
-                digests = {task: sha256_of(temporary / path) for task, path in files.items()}
-            records = [_with_samples(record, folder.name, files, digests) for record in records]
-            ledger.merge(output / ledger.RECORDS_FILE, records)
-    except OSError as error:
-        raise HarnessError(f"could not save to '{printable(output)}': {error.strerror or error}") from error
-    return records
+    run, method, source = prepared.run, prepared.method, prepared.source
+    # Seeds decide nothing of the untouched model, unless it draws its answers; those of shots show in the prompts.
+    is_seeded = method.name != "baseline" or run.gen_kwargs.get("do_sample")
+    return {
+        "plugin": _plugin_part(prepared.plugin, method).model_dump(),
+        "method": [method.name, redact_json(resolved_options(method)), fingerprint(method)],
+        "model": [source.name, source.revision, source.digest, source.quantization, source.peft, dict(base)],
+        "settings": settings_of(run, run.num_fewshot).model_dump(),
+        "seeds": run.seeds if is_seeded else None,
+    }
 
 
-def run_folder_name(records: Sequence[Record]) -> str:
-    """Return the name of a run's folder: readable, and the same for the same method on the same tasks."""
-    record = records[0]
-    parts = [record.plugin.name or "", record.method.name] if not record.is_baseline else ["baseline"]
-    name = safe_name("-".join(dict.fromkeys(part for part in parts if part)))
-    return f"{name}-{joined_digest(sorted({r.run_key() for r in records}))[:10]}"
-
-
-def command(run: Run) -> str:
-    """Return the command line that repeats ``run``, every given option spelled out."""
-    return shlex.join(["harness", "eval", *run.words()])
-
-
-def _numbers(results: Mapping[str, Any], run: Run) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield task, metric, value, error and settings of each number, and how many documents are behind it."""
-    digests = {task: _docs_digest(samples) for task, samples in results["samples"].items()}
-    for name, metrics in {**results["results"], **results.get("groups", {})}.items():
-        children = _leaf_tasks(name, results)
-        docs = sum(results["n-samples"][child]["effective"] for child in children)
-        version = results["versions"].get(name)
-        task = TaskPart(
-            name=name,
-            version=str(results["versions"].get(children[0]) if version in (None, "N/A") else version),
-            group=children != [name],
-            docs_digest=joined_digest([digests[child] for child in children]),
-        )
-        for key, value in metrics.items():
-            metric, comma, filter_name = key.partition(",")
-            if not comma or metric.endswith("_stderr") or isinstance(value, str):
-                continue
-            if not math.isfinite(value):
-                raise HarnessError(
-                    f"metric '{printable(metric)}' of task '{printable(name)}' is {value}: it is no score"
-                )
-            stderr = metrics.get(f"{metric}_stderr,{filter_name}")
-            higher = results["higher_is_better"].get(name, {}).get(metric)
-            yield (
-                {
-                    "task": task,
-                    "metric": MetricPart(name=metric, filter=filter_name, higher_is_better=higher),
-                    "value": float(value),
-                    "stderr": float(stderr) if isinstance(stderr, int | float) and math.isfinite(stderr) else None,
-                    "settings": settings_of(run, results["n-shot"].get(children[0])),
-                },
-                docs,
-            )
+def run_name(prepared: Prepared, base: Mapping[str, Any]) -> str:
+    """Return the name of a run's folder: readable, and the same for the same method on the same model and settings."""
+    part, method = _plugin_part(prepared.plugin, prepared.method), prepared.method.name
+    name = safe_name("-".join(dict.fromkeys(word for word in (part.name, method) if word)))
+    identity = json.dumps(run_identity(prepared, base), sort_keys=True, default=str)
+    return f"{name}-{joined_digest([identity])[:10]}"
 
 
 def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
@@ -209,32 +226,92 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
         samples_digest=joined_digest([str(sorted(run.samples.items()))]) if run.samples else None,
         apply_chat_template=run.apply_chat_template,
         fewshot_as_multiturn=run.fewshot_as_multiturn if run.apply_chat_template else None,
-        system_instruction=run.system_instruction,
-        gen_kwargs=dict(run.gen_kwargs),
-        metadata=dict(run.metadata),
-        model_args={
-            k: v
-            for k, v in run.model_args.items()
-            if k not in {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
-        },
+        system_instruction=None if run.system_instruction is None else redact(run.system_instruction),
+        gen_kwargs=redact_json(dict(run.gen_kwargs)),
+        metadata=redact_json(dict(run.metadata)),
+        model_args=redact_json({name: value for name, value in run.model_args.items() if name not in ELSEWHERE}),
     )
 
 
-def _leaf_tasks(name: str, results: Mapping[str, Any]) -> list[str]:
+def leaf_tasks(name: str, results: Mapping[str, Any]) -> list[str]:
     """Return the tasks below a group, or the task itself."""
     children = results.get("group_subtasks", {}).get(name)
     if not children:
         return [name]
-    return [leaf for child in children for leaf in _leaf_tasks(child, results)]
+    return [leaf for child in children for leaf in leaf_tasks(child, results)]
 
 
-def _docs_digest(samples: list[dict[str, Any]]) -> str:
+def docs_digest(samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return the digest of the documents that were asked, in their order."""
     return joined_digest([str(sample["doc_hash"]) for sample in samples])
+
+
+def prompts_digest(arguments: Any) -> str:
+    """Return the digest of all that was asked, as text: prompts, choices and how to generate.
+
+    Args:
+        arguments: for each document, the arguments of its requests. Token ids among them are left out: a method may bring
+            another tokenizer, and be asked the same.
+    """
+    digest = hashlib.sha256()
+    for requests in arguments:
+        for request in requests:
+            texts = [part for part in request if not isinstance(part, list | tuple)]
+            digest.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
+        digest.update(b"\n")
+    return digest.hexdigest()[:16]
 
 
 def joined_digest(parts: list[str]) -> str:
     """Return one short digest of several, in their order."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _numbers(results: Mapping[str, Any], name: str) -> Iterator[tuple[MetricPart, float, float | None]]:
+    """Yield metric, value and standard error of each number of a task or group."""
+    metrics = results["results"][name]
+    for key, value in metrics.items():
+        metric, comma, filter_name = key.partition(",")
+        if not comma or metric.endswith("_stderr") or isinstance(value, str):
+            continue
+        stderr = metrics.get(f"{metric}_stderr,{filter_name}")
+        part = MetricPart(
+            name=metric,
+            filter=filter_name,
+            higher_is_better=results["higher_is_better"].get(name, {}).get(metric),
+            aggregation=results["aggregations"].get(name, {}).get(metric),
+        )
+        is_number = isinstance(stderr, int | float) and math.isfinite(stderr)
+        yield part, float(value), float(stderr) if is_number else None
+
+
+def aggregations_of(task: Any) -> dict[str, str]:
+    """Return lm-eval's names of the functions that make one value of those of the documents, by metric."""
+    from lm_eval.api.registry import AGGREGATION_REGISTRY
+
+    names = {id(function): name for name, function in dict(AGGREGATION_REGISTRY).items()}
+    found = {metric: names.get(id(function)) for metric, function in task.aggregation().items()}
+    return {metric: name for metric, name in found.items() if name is not None}
+
+
+def group_aggregations_of(group: Any) -> dict[str, str]:
+    """Return how a group makes its value of those of its tasks: by their size, or each task alike."""
+    return {
+        entry.metric: "mean_by_size" if entry.weight_by_size else "mean_of_tasks"
+        for entry in group.aggregate_metric_list or []
+    }
+
+
+def _of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in samples if row["filter"] == samples[0]["filter"]]
+
+
+def _texts(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return how many generated texts are empty, and how many different ones there are; nothing for other tasks."""
+    texts = [text for row in _of_first_filter(samples) for answers in row["resps"] for text in answers]
+    if not texts or not all(isinstance(text, str) for text in texts):
+        return {}
+    return {"empty_answers": sum(not text.strip() for text in texts), "distinct_answers": len(set(texts))}
 
 
 def _plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:
@@ -247,34 +324,3 @@ def _plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:
         version=plugin.version,
         code_digest=plugin.code_digest[:16],
     )
-
-
-def _write_lm_eval_files(
-    results: dict[str, Any], samples: Mapping[str, Any], tracker: Any, folder: Path, *, log_samples: bool
-) -> dict[str, str]:
-    """Let lm-eval write its own files into ``folder``; return the sample file of each task, relative to it.
-
-    Raises:
-        OSError: a file is not there afterwards: lm-eval only logs what goes wrong.
-    """
-    general = tracker.general_config_tracker
-    general.model_name_sanitized = safe_name(str(general.model_name))
-    tracker.output_path = str(folder)
-    tracker.save_results_aggregated(results=results, samples=dict(samples))
-    if not list(folder.glob("*/results_*.json")):
-        raise OSError("lm-eval could not write its results file (no space left, or a name the disk refuses)")
-    files: dict[str, str] = {}
-    for task, rows in samples.items() if log_samples else ():
-        tracker.save_results_samples(task_name=safe_name(task), samples=rows)
-        written = list(folder.glob(f"*/samples_{safe_name(task)}_{tracker.date_id}.jsonl"))
-        if not written or sum(1 for _ in written[0].open("rb")) != len(rows):
-            raise OSError(f"lm-eval could not write the samples of '{printable(task)}' (no space left?)")
-        files[task] = written[0].relative_to(folder).as_posix()
-    return files
-
-
-def _with_samples(record: Record, folder: str, files: Mapping[str, str], digests: Mapping[str, str]) -> Record:
-    task = record.task.name
-    if task not in files:
-        return record
-    return record.model_copy(update={"samples": SamplesPart(path=f"{folder}/{files[task]}", sha256=digests[task])})

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import methods, plugins
-from harness.errors import HarnessError
+from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, check_writable
 from harness.names import printable, suggestion
 from harness.progress import say, suit_the_terminal
+from harness.redaction import redact
+from harness.timeouts import limited
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -58,6 +61,7 @@ class Run:
     bootstrap_iters: int = 100_000
     with_baseline: bool = False
     no_cache: bool = False
+    timeout_task: float | None = None
     confirm_run_unsafe_code: bool = False
 
     def words(self) -> list[str]:
@@ -77,6 +81,10 @@ class Run:
             words.append("--no-log_samples")
         return [*words, "--seed", ",".join(str(seed) for seed in self.seeds)]
 
+    def command(self) -> str:
+        """Return the command line that repeats this run, every given option spelled out, secrets taken out."""
+        return redact(shlex.join(["harness", "eval", *self.words()]))
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -89,25 +97,38 @@ class Prepared:
     source: ModelSource
 
 
+class SomeFailed(Failed):
+    """Some of what a run asked for has no score; ``records`` holds what has."""
+
+    def __init__(self, records: list[Record], failures: Sequence[HarnessError]) -> None:
+        """Say what failed, all of it."""
+        super().__init__("; ".join(str(failure) for failure in failures))
+        self.records, self.failures = records, failures
+
+
 def evaluate(run: Run) -> list[Record]:
     """Evaluate ``run`` and return its records, those of the baseline first when it was asked for.
 
+    Each task's records are on disk as soon as it has ended. What an interrupted run left is not done again.
+
     Raises:
         HarnessError: a mistake the user can correct; all that can be found without weights comes before loading them.
+        SomeFailed: a task has no score; the others were asked, and their records are on disk.
     """
     from harness import baselines
     from harness.applying import Applied, apply_method
-    from harness.asking import ask
+    from harness.asking import Asked, ask
     from harness.results import describe_model
 
     suit_the_terminal()
     prepared = prepare(run)
     lm = load(prepared)
-    base = describe_model(lm)
-    records: list[Record] = []
+    base, asked = describe_model(lm), Asked()
     if run.with_baseline and not isinstance(prepared.method, methods.Baseline):
         untouched = replace(prepared, run=baselines.baseline_run(run), method=methods.Baseline())
-        records += baselines.reusable_records(untouched, base) or ask(untouched, Applied(lm), base)
+        asked.records += baselines.reusable_records(untouched, base, lm)
+        if not asked.records:
+            asked.add(ask(untouched, Applied(lm), base))
     applied = apply_method(
         prepared.method,
         lm,
@@ -116,7 +137,12 @@ def evaluate(run: Run) -> list[Record]:
         seed=run.seeds[0] or 0,
         use_cache=not run.no_cache,
     )
-    return records + ask(prepared, applied, base)
+    asked.add(ask(prepared, applied, base))
+    if len(asked.failures) == 1 and not asked.records:
+        raise asked.failures[0]
+    if asked.failures:
+        raise SomeFailed(asked.records, asked.failures)
+    return asked.records
 
 
 def prepare(run: Run) -> Prepared:
@@ -186,7 +212,8 @@ def load(prepared: Prepared) -> LM:
 def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
     from harness import tasks
 
-    task_set = tasks.load(run.tasks, tasks.folders(plugin, run.include_path), metadata=run.metadata)
+    with limited(run.timeout_task, f"loading {', '.join(map(printable, run.tasks))}"):
+        task_set = tasks.load(run.tasks, tasks.folders(plugin, run.include_path), metadata=run.metadata)
     if run.model == "tokenizer":
         from harness.models.tokenizer_only import TokenizerOnly
 
@@ -237,6 +264,8 @@ def _check_numbers(run: Run) -> None:
         raise HarnessError(
             f"--limit {run.limit:g} is neither a number of documents (1 or more) nor a share between 0 and 1"
         )
+    if run.timeout_task is not None and not run.timeout_task > 0:
+        raise HarnessError(f"--timeout_task is {run.timeout_task:g}; it has to be a number of seconds above 0")
     if run.num_fewshot is not None and run.num_fewshot < 0:
         raise HarnessError(f"--num_fewshot is {run.num_fewshot}; it has to be 0 or more")
     size = run.batch_size

@@ -44,8 +44,11 @@ def _row(record: Record, baseline: Record | None) -> list[str]:
         printable(record.method.name),
         str(record.counts.docs),
     ]
-    cells += [f"{record.value:.4f}", "" if record.stderr is None else f"± {record.stderr:.4f}"]
-    if baseline is None or record.is_baseline:
+    cells += [
+        "no score" if record.value is None else f"{record.value:.4f}",
+        "" if record.stderr is None else f"± {record.stderr:.4f}",
+    ]
+    if baseline is None or record.is_baseline or baseline.value is None or record.value is None:
         return [*cells, "", ""]
     return [*cells, f"{baseline.value:.4f}", f"{record.value - baseline.value:+.4f}"]
 

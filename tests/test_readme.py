@@ -43,7 +43,7 @@ def test_the_plugin_of_the_readme_is_short_and_runs(
     words += ["--limit", "2", "--output_path", "out"]
     done = harness("eval", *words, "--model_args", f"pretrained={tiny_model}")
     assert done.returncode == 0, done.stderr
-    records = list(jsonlines.open(tmp_path / "out" / "records.jsonl"))
+    records = [record for file in (tmp_path / "out").rglob("records_*.jsonl") for record in jsonlines.open(file)]
     assert {record["method"]["name"] for record in records} == {"baseline", "jitter"}
     assert {record["plugin"]["distribution"] for record in records} == {None, "harness-jitter"}
     explained = harness("plugins", "jitter").stdout

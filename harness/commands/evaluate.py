@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.commands.run_flags import add_method_flags, add_task_flags, to_run
 
+if TYPE_CHECKING:
+    from harness.records.record import Record
+
 EPILOG = """\
-Without --plugin the model is evaluated as it is. Results go to --output_path: records.jsonl (one line a metric, with all
-that is needed to repeat it), lm-eval's own files, the method's artefacts and the exact command.
-Every task of lm-eval works too. A second identical command trains nothing.
+Without --plugin the model is evaluated as it is. Results go to a folder below --output_path: records_TASK.jsonl (one line a
+metric, with all that is needed to repeat it), lm-eval's own files, the method's artefacts and the exact command. Each task is
+on disk as soon as it ends; a command that was stopped goes on when it is given again. A second identical command trains
+nothing. Every task of lm-eval works too.
+Exit status: 0 all there, 1 something has no score or could not be saved, 2 nothing was done, 130 or 143 stopped.
 """
 
 
@@ -33,13 +39,24 @@ def execute(args: argparse.Namespace) -> int:
     run = to_run(args)
 
     from harness.progress import is_first_process
+    from harness.run import SomeFailed, evaluate
+
+    failed: SomeFailed | None = None
+    try:
+        records = evaluate(run)
+    except SomeFailed as error:
+        records, failed = error.records, error
+    if is_first_process():
+        _show(records, run.output_path)
+    if failed is not None:
+        raise failed
+    return 0
+
+
+def _show(records: list[Record], output: Path) -> None:
     from harness.records import ledger
-    from harness.run import evaluate
     from harness.summary import print_summary
 
-    records = evaluate(run)
-    if not is_first_process():
-        return 0
-    print_summary(records, ledger.read_file(run.output_path / ledger.RECORDS_FILE).records)
-    print(f"{len(records)} records in {run.output_path / ledger.RECORDS_FILE}")
-    return 0
+    if records:
+        print_summary(records, ledger.read(output).records)
+        print(f"{len(records)} records in {output / str(records[-1].run)}")

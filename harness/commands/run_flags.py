@@ -98,6 +98,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--confirm_run_unsafe_code", action="store_true", default=None, help="for tasks that run generated code"
     )
+    group.add_argument(
+        "--timeout_task",
+        type=float,
+        metavar="S",
+        help="seconds one task may take; one that hangs is told, the next one asked",
+    )
     group = parser.add_argument_group("output")
     group.add_argument(
         "--output_path", "-o", type=Path, metavar="DIR", help="folder for records and files (default results)"

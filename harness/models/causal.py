@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import LogitsProcessorList
 
 from harness.errors import HarnessError
@@ -22,6 +21,7 @@ from harness.models.generation import NotANumber, Prompt
 from harness.models.guards import RefuseNaN, check_finite, named
 from harness.models.identity import has_separate_head
 from harness.models.memory import Budget, in_portions
+from harness.models.pieces import Window, in_whole, windows_of
 from harness.models.scoring import Scored
 from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
@@ -31,8 +31,6 @@ from harness.progress import bar, process_count, quiet
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Window = tuple[list[int], list[int]]
 
 
 class CausalLM(HFLM):
@@ -117,6 +115,13 @@ class CausalLM(HFLM):
         self.truncated.clear()
         self.work.clear()
 
+    def count_truncated(self, kind: str, requests: list[Instance]) -> None:
+        """Count requests in ``truncated`` that are answered from what an interrupted run left."""
+        if kind == "loglikelihood":
+            self._pairs(requests)
+        elif kind == "generate_until":
+            self._prompts(requests, self._limits(requests))
+
     def join_counts(self) -> None:
         """Add to the first process's ``work`` and ``truncated`` those of the others."""
         gathered = self.gather_object((self.truncated, self.work))
@@ -143,21 +148,24 @@ class CausalLM(HFLM):
         """
         windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
         flat = [window for several in windows for window in several]
-        found: dict[int, list[float]] = {}
+        answers: list[list[float]] = [[]] * len(requests)
+
+        def finish(number: int, parts: list[list[float]]) -> None:
+            answers[number] = [value for part in parts for value in part]
+            self.cache_hook.add_partial("token_loglikelihoods", requests[number].args, answers[number])
+
+        take, found = in_whole(windows, finish), set()
 
         def keep(number: int, scored: Scored) -> None:
             if np.isfinite(scored.logprobs).all():
-                found[number] = scored.logprobs.tolist()
+                found.add(number)
+                take(number, scored.logprobs.tolist())
 
         self._share(flat, keep)
         rest = [number for number in range(len(flat)) if number not in found]
-        found |= zip(rest, self._score_tokens_plainly([flat[number] for number in rest]), strict=True)
-        parts = iter(found[number] for number in range(len(flat)))
-        answers = []
-        for request, several in zip(requests, windows, strict=True):
-            scores = [value for _ in several for value in next(parts)]
-            check_finite(sum(scores), request)
-            answers.append(scores)
+        for number, scores in zip(rest, self._score_tokens_plainly([flat[n] for n in rest]), strict=True):
+            take(number, scores)
+        check_finite([sum(scores) for scores in answers], requests)
         return answers
 
     @torch.no_grad()
@@ -168,16 +176,11 @@ class CausalLM(HFLM):
                 raise HarnessError(f"{named(request)} asks for the score of an empty continuation; fix the task")
         if self.enable_thinking:
             raise HarnessError("enable_thinking suits tasks that generate, not log-likelihoods; leave it out")
-        with self.work.timed("tokenizing"):
-            pairs = encoding.encode_pairs(self, [request.args for request in requests])
-        for request, (context, continuation) in zip(requests, pairs, strict=True):
-            self._check_pair(request, context, continuation)
-            self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
+        pairs = self._pairs(requests)
         answers = self._loglikelihood_tokens(
             [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)], disable_tqdm=disable_tqdm
         )
-        for request, (value, _) in zip(requests, answers, strict=True):
-            check_finite(value, request)
+        check_finite([value for value, _ in answers], requests)
         return answers
 
     @torch.no_grad()
@@ -186,31 +189,29 @@ class CausalLM(HFLM):
         with self.work.timed("tokenizing"):
             ids = encoding.encode_texts(self, [request.args[0] for request in requests])
         windows = [self._windows(ids[request.args[0]], self.prefix_token_id) for request in requests]
+        answers = [0.0] * len(requests)
+
+        def finish(number: int, parts: list[tuple[float, bool]]) -> None:
+            answers[number] = sum(value for value, _ in parts)
+            self.cache_hook.add_partial("loglikelihood_rolling", requests[number].args, answers[number])
+
         flat = [(None, *window) for several in windows for window in several]
-        parts = iter(self._loglikelihood_tokens(flat, disable_tqdm=disable_tqdm) if flat else [])
-        answers = []
-        for request, several in zip(requests, windows, strict=True):
-            value = sum(next(parts)[0] for _ in several)
-            check_finite(value, request)
-            self.cache_hook.add_partial("loglikelihood_rolling", request.args, value)
-            answers.append(value)
+        self._score(flat, in_whole(windows, finish), disable_tqdm)
+        check_finite(answers, requests)
         return answers
 
     @torch.no_grad()
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """As ``HFLM``. Raises ``HarnessError`` when a task leaves no room for a prompt or logits are NaN."""
         self._request_of = {request.args[0]: request for request in requests}
-        limits = [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
+        limits = self._limits(requests)
         for request, wanted in zip(requests, limits, strict=True):
             if wanted >= self.max_length:
                 raise HarnessError(
                     f"{named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
                     "lower it with --gen_kwargs max_gen_toks=..."
                 )
-        with self.work.timed("tokenizing"):
-            ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
-        for request, wanted in zip(requests, limits, strict=True):
-            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
+        ids = self._prompts(requests, limits)
         answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
         rest = [number for number in range(len(requests)) if number not in answers]
         answers |= self._generate_plainly(requests, rest, ids, disable_tqdm)
@@ -230,19 +231,28 @@ class CausalLM(HFLM):
         self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
         """As ``HFLM``; requests are ``((context, continuation) or None, context ids, continuation ids)``."""
-        found: dict[int, tuple[float, bool]] = {}
+        answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
+
+        def take(number: int, answer: tuple[float, bool]) -> None:
+            answers[number] = answer
+            if requests[number][0] is not None:
+                self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
+
+        self._score(requests, take, disable_tqdm)
+        return answers
+
+    def _score(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
+        """Score requests; ``take`` is given the number and the answer of each one as soon as it is there."""
+        found: set[int] = set()
 
         def keep(number: int, scored: Scored) -> None:
-            if not np.isfinite(scored.logprobs).all():
-                return  # one broken request spoils those beside it; asked alone, it will be named
-            found[number] = float(scored.logprobs.sum()), bool(scored.is_best.all())
-            if requests[number][0] is not None:
-                self.cache_hook.add_partial("loglikelihood", requests[number][0], found[number])
+            if np.isfinite(scored.logprobs).all():  # one broken request spoils those beside it; alone, it will be named
+                found.add(number)
+                take(number, (float(scored.logprobs.sum()), bool(scored.is_best.all())))
 
         self._share([(context, ids) for _, context, ids in requests], keep, disable_tqdm)
         rest = [number for number in range(len(requests)) if number not in found]
-        found |= zip(rest, self._score_plainly([requests[number] for number in rest], disable_tqdm), strict=True)
-        return [found[number] for number in range(len(requests))]
+        self._score_plainly([requests[n] for n in rest], lambda n, answer: take(rest[n], answer), disable_tqdm)
 
     def _share(
         self, windows: Sequence[Window], keep: Callable[[int, Scored], None], disable_tqdm: bool = False
@@ -261,21 +271,21 @@ class CausalLM(HFLM):
 
             self._sharing.score(sequences, [len(scored) for _, scored in windows], done)
 
-    def _score_plainly(self, requests: Sequence[Any], disable_tqdm: bool) -> list[tuple[float, bool]]:
+    def _score_plainly(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
         """Score as ``HFLM`` does, the longest first."""
-        answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
         lengths = [len(context) + len(continuation) for _, context, continuation in requests]
         ordinary = super()._loglikelihood_tokens
 
         def answer(part: list[int]) -> None:
             self.batch_size_per_gpu = self._budget.plain_rows(min(lengths[part[0]], self.max_length))
             with quiet("lm_eval.models.huggingface"):
-                found = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
+                # Without their texts: HFLM would tell the cache, and so does `take`.
+                unnamed = [(None, *requests[number][1:]) for number in part]
+                found = ordinary(unnamed, disable_tqdm=disable_tqdm)
             for number, one in zip(part, found, strict=True):
-                answers[number] = one
+                take(number, one)
 
         in_portions(sorted(range(len(requests)), key=lambda number: -lengths[number]), answer, self._budget)
-        return answers
 
     def _generate_greedily(
         self, requests: list[Instance], ids: Mapping[str, list[int]], disable_tqdm: bool
@@ -369,12 +379,28 @@ class CausalLM(HFLM):
         dtype = self.mixed_precision_dtype
         return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
 
+    def _pairs(self, requests: Sequence[Instance]) -> list[tuple[list[int], list[int]]]:
+        """Return the ids of context and continuation of each request; those that will be cut are counted."""
+        with self.work.timed("tokenizing"):
+            pairs = encoding.encode_pairs(self, [request.args for request in requests])
+        for request, (context, continuation) in zip(requests, pairs, strict=True):
+            self._check_pair(request, context, continuation)
+            self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
+        return pairs
+
+    def _limits(self, requests: Sequence[Instance]) -> list[int]:
+        return [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
+
+    def _prompts(self, requests: Sequence[Instance], limits: Sequence[int]) -> dict[str, list[int]]:
+        """Return the ids of each prompt; those that will be cut to leave room for the answer are counted."""
+        with self.work.timed("tokenizing"):
+            ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
+        for request, wanted in zip(requests, limits, strict=True):
+            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
+        return ids
+
     def _windows(self, token_ids: list[int], first: int) -> list[Window]:
-        """Return (context, scored) windows that score each id once, ``first`` standing before the first."""
-        windows = get_rolling_token_windows(
-            token_list=token_ids, prefix_token=first, max_seq_len=self.max_length, context_len=1
-        )
-        return [make_disjoint_window(window) for window in windows]
+        return windows_of(token_ids, first=first, max_length=self.max_length)
 
     def _end_of_text(self) -> int:
         """Return the id documents end with: what stands before the first token of a new text."""

@@ -32,18 +32,30 @@ class RefuseNaN(LogitsProcessor):
         return scores
 
 
+class NotFinite(HarnessError):
+    """Scores of a task are no numbers: ``count`` of those that were asked for."""
+
+    def __init__(self, sentence: str, count: int = 1) -> None:
+        """Say which request was the first."""
+        super().__init__(sentence)
+        self.count = count
+
+
 def refuse_generation(request: Instance | None) -> NoReturn:
-    """Raise ``HarnessError``: the logits of ``request`` are not numbers."""
+    """Raise ``NotFinite``: the logits of ``request`` are not numbers."""
     name = named(request) if request is not None else "a request"
-    raise HarnessError(f"{name} got NaN logits while generating; try --model_args dtype=float32")
+    raise NotFinite(f"{name} got NaN logits while generating; try --model_args dtype=float32")
 
 
-def check_finite(score: float, request: Instance) -> None:
-    """Raise ``HarnessError`` naming the request when its score is NaN or infinite."""
-    if not math.isfinite(score):
-        raise HarnessError(
-            f"{named(request)} got the score {score}: the model's output is broken, and no score of it would mean "
-            "anything; try --model_args dtype=float32"
+def check_finite(scores: Sequence[float], requests: Sequence[Instance]) -> None:
+    """Raise ``NotFinite`` naming the first request whose score is NaN or infinite, and saying how many there are."""
+    broken = [number for number, score in enumerate(scores) if not math.isfinite(score)]
+    if broken:
+        others = f" and {len(broken) - 1:,} others of {len(scores):,}" if len(broken) > 1 else ""
+        raise NotFinite(
+            f"{named(requests[broken[0]])}{others} got the score {scores[broken[0]]}: the model's output is broken, and no "
+            "score of it would mean anything; try --model_args dtype=float32",
+            len(broken),
         )
 
 

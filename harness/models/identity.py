@@ -30,7 +30,9 @@ def digest_files(files: list[Path]) -> str:
     total, is_new = hashlib.sha256(), False
     for file in sorted(files, key=lambda path: path.name):
         status = file.stat()
-        key = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        # Digested, since a path can hold what nobody should find in a cache.
+        named = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
         if key not in memory:
             memory[key], is_new = sha256_of(file), True
         total.update(f"{file.name}\0{memory[key]}\n".encode())

@@ -172,6 +172,7 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
         return ModelSource(
             DEFAULT_MODEL, str(default_model_folder()), quantization=quantization, lm_args=lm_args, **args
         )
+    args |= {name: os.path.expanduser(args[name]) for name in ("peft", "tokenizer") if args.get(name)}
     path = Path(pretrained).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         args["gguf_file"], path = path.name, path.parent
@@ -231,6 +232,11 @@ def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
     if source.peft:
         model = _with_adapter(model, source)
     _check_quantized(model, source)
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            # bitsandbytes would repack the weights in the first forward pass on some CPUs, and multiply in bfloat16: other
+            # scores on another machine, and an error for layers narrower than a block.
+            module.support_avx512bf16_for_cpu = False
     return model.eval()
 
 

@@ -74,6 +74,16 @@ class Work:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.seconds = {part: max(self.seconds[part], other.seconds[part]) for part in PARTS}
 
+    def plus(self, earlier: Work | None) -> Work:
+        """Return this work and an earlier task's together."""
+        total = Work(reason=self.reason)
+        for part in (self, earlier):
+            if part is not None:
+                for name in COUNTS:
+                    setattr(total, name, getattr(total, name) + getattr(part, name))
+                total.seconds = {name: total.seconds[name] + part.seconds[name] for name in PARTS}
+        return total
+
     def describe(self) -> dict[str, Any]:
         """Return the counts and seconds for a record, ``share`` included."""
         described = asdict(self) | {"share": None if self.share is None else round(self.share, 4)}

@@ -2,45 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import marshal
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jsonlines
-from filelock import FileLock
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from harness.errors import HarnessError
-from harness.folders import write_atomic
+from harness.folders import append_lines, locked, set_aside, write_atomic
 from harness.names import printable
-from harness.records.record import SCHEMA, Record
+from harness.records import samples
+from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, canonical, digest_of
 
-RECORDS_FILE = "records.jsonl"
-# Folders of a run that hold the method's own files, and files that hold samples.
+# Folders of a run that hold the method's own files.
 SKIPPED_FOLDERS = {"artefacts"}
 BOM = b"\xef\xbb\xbf"
-SAMPLES_PREFIX = "samples_"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a record was read: the file, and the line from 1."""
+
+    file: Path
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a file: the record in it, or a sentence that says why there is none."""
+
+    origin: Origin
+    raw: bytes
+    content: dict[str, Any] | None = None
+    record: Record | None = None
+    problem: str | None = None
 
 
 @dataclass
 class Reading:
-    """What a file or folder held: the records, and a sentence for each line that is none."""
+    """What a file or folder held: the records with where each one stands, and a sentence for each line that is none."""
 
     records: list[Record] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-
-def read_file(path: Path) -> Reading:
-    """Read one file of records; a bad line is told by file and line, the rest is used."""
-    reading = Reading()
-    for number, line in _numbered_lines(path):
-        try:
-            # jsonlines checks that the line is one JSON object; a reader per line keeps its neighbours.
-            reading.records.append(_parse(jsonlines.Reader([line.decode()]).read(type=dict)))
-        except (jsonlines.Error, ValueError, RecursionError) as error:
-            reading.problems.append(f"{printable(path)}, line {number}: {_cause(error)}")
-    return reading
+    def add(self, line: Line) -> None:
+        """Take in one line."""
+        if line.record is None:
+            self.problems.append(f"{printable(line.origin.file)}, line {line.origin.line}: {line.problem}")
+        else:
+            self.records.append(line.record)
+            self.origins.append(line.origin)
 
 
 def read(path: Path) -> Reading:
@@ -49,64 +68,238 @@ def read(path: Path) -> Reading:
     Raises:
         HarnessError: there is no such file or folder.
     """
+    reading, known = Reading(), Parts()
+    for file in record_files(path):
+        for line in lines(file, known):
+            reading.add(line)
+    return reading
+
+
+def read_file(path: Path) -> Reading:
+    """Read one file of records; a bad line is told by file and line, the rest is used."""
+    reading = Reading()
+    for line in lines(path):
+        reading.add(line)
+    return reading
+
+
+def record_files(path: Path) -> list[Path]:
+    """Return ``path`` itself, or the files of records below it: no samples, artefacts or hidden files.
+
+    Raises:
+        HarnessError: there is no such file or folder.
+    """
     if path.is_file():
-        return read_file(path)
+        return [path]
     if not path.is_dir():
         raise HarnessError(f"no records at '{printable(path)}': there is no such file or folder")
-    total = Reading()
-    for file in sorted(path.rglob("*.jsonl")):
-        relative = file.relative_to(path)
-        is_hidden = any(part.startswith(".") for part in relative.parts)
-        if is_hidden or SKIPPED_FOLDERS & set(relative.parts[:-1]) or file.name.startswith(SAMPLES_PREFIX):
-            continue
-        part = read_file(file)
-        total.records += part.records
-        total.problems += part.problems
-    return total
+    return [file for file in sorted(path.rglob("*.jsonl")) if _holds_records(file.relative_to(path))]
 
 
-def merge(path: Path, new: Sequence[Record]) -> None:
-    """Add ``new`` to the file at ``path``; a record with the same key takes the place of the older one.
+def lines(path: Path, known: Parts | None = None) -> Iterator[Line]:
+    """Yield the lines of a file that are not blank, each with its record or with what is wrong.
 
-    The file is rewritten whole, by temporary file, sync and rename under a lock, so a reader or a crash sees all of
-    the old or all of the new, and two runs that end together both stay. Lines that are no records are kept as they are.
+    Args:
+        known: parts of records read before, to share equal ones.
+
+    Raises:
+        HarnessError: the file cannot be read.
+    """
+    known = known or Parts()
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                text = raw.strip().removeprefix(BOM)
+                if text:
+                    yield _line(Origin(path, number), text, known)
+    except OSError as error:
+        raise HarnessError(f"cannot read '{printable(path)}': {error.strerror or error}") from error
+
+
+def append(path: Path, records: Sequence[Record]) -> None:
+    """Add ``records`` to the ledger at ``path``: all of them are on disk when this returns, or none is in the file.
+
+    Each line carries a chain value over the line before, so a line that is removed, moved or put between is seen. What a
+    killed writer left without its end is moved to ``<name>.torn`` first.
+
+    Raises:
+        OSError: the disk refuses; the file is as it was then.
+    """
+    append_lines(path, lambda last: chained(records, _chain_of(last)))
+
+
+def write(path: Path, records: Sequence[Record]) -> None:
+    """Write a file of ``records`` that appears whole or not at all, in place of the one at ``path``.
 
     Raises:
         OSError: the disk refuses; the old file is intact then.
     """
-    replaced = {record.key() for record in new}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.name}.lock"):
-        old = path.read_bytes().split(b"\n") if path.exists() else []
-        kept = [line for line in old if line.strip() and _key(line) not in replaced]
-        lines = [*kept, *(record.to_line().encode() for record in new)]
-        write_atomic(path, b"".join(line + b"\n" for line in lines))
+    write_atomic(path, "".join(record.to_line() + "\n" for record in records))
 
 
-def _numbered_lines(path: Path) -> Iterable[tuple[int, bytes]]:
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), start=1):
-        line = raw.strip().removeprefix(BOM)
-        if line:
-            yield number, line
+def chained(records: Sequence[Record], last: str = "") -> Iterator[str]:
+    """Yield the ledger lines of ``records``; ``last`` is the chain value before the first of them."""
+    for record in records:
+        last = next_chain(last, record.digest())
+        yield record.to_line(chain=last)
 
 
-def _key(line: bytes) -> str | None:
-    """Return the key of the record in ``line``, None when it holds no record."""
+def next_chain(last: str, digest: str) -> str:
+    """Return the chain value of a line whose record has ``digest``; ``last`` is that of the line before, or empty."""
+    return hashlib.sha256(f"{last}\n{digest}".encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What ``repair`` did: lines kept, lines set aside (their sentences), and where the old file is kept."""
+
+    kept: int
+    set_aside: list[str]
+    backup: Path | None
+
+
+def repair(path: Path) -> Repair:
+    """Move the lines of ``path`` that are no records to ``<name>.torn``, keep the old file as ``<name>.backup-DIGEST``.
+
+    The chain of a ledger is made anew over what stays. A file without bad lines is left alone.
+
+    Raises:
+        OSError: the disk refuses; the file is as it was then.
+    """
+    with locked(path):
+        read_lines = list(lines(path))
+        bad = [line for line in read_lines if line.record is None]
+        if not bad:
+            return Repair(len(read_lines), [], None)
+        old = path.read_bytes()
+        backup = path.with_name(f"{path.name}.backup-{hashlib.sha256(old).hexdigest()[:8]}")
+        write_atomic(backup, old)
+        set_aside(path, b"".join(line.raw + b"\n" for line in bad))
+        good = [line for line in read_lines if line.record is not None]
+        is_chained = any(line.content is not None and "chain" in line.content for line in good)
+        kept = [line.record for line in good if line.record is not None]
+        new = (
+            "".join(text + "\n" for text in chained(kept)).encode()
+            if is_chained
+            else b"".join(line.raw + b"\n" for line in good)
+        )
+        write_atomic(path, new)
+        return Repair(len(good), [f"line {line.origin.line}: {line.problem}" for line in bad], backup)
+
+
+class Parts:
+    """Parts of records that were read already: the thousands of records of a board share models, settings, versions."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, bytes | str], _Known] = {}
+        self._names: dict[frozenset[str], set[str]] = {}
+
+    def of(self, name: str, content: Any) -> _Known:
+        """Return the part called ``name`` with this content: made, written as text and counted once."""
+        if name in COMPUTED and isinstance(content, str):
+            return _Known(content, "", 1)
+        if name not in SHARED:
+            return _Known(content, canonical(content), _count_strings(content))
+        key = (name, content if isinstance(content, str) else marshal.dumps(content))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = _Known(_part(name, content), canonical(content), _count_strings(content))
+        return known
+
+    def record(self, fields: dict[str, Any]) -> Record:
+        """Return the record with these parts as fields."""
+        record = Record.model_validate(fields, context=FINITE)
+        # pydantic notes in every record which fields were given: the same few sets, 2 kB each.
+        names = record.__pydantic_fields_set__
+        object.__setattr__(record, "__pydantic_fields_set__", self._names.setdefault(frozenset(names), names))
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A part of a record, its canonical JSON, and how many strings are in it, names included."""
+
+    part: Any
+    text: str
+    strings: int
+
+
+# What many records have in common; not the numbers, and not what only one record has.
+SHARED = frozenset(Record.model_fields) - {"value", "stderr", "seeds", "schema_version"}
+
+
+def _part(name: str, content: Any) -> Any:
+    kind: Any = Record.model_fields[name].annotation if isinstance(content, dict) else None
     try:
-        return _parse(json.loads(line.removeprefix(BOM))).key()
-    except (ValueError, RecursionError):
-        return None
+        return kind.model_validate(content) if hasattr(kind, "model_validate") else content
+    except ValidationError:
+        return content  # the record's own validation says it with the name of the part
 
 
-def _parse(content: object) -> Record:
-    if not isinstance(content, dict):
-        raise ValueError(f"a {type(content).__name__}, where an object is due")
+def _count_strings(value: Any) -> int:
+    if isinstance(value, dict):
+        return len(value) + sum(map(_count_strings, value.values()))
+    if isinstance(value, list):
+        return sum(map(_count_strings, value))
+    return isinstance(value, str)
+
+
+def _holds_records(relative: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in relative.parts)
+    return not (is_hidden or SKIPPED_FOLDERS & set(relative.parts[:-1]) or relative.name.startswith(samples.PREFIX))
+
+
+def _line(origin: Origin, text: bytes, known: Parts) -> Line:
+    try:
+        # jsonlines checks that the line is one JSON object; a reader per line keeps its neighbours.
+        content = jsonlines.Reader([text.decode()], loads=_loads).read(type=dict)
+        return Line(origin, text, content, _parse(content, text, known))
+    except (jsonlines.Error, ValueError, RecursionError) as error:
+        return Line(origin, text, problem=_cause(error))
+
+
+def _loads(text: str) -> Any:
+    return from_json(text, allow_inf_nan=False)
+
+
+def _parse(content: dict[str, Any], text: bytes, known: Parts) -> Record:
     version = content.get("schema_version")
-    if not isinstance(version, int):
+    if type(version) is not int:
         raise ValueError("no record: it has no schema_version")
     if version > SCHEMA:
         raise ValueError(f"record of schema {version}, newer than this harness reads ({SCHEMA}); upgrade token-harness")
-    return Record.model_validate({name: value for name, value in content.items() if name != "key"})
+    parts = {name: known.of(name, value) for name, value in content.items()}
+    strings = len(content) + sum(part.strings for part in parts.values())
+    if b"\\" in text or 2 * strings != text.count(b'"'):
+        _refuse_doubles(text)
+
+    def text_of(name: str, value: Any) -> str:
+        # The digest leaves the path of the samples out.
+        return canonical(value) if name == "samples" else parts[name].text
+
+    if "digest" in content and content["digest"] != digest_of(content, text_of):
+        raise ValueError("its content does not give its digest: it was edited or damaged")
+    fields = {name: part.part for name, part in parts.items() if name not in COMPUTED}
+    return known.record(fields)
+
+
+def _refuse_doubles(text: bytes) -> None:
+    """Raise ``ValueError`` when an object names a field twice: readers differ on which of the two counts."""
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(content := dict(pairs)) != len(pairs):
+            raise ValueError("a field stands in it twice")
+        return content
+
+    json.loads(text, object_pairs_hook=check)
+
+
+def _chain_of(last: bytes) -> str:
+    """Return the chain value of a line; empty when there is none, and a chain begins."""
+    try:
+        return str(json.loads(last).get("chain", ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def _cause(error: Exception) -> str:
@@ -117,6 +310,6 @@ def _cause(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     inner = error.__cause__ if isinstance(error, jsonlines.Error) else error
-    # The reader counts lines of its own, of which it saw one.
-    text = inner.msg if isinstance(inner, json.JSONDecodeError) else str(inner or error).split(" (line ")[0]
+    # The parsers count lines of their own, of which they saw one.
+    text = re.sub(r" at line 1 (?=column \d)", " at ", str(inner or error).split(" (line ")[0])
     return printable(text.splitlines()[0][:200])

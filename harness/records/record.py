@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
 SCHEMA = 1
+COMPUTED = frozenset({"key", "digest", "chain"})
+# Given as validation context: no number in the content is NaN or infinite.
+FINITE = {"is_finite": True}
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
 class _Part(BaseModel):
@@ -63,20 +69,27 @@ class TokenizerPart(_Part):
 
 
 class TaskPart(_Part):
-    """The task and the exact documents that were asked."""
+    """The task, and the exact documents and prompts that were asked.
+
+    ``size``: documents of the whole split. ``members``: of a group, the tasks below it.
+    """
 
     name: str
     version: str
     group: bool = False
     docs_digest: str | None = None
+    prompts_digest: str | None = None
+    size: int | None = None
+    members: list[str] | None = None
 
 
 class MetricPart(_Part):
-    """Which number this is."""
+    """Which number this is; ``aggregation`` is lm-eval's name of what makes one value of those of the documents."""
 
     name: str
     filter: str = "none"
     higher_is_better: bool | None = None
+    aggregation: str | None = None
 
 
 class SettingsPart(_Part):
@@ -140,27 +153,37 @@ class SamplesPart(_Part):
 
     path: str
     sha256: str
+    rows: int | None = None
 
 
 class CountsPart(_Part):
-    """Documents asked, and requests that had to be cut to fit the context."""
+    """Documents and requests asked; requests that were cut to fit the context, or got a score that is no number.
+
+    Of generated texts: how many are empty, and how many different ones there are.
+    """
 
     docs: int
+    requests: int | None = None
     truncated_requests: int = 0
+    not_finite: int = 0
+    empty_answers: int | None = None
+    distinct_answers: int | None = None
 
 
 class Record(_Part):
-    """One metric of one run."""
+    """One metric of one run; ``value`` is None where the task has no score, and ``status`` is ``invalid`` then."""
 
     schema_version: int = SCHEMA
     created: str
+    status: Literal["ok", "invalid"] = "ok"
+    run: str | None = None
     plugin: PluginPart = PluginPart()
     method: MethodPart
     model: ModelPart
     tokenizer: TokenizerPart
     task: TaskPart
     metric: MetricPart
-    value: float
+    value: float | None
     stderr: float | None = None
     counts: CountsPart
     settings: SettingsPart = SettingsPart()
@@ -171,28 +194,44 @@ class Record(_Part):
     samples: SamplesPart | None = None
     report: dict[str, Any] = Field(default_factory=dict)
     command: str = ""
+    _keys: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
-    def _refuse_infinite(self) -> Record:
-        """Refuse NaN and infinity inside the free-form parts, too."""
-        json.dumps([self.report, self.method.options, self.settings.gen_kwargs], allow_nan=False, default=str)
+    def _refuse_infinite(self, info: ValidationInfo) -> Record:
+        """Refuse NaN and infinity inside the free-form parts, too, and a score of what has none."""
+        # What was read from a file was refused there already; asked 100,000 times this takes seconds.
+        if info.context is not FINITE:
+            json.dumps([self.report, self.method.options, self.settings.gen_kwargs], allow_nan=False, default=str)
+        if (self.value is None) != (self.status == "invalid"):
+            raise ValueError(f"status {self.status} does not go with value {self.value}")
         return self
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what was measured, not which keys were asked for already."""
+        return isinstance(other, Record) and self.model_dump() == other.model_dump()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with some fields replaced; its keys are its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy._keys = {}
+        return copy
 
     @property
     def is_baseline(self) -> bool:
         """Whether this is the untouched model."""
         return self.method.name == "baseline"
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether only some of the task's documents were asked."""
+        is_cut = self.settings.limit is not None or self.settings.samples_digest is not None
+        return is_cut and self.counts.docs != self.task.size
+
     def board_key(self) -> str:
         """Digest of what must agree for two records to stand in one table: model, task, shots, limit, prompts."""
-        return _digest(
-            {
-                "model": self.model.model_dump(include={"name", "digest", "dtype", "quantization", "tokenizer_digest"}),
-                "task": [self.task.name, self.task.version, self.task.docs_digest],
-                "settings": self.settings.model_dump() | {"fewshot_seed": self.fewshot_seed},
-                "prefix": self.tokenizer.prefix_token_id,
-            }
-        )
+        return self._cached("board_key", self._board_key)
 
     def comparison_key(self) -> str:
         """Digest of what must agree for two values to be subtracted: the board and the metric."""
@@ -200,10 +239,7 @@ class Record(_Part):
 
     def run_key(self) -> str:
         """Digest of what one command evaluated: method, options, seeds, model and code, on one board."""
-        method = [self.plugin.name, self.plugin.distribution, self.plugin.version, self.plugin.code_digest]
-        draws = self.settings.gen_kwargs.get("do_sample")
-        seeds = self.fewshot_seed if self.is_baseline and not draws else self.seeds.model_dump()
-        return _digest([self.board_key(), method, self.method.model_dump(), seeds])
+        return self._cached("run_key", self._run_key)
 
     def key(self) -> str:
         """Digest of everything that decides the value: two records with one key are one measurement repeated."""
@@ -214,10 +250,77 @@ class Record(_Part):
         """The seed of the shots, None where there are none and it decides nothing."""
         return self.seeds.fewshot if self.settings.num_fewshot else None
 
-    def to_line(self) -> str:
-        """Return the record as one line of JSON, without NaN, the key written beside the fields."""
-        content = self.model_dump(mode="json") | {"key": self.key()}
+    @property
+    def deciding_seeds(self) -> dict[str, Any] | int | None:
+        """All seeds; of the untouched model only that of the shots, as long as it does not draw its answers."""
+        if self.is_baseline and not self.settings.gen_kwargs.get("do_sample"):
+            return self.fewshot_seed
+        return self.seeds.model_dump()
+
+    def content(self) -> dict[str, Any]:
+        """Return the record as JSON values: every field, or of a record that was read the fields it was written with."""
+        # So the digest of a record does not change when a later version of the form adds fields.
+        return self.model_dump(mode="json", exclude_unset="schema_version" in self.model_fields_set)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the content; where its sample file lies is no part of that."""
+        return digest_of(self.content())
+
+    def to_line(self, **more: str) -> str:
+        """Return the record as one line of JSON without NaN, key and digest (and ``more``) beside the fields."""
+        content = self.content()
+        content |= {"key": self.key(), "digest": digest_of(content), **more}
         return json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=False)
+
+    def _cached(self, name: str, compute: Callable[[], str]) -> str:
+        """Return what ``compute`` gives, computed once: a board asks 100,000 records for their keys."""
+        if name not in self._keys:
+            self._keys[name] = compute()
+        return self._keys[name]
+
+    def _board_key(self) -> str:
+        task = [self.task.name, self.task.version, self.task.docs_digest]
+        return _digest(
+            {
+                "model": self.model.model_dump(include={"name", "digest", "dtype", "quantization", "tokenizer_digest"}),
+                "task": [*task, self.task.prompts_digest] if self.task.prompts_digest else task,
+                "settings": self.settings.model_dump() | {"fewshot_seed": self.fewshot_seed},
+                "prefix": self.tokenizer.prefix_token_id,
+            }
+        )
+
+    def _run_key(self) -> str:
+        method = [self.plugin.name, self.plugin.distribution, self.plugin.version, self.plugin.code_digest]
+        return _digest([self.board_key(), method, self.method.model_dump(), self.deciding_seeds])
+
+
+def digest_of(content: Mapping[str, Any], text_of: Callable[[str, Any], str] | None = None) -> str:
+    """Return the SHA-256 of a record's content as JSON values, in whatever order it stands.
+
+    Left out are what is computed from the content (``key``, ``digest``, ``chain``) and the path of its sample file, which
+    changes when the record is published while the digest of that file does not.
+
+    Args:
+        content: the fields of a record.
+        text_of: gives the canonical JSON of a field by name and value, when it is known already.
+    """
+    text_of = text_of or (lambda _, value: canonical(value))
+    fields = {name: value for name, value in content.items() if name not in COMPUTED}
+    samples = fields.get("samples")
+    if isinstance(samples, Mapping):
+        fields["samples"] = {name: value for name, value in samples.items() if name != "path"}
+    text = ",".join([f"{_name(name)}:{text_of(name, fields[name])}" for name in sorted(fields)])
+    return hashlib.sha256(f"{{{text}}}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=1000)
+def _name(name: str) -> str:
+    return canonical(name)
+
+
+def canonical(value: Any) -> str:
+    """Return JSON with sorted keys and no spaces, NaN refused: one text for one content."""
+    return _CANONICAL.encode(value)
 
 
 def _digest(content: Any) -> str:

@@ -192,7 +192,8 @@ def make_method(make_plugin: Callable[..., Path]) -> Callable[..., str]:
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "records.jsonl").read_text(encoding="utf-8").splitlines()]
+    files = sorted(folder.rglob("records_*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture

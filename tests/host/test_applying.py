@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -322,43 +323,48 @@ return lm
     assert (finished.code, "reused" in finished.err) == (0, False)
 
 
-@pytest.mark.parametrize(
-    "exception", ["KeyboardInterrupt", "HarnessError('broken off')", "OSError(28, 'No space left on device')"]
-)
-@pytest.mark.parametrize("stage", ["asking", "hashing the samples", "merging the records"])
-def test_a_run_that_stops_late_leaves_no_folder_and_no_record(
-    stage: str, exception: str, make_method: MakeMethod, evaluate: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("exception", ["KeyboardInterrupt", "HarnessError('broken off')"])
+def test_a_run_that_stops_while_asking_leaves_no_record_and_says_how_it_ended(
+    exception: str, make_method: MakeMethod, evaluate: Command, records: Records
 ) -> None:
-    from harness import HarnessError, results
+    members = "leaves_model_unchanged: ClassVar[bool] = True"
+    body = SUBCLASS.format(body=f"from harness import HarnessError; raise {exception}")
+    outcome = evaluate("--plugin", make_method(body, members=members))
+    assert outcome.code == (130 if exception == "KeyboardInterrupt" else 2)
+    assert hidden_litter(Path("out")) == []
+    assert records(Path("out")) == []
+    [status] = Path("out").glob("*/run.json")
+    expected = "interrupted" if exception == "KeyboardInterrupt" else "finished"
+    assert json.loads(status.read_text(encoding="utf-8"))["status"] == expected
+
+
+def test_an_error_that_is_not_ours_to_explain_keeps_its_traceback(make_method: MakeMethod, evaluate: Command) -> None:
+    members = "leaves_model_unchanged: ClassVar[bool] = True"
+    body = SUBCLASS.format(body="raise OSError(28, 'No space left on device')")
+    with pytest.raises(OSError, match="No space left"):
+        evaluate("--plugin", make_method(body, members=members))
+
+
+@pytest.mark.parametrize("stage", ["samples", "records"])
+def test_a_disk_that_refuses_leaves_no_record_and_the_scores_on_the_terminal(
+    stage: str, make_method: MakeMethod, evaluate: Command, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from harness import run_folder
     from harness.records import ledger
 
-    error = eval(exception, {"HarnessError": HarnessError, "KeyboardInterrupt": KeyboardInterrupt, "OSError": OSError})
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise OSError(28, "No space left on device")
 
-    def stop(*_: Any, **__: Any) -> Any:
-        raise error
-
-    members = "leaves_model_unchanged: ClassVar[bool] = True"
-    body = (
-        SUBCLASS.format(body=f"from harness import HarnessError; raise {exception}")
-        if stage == "asking"
-        else "return lm"
-    )
-    if stage == "hashing the samples":
-        monkeypatch.setattr(results, "sha256_of", stop)
-    if stage == "merging the records":
-        monkeypatch.setattr(ledger, "write_atomic", stop)
-    plugin = make_method(body, members=members)
-    if stage == "asking" and exception.startswith("OSError"):
-        with pytest.raises(OSError, match="No space left"):  # not ours to explain
-            evaluate("--plugin", plugin)
+    if stage == "samples":
+        monkeypatch.setattr(run_folder.samples, "sha256", refuse)
     else:
-        assert evaluate("--plugin", plugin).code == (130 if exception == "KeyboardInterrupt" else 2)
-    assert [
-        path.name for path in Path("out").glob("*") if path.name.startswith(".") and path.suffix == ".partial"
-    ] == []
-    assert not (Path("out") / "records.jsonl").exists()
-    if stage != "merging the records":
-        assert hidden_litter(Path("out")) == []
+        monkeypatch.setattr(ledger, "write_atomic", refuse)
+    members = "leaves_model_unchanged: ClassVar[bool] = True"
+    outcome = evaluate("--plugin", make_method("return lm", members=members))
+    assert outcome.code == 1
+    assert "No space left on device" in outcome.sentence
+    assert re.search(r"colours +│ acc", outcome.out)
+    assert records(Path("out")) == []
 
 
 def test_a_report_becomes_part_of_the_record(make_method: MakeMethod, evaluate: Command, records: Records) -> None:
@@ -480,7 +486,8 @@ return lm
         assert out == ""
         if number == signal.SIGINT:
             assert (
-                err.splitlines()[-1] == "harness: stopped; nothing half-written is left, and what was finished is kept"
+                err.splitlines()[-1]
+                == "harness: stopped; what was finished is kept, and the same command goes on from there"
             )
             assert "Traceback" not in err
     assert hidden_litter(Path("out")) == []

@@ -176,7 +176,7 @@ def test_what_no_model_can_be_loaded_with_is_told(
     outcome = cli(*words, "--model_args", *model_args, *rest)
     assert outcome.code == 2
     assert outcome.sentence.startswith(sentence)
-    assert not list(Path("out").glob("*"))
+    assert not list(Path("out").rglob("records_*"))
 
 
 @pytest.mark.parametrize("where", ["file/out", "file"])
@@ -207,45 +207,62 @@ def test_a_cache_that_cannot_be_written_is_told(
 
 
 @pytest.mark.parametrize("task", ["colours", "write_colours"])
-def test_a_model_that_gives_nan_stops_with_the_request_named_and_no_record(
-    task: str, model_copy: Callable[..., Path], evaluate: Command
+def test_a_task_with_nan_has_no_score_and_the_request_is_named(
+    task: str, model_copy: Callable[..., Path], evaluate: Command, records: Records
 ) -> None:
     model = model_copy(edit_tensors(lambda tensors: tensors["model.norm.weight"].fill_(float("nan"))), name="nan")
     outcome = evaluate(model=model, tasks=task)
-    assert outcome.code == 2
+    assert outcome.code == 1
     assert task in outcome.sentence
     assert "of document " in outcome.sentence
     assert "dtype=float32" in outcome.sentence
-    assert not list(Path("out").glob("*"))
+    assert "no score" in outcome.out
+    [written] = records(Path("out"))
+    assert (written["status"], written["value"]) == ("invalid", None)
+    assert written["counts"]["not_finite"] == (16 if task == "colours" else 1)
 
 
-def test_one_nan_among_many_scores_stops_the_run_too(make_method: Any, evaluate: Command) -> None:
-    body = """
-        token = lm.tokenizer.encode(" blood", add_special_tokens=False)[-1]
-        head = lm.model.lm_head.weight.detach().clone()
+SPOIL = """
+def ids_of(text):
+    return lm.tokenizer.encode(text, add_special_tokens=False)
 
-        def spoil(module, inputs, output):
-            ids = inputs[0]
-            output[ids == token] = float("nan")
-            return output
+others = "The colour of grass snow coal is green white black red"
+token = next(token for token in ids_of("{word}") if token not in ids_of(others))
 
-        lm.model.get_input_embeddings().register_forward_hook(spoil)
-        return lm
-    """
-    outcome = evaluate("--plugin", make_method(body, members="leaves_model_unchanged: ClassVar[bool] = True"))
-    assert outcome.code == 2
+def spoil(module, inputs, output):
+    output[inputs[0] == token] = float("nan")
+    return output
+
+lm.model.get_input_embeddings().register_forward_hook(spoil)
+return lm
+"""
+UNCHANGED = "leaves_model_unchanged: ClassVar[bool] = True"
+
+
+def test_the_tasks_after_one_with_nan_are_asked(make_method: Any, evaluate: Command, records: Records) -> None:
+    plugin = make_method(SPOIL.format(word=" so it is said. so"), members=UNCHANGED)
+    outcome = evaluate("--plugin", plugin, tasks="long_colours,colours")
+    assert outcome.code == 1
+    written = {one["task"]["name"]: one for one in records(Path("out"))}
+    assert (written["long_colours"]["status"], written["colours"]["status"]) == ("invalid", "ok")
+
+
+def test_one_nan_among_many_scores_leaves_no_score(make_method: Any, evaluate: Command, records: Records) -> None:
+    outcome = evaluate("--plugin", make_method(SPOIL.format(word=" blood"), members=UNCHANGED))
+    assert outcome.code == 1
     assert "got the score nan" in outcome.sentence
     assert "document 3 in task 'colours'" in outcome.sentence
-    assert not list(Path("out").glob("*"))
+    [written] = records(Path("out"))
+    assert (written["value"], written["counts"]["not_finite"]) == (None, 4)  # its four options
 
 
 def test_prompts_longer_than_the_context_are_asked_told_and_counted(evaluate: Command, records: Records) -> None:
     outcome = evaluate(tasks="long_colours")
     assert outcome.code == 0
     told = [line for line in outcome.err.splitlines() if "longer than the context" in line]
-    assert told == ["16 requests were longer than the context of 256 tokens and were cut on the left"]
+    assert told == ["16 requests of long_colours were longer than the context of 256 tokens and were cut on the left"]
     [written] = records(Path("out"))
-    assert written["counts"] == {"docs": 4, "truncated_requests": 16}
+    assert (written["counts"]["docs"], written["counts"]["truncated_requests"]) == (4, 16)
 
 
 def test_cut_prompts_are_counted_for_their_own_task_alone(evaluate: Command, records: Records) -> None:
@@ -290,7 +307,7 @@ def test_an_answer_longer_than_the_context_is_told(evaluate: Command) -> None:
         "asks for 300 new tokens, but the model's context holds 256; lower it with --gen_kwargs max_gen_toks="
         in outcome.sentence
     )
-    assert not list(Path("out").glob("*"))
+    assert not list(Path("out").rglob("records_*"))
 
 
 @pytest.mark.parametrize(
@@ -316,12 +333,12 @@ def test_a_model_folder_of_any_name_is_evaluated_and_harmless(
     assert outcome.code == 0, outcome.err
     [written] = records(Path("out"))
     assert written["model"]["name"] == name
-    assert (Path("out") / written["samples"]["path"]).is_file()
+    assert (Path("out") / written["run"] / written["samples"]["path"]).is_file()
     board = cli("leaderboard", "out")
     assert (board.code, board.err) == (0, "")
     for text in (outcome.out, outcome.err, board.out):
         assert not {"\x1b", "\u202e", "\x07"} & set(text)
-    assert len(board.out.splitlines()) == 9
+    assert len([line for line in board.out.splitlines() if line.startswith("| ")]) == 2  # the head and one row
 
 
 @pytest.mark.skipif(not hasattr(os, "fsencode") or os.name == "nt", reason="file names are text here")

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,7 @@ from pydantic import ValidationError
 
 from harness import HarnessError
 from harness.records import ledger
-from harness.records.record import SCHEMA, Record
+from harness.records.record import SCHEMA, Record, digest_of
 
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]
@@ -223,7 +219,7 @@ def test_a_last_line_without_its_newline_is_read() -> None:
 
 def test_a_folder_is_read_without_what_is_no_record_file() -> None:
     for path in ("a/records.jsonl", "b/c/more.jsonl"):
-        ledger.merge(Path(path), [record(seeds__random=len(path))])
+        ledger.append(Path(path), [record(seeds__random=len(path))])
     for path in (
         "a/run/samples_t.jsonl",
         "a/run/artefacts/rollouts.jsonl",
@@ -238,132 +234,91 @@ def test_a_folder_is_read_without_what_is_no_record_file() -> None:
         ledger.read(Path("nowhere"))
 
 
-def test_a_merge_replaces_the_same_key_and_keeps_the_others() -> None:
+def test_a_ledger_keeps_every_line_and_chains_them() -> None:
     path = Path("records.jsonl")
-    ledger.merge(path, [record(), record(seeds__random=1)])
-    ledger.merge(path, [record(value=0.75), record(seeds__random=2)])
-    values = {(r.seeds.random, r.value) for r in ledger.read_file(path).records}
-    assert values == {(0, 0.75), (1, 0.1 + 0.2), (2, 0.1 + 0.2)}
-    assert path.read_bytes().endswith(b"}\n")
-
-
-def test_lines_a_merge_cannot_read_are_kept_byte_for_byte() -> None:
-    newer = json.dumps(CONTENT | {"schema_version": SCHEMA + 1, "x": [1, 2]}, indent=None, separators=(" , ", " : "))
-    kept = [
-        b"  words with spaces around them \t", b"\xff\xfe\x00 broken", b'{"half": ', newer.encode(), b"{}\r",
-        b"\xef\xbb\xbfnot a record", b'{"schema_version": 1, "created": "\\ud800"}',
-    ]  # fmt: skip
-    path = Path("records.jsonl")
-    path.write_bytes(b"\n".join([*kept, record().to_line().encode()]) + b"\n")
-    for number in range(2):
-        ledger.merge(path, [record(value=number / 2), record(seeds__random=1)])
-        lines = path.read_bytes().split(b"\n")
-        assert [line for line in kept if line not in lines] == []
-        assert len(ledger.read_file(path).records) == 2
-
-
-def test_a_line_that_no_parser_can_take_does_not_stop_a_merge() -> None:
-    path = Path("records.jsonl")
-    path.write_bytes(b"[" * 100_000 + b"\n")
-    ledger.merge(path, [record()])
-    assert path.read_bytes().startswith(b"[" * 100_000 + b"\n{")
-
-
-def test_a_record_that_this_merge_does_not_replace_keeps_its_bytes() -> None:
-    line = json.dumps(CONTENT | {"new field": {"deep": [1.0, 1e-7]}}, separators=(",", ":"), ensure_ascii=True).encode()
-    path = Path("records.jsonl")
-    path.write_bytes(line + b"\n")
-    ledger.merge(path, [record(seeds__random=1)])
-    assert path.read_bytes().split(b"\n")[0] == line
-
-
-def test_a_torn_last_line_costs_no_neighbour() -> None:
-    path = Path("records.jsonl")
-    path.write_text(record().to_line() + "\n" + record(seeds__random=1).to_line()[:200], encoding="utf-8")
-    ledger.merge(path, [record(seeds__random=2)])
-    reading = ledger.read_file(path)
-    assert {r.seeds.random for r in reading.records} == {0, 2}
-    assert len(reading.problems) == 1
-
-
-def test_a_disk_that_refuses_leaves_the_old_file_and_no_litter(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Path("records.jsonl")
-    ledger.merge(path, [record()])
+    ledger.append(path, [record(), record(seeds__random=1)])
     before = path.read_bytes()
-
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    for call in ("fsync", "replace"):
-        with monkeypatch.context() as patch:
-            patch.setattr(os, call, refuse)
-            with pytest.raises(OSError, match="No space left"):
-                ledger.merge(path, [record(seeds__random=1)])
-        assert path.read_bytes() == before
-        assert [file.name for file in Path.cwd().iterdir() if file.suffix == ".partial"] == []
+    ledger.append(path, [record(value=0.75)])
+    assert path.read_bytes().startswith(before)
+    chain = ""
+    for line in ledger.lines(path):
+        assert line.record is not None and line.content is not None
+        chain = ledger.next_chain(chain, line.record.digest())
+        assert line.content["chain"] == chain
 
 
-def _merge_many(path: Path, writer: int, count: int) -> None:
-    for number in range(count):
-        ledger.merge(path, [record(seeds__random=writer * 1000 + number, report__padding="x" * 500)])
-
-
-def _merge_and_acknowledge(path: Path, pipe: Any) -> None:
-    for number in range(10_000):
-        ledger.merge(path, [record(seeds__random=number % 40, value=float(number))])
-        pipe.send(number)
-
-
-def test_four_writers_at_once_lose_nothing() -> None:
-    path, context = Path("records.jsonl").absolute(), multiprocessing.get_context("fork")
-    writers = [context.Process(target=_merge_many, args=(path, writer, 15)) for writer in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join(60)
-        assert writer.exitcode == 0
+def test_a_torn_last_line_costs_no_neighbour_and_is_set_aside() -> None:
+    path, half = Path("records.jsonl"), record(seeds__random=1).to_line()[:200]
+    path.write_text(record().to_line() + "\n" + half, encoding="utf-8")
+    ledger.append(path, [record(seeds__random=2)])
     reading = ledger.read_file(path)
-    assert reading.problems == []
-    assert {r.seeds.random for r in reading.records} == {
-        writer * 1000 + number for writer in range(4) for number in range(15)
-    }
-    assert len(reading.records) == 60
+    assert ([r.seeds.random for r in reading.records], reading.problems) == ([0, 2], [])
+    assert Path("records.jsonl.torn").read_text(encoding="utf-8") == half + "\n"
 
 
-def test_kill_9_during_merges_leaves_a_readable_file_with_all_that_was_acknowledged() -> None:
-    path, context = Path("records.jsonl").absolute(), multiprocessing.get_context("fork")
-    acknowledged: dict[int, float] = {}
-    for pause in (0.02, 0.05, 0.08, 0.11, 0.15, 0.2):
-        reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=_merge_and_acknowledge, args=(path, writer))
-        process.start()
-        writer.close()
-        time.sleep(pause)
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
-        process.join(10)
-        last = -1
-        while reader.poll():
-            try:
-                last = reader.recv()
-            except EOFError:
-                break
-        acknowledged |= {number % 40: float(number) for number in range(last + 1)}
-        reading = ledger.read_file(path) if path.exists() else ledger.Reading()
-        assert reading.problems == []
-        found = {r.seeds.random: r.value for r in reading.records}
-        # One more than was acknowledged may be there: it was written, and killed before it could say so.
-        surplus = {seed for seed, value in found.items() if acknowledged.get(seed) != value}
-        assert set(acknowledged) <= set(found)
-        assert len(surplus) <= 1
-        acknowledged = {seed: value for seed, value in found.items() if seed is not None}
-    assert acknowledged, "no merge was ever finished"
+def test_a_whole_last_line_that_lacks_its_end_is_kept() -> None:
+    path = Path("records.jsonl")
+    path.write_text(record().to_line(), encoding="utf-8")
+    ledger.append(path, [record(seeds__random=2)])
+    assert [r.seeds.random for r in ledger.read_file(path).records] == [0, 2]
+    assert not Path("records.jsonl.torn").exists()
+
+
+def test_an_edited_line_is_told_and_not_used() -> None:
+    line = record().to_line()
+    reading = reading_of(line.replace("0.30000000000000004", "0.9"), line)
+    assert len(reading.records) == 1
+    assert reading.problems == ["file.jsonl, line 1: its content does not give its digest: it was edited or damaged"]
+
+
+def test_a_field_named_twice_is_told() -> None:
+    content = json.dumps(CONTENT)
+    reading = reading_of(
+        content, content.replace('"value":', '"value": 1.0, "value":'), content[:-1] + ', "key": "\\"", "key": 1}'
+    )
+    assert len(reading.records) == 1
+    assert [problem.split(": ")[1] for problem in reading.problems] == ["a field stands in it twice"] * 2
+
+
+def test_a_changed_copy_has_a_key_of_its_own() -> None:
+    one = record()
+    assert one.key() != one.model_copy(update={"value": 0.5, "task": one.task.model_copy(update={"name": "x"})}).key()
+
+
+def test_a_digest_stays_when_a_record_moves_and_when_a_later_form_adds_fields() -> None:
+    samples = {"path": "a/b.jsonl", "sha256": "f" * 64}
+    one, moved = record(samples=samples), record(samples=samples | {"path": "c.jsonl"})
+    assert one.digest() == moved.digest() != record(samples=samples | {"sha256": "0" * 64}).digest()
+    old = {name: value for name, value in CONTENT.items() if name not in {"report", "command"}}
+    [again] = reading_of(json.dumps(old)).records
+    assert json.loads(again.to_line())["digest"] == again.digest() == digest_of(old)
+
+
+def test_repair_sets_bad_lines_aside_and_keeps_the_old_file() -> None:
+    path = Path("records.jsonl")
+    ledger.append(path, [record(), record(seeds__random=1)])
+    first, second = path.read_bytes().splitlines()
+    broken = b"\n".join([first, b"\xff broken", second[:50], second]) + b"\n"
+    path.write_bytes(broken)
+    done = ledger.repair(path)
+    assert (done.kept, len(done.set_aside)) == (2, 2)
+    assert done.backup is not None and done.backup.read_bytes() == broken
+    assert Path("records.jsonl.torn").read_bytes() == b"\xff broken\n" + second[:50] + b"\n"
+    assert path.read_bytes().splitlines() == [first, second]
+    assert ledger.repair(path).backup is None
+
+
+def test_equal_parts_of_many_records_are_held_once() -> None:
+    one, two = reading_of(record().to_line(), record(seeds__random=1).to_line()).records
+    assert one.environment is two.environment
+    assert one.model is two.model
+    assert one.seeds is not two.seeds
 
 
 def test_a_record_names_its_samples_by_path_and_sha256(evaluate: Command, records: Records) -> None:
     assert evaluate(tasks="colours,write_colours").code == 0
     for written in records(Path("out")):
-        file = Path("out") / written["samples"]["path"]
+        file = Path("out") / written["run"] / written["samples"]["path"]
         assert hashlib.sha256(file.read_bytes()).hexdigest() == written["samples"]["sha256"]
         rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         assert len(rows) == written["counts"]["docs"] == 4
@@ -385,7 +340,8 @@ def test_a_record_says_what_ran(evaluate: Command, records: Records, tiny_model:
     assert written["seeds"] == {"random": 1, "numpy": 2, "torch": 3, "fewshot": 4}
     assert (written["settings"]["num_fewshot"], written["settings"]["limit"], written["batch_size"]) == (1, 3.0, "2")
     assert written["settings"]["metadata"] == {"length": 2}
-    assert written["counts"] == {"docs": 3, "truncated_requests": 0}
+    assert (written["counts"]["docs"], written["counts"]["requests"], written["task"]["size"]) == (3, 12, 4)
+    assert written["metric"]["aggregation"] == "mean"
     assert written["environment"]["lm_eval"].startswith("0.4")
     assert written["environment"]["device"] == "cpu"
     assert written["created"].endswith("Z")

@@ -322,6 +322,6 @@ def test_a_task_with_emoji_in_its_name_is_evaluated(
     assert "tâche 🎉/../x" in outcome.out
     written = records(Path("out"))
     assert {record["task"]["name"] for record in written} == {"tâche 🎉/../x"}
-    sample_file = Path("out") / written[0]["samples"]["path"]
+    sample_file = Path("out") / written[0]["run"] / written[0]["samples"]["path"]
     assert sample_file.is_file()
     assert sample_file.resolve().is_relative_to(Path("out").resolve())

@@ -16,8 +16,7 @@ TRAINING = "steps=6,batch_size=2,context_length=64,learning_rate=5e-4"
 
 
 def records_of(folder: Path) -> list[dict[str, Any]]:
-    with jsonlines.open(folder / "records.jsonl") as reader:
-        return list(reader)
+    return [record for file in sorted(folder.rglob("records_*.jsonl")) for record in jsonlines.open(file)]
 
 
 def test_the_default_model_is_at_chance_on_langgame(tmp_path: Path, harness: Callable[..., Any]) -> None:
