@@ -1,0 +1,115 @@
+"""What names a side of a comparison: paths, selectors, both; and how a name that fits nothing or too much is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compared_runs import write_run
+
+from harness.errors import HarnessError
+from harness.records.compare_sides import Pool, Side, find_sides
+
+VALUES = [1.0, 0.0, 1.0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Results of the untouched model and of one method with two schemes, three seeds of one of them."""
+    write_run(tmp_path, {"t": {"acc": VALUES}})
+    for seed in (1, 2, 3):
+        write_run(tmp_path, {"t": {"acc": VALUES}}, method="split", options={"scheme": "none", "rate": 0.5}, seed=seed)
+    write_run(tmp_path, {"t": {"acc": VALUES}}, method="split", options={"scheme": "dropout", "rate": 0.5})
+    return tmp_path
+
+
+def sides(folder: Path, *words: str) -> list[Side]:
+    return find_sides(words, Pool(folder))
+
+
+def described(side: Side) -> tuple[str, Any, int]:
+    return side.first.method.name, side.first.method.options.get("scheme"), len(side.records)
+
+
+def test_an_option_names_a_side_with_all_its_seeds(folder: Path) -> None:
+    found = sides(folder, "scheme=none", "scheme=dropout")
+    assert [described(side) for side in found] == [("split", "none", 3), ("split", "dropout", 1)]
+    assert [side.label for side in found] == ["scheme=none", "scheme=dropout"]
+
+
+def test_at_puts_the_second_name_first_as_what_the_other_is_compared_with(folder: Path) -> None:
+    found = sides(folder, "scheme=none@baseline")
+    assert [described(side) for side in found] == [("baseline", None, 1), ("split", "none", 3)]
+
+
+def test_a_side_named_twice_counts_once(folder: Path) -> None:
+    found = sides(folder, "scheme=none@baseline", "scheme=dropout@baseline")
+    assert [side.label for side in found] == ["baseline", "scheme=none", "scheme=dropout"]
+
+
+@pytest.mark.parametrize("word", ["split,scheme=dropout", "scheme=dropout,rate=0.50", "plugin=split,scheme=dropout"])
+def test_parts_of_a_selector_all_have_to_fit(folder: Path, word: str) -> None:
+    assert described(sides(folder, "baseline", word)[1]) == ("split", "dropout", 1)
+
+
+def test_a_seed_can_be_chosen(folder: Path) -> None:
+    assert described(sides(folder, "baseline", "scheme=none,seed=2")[1]) == ("split", "none", 1)
+
+
+def test_a_path_is_a_side_and_a_selector_can_follow_it(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = tmp_path_factory.mktemp("other")
+    write_run(other, {"t": {"acc": VALUES}}, method="third")
+    found = sides(folder, str(other), f"{folder}:scheme=none")
+    assert [described(side) for side in found] == [("third", None, 1), ("split", "none", 3)]
+    file = next(other.rglob("records_*.jsonl"))
+    assert described(sides(folder, "baseline", str(file))[1]) == ("third", None, 1)
+
+
+def test_two_folders_of_the_same_method_are_two_sides(tmp_path: Path) -> None:
+    for name in ("monday", "friday"):
+        write_run(tmp_path / name, {"t": {"acc": VALUES}})
+    found = sides(tmp_path, str(tmp_path / "monday"), str(tmp_path / "friday"))
+    assert len(found) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("split", "baseline"),
+            "'split' names 2 sides .* differ in scheme: .*; say which, as in 'split,scheme=",
+        ),
+        (("scheme=typo", "baseline"), "no record in .* has scheme 'typo'; there is dropout, none"),
+        (("splt", "baseline"), "no record in .* has method or plugin 'splt'; did you mean 'split'"),
+        (("schem=none", "baseline"), "no record has an option 'schem'; did you mean 'scheme'"),
+        (("scheme=none,baseline", "baseline"), "each part fits some"),
+        (("no/such/folder", "baseline"), "there is no such file or folder"),
+        (("baseline",), "takes two sides, and 'baseline' is one"),
+        (("@baseline",), "has nothing on one side of its @"),
+        (("plugin=split,scheme=none", "scheme=none"), "are the same records"),
+    ],
+)
+def test_a_name_that_does_not_name_one_side_is_explained(folder: Path, words: tuple[str, ...], said: str) -> None:
+    with pytest.raises(HarnessError, match=said) as caught:
+        sides(folder, *words)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_holds_several_methods_has_to_be_told_which(folder: Path) -> None:
+    with pytest.raises(HarnessError, match=f"as in '{folder}:baseline'"):
+        sides(folder, str(folder), "baseline")
+
+
+def test_an_empty_folder_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="there are no records in"):
+        sides(tmp_path, "baseline", "split")
+
+
+def test_edited_code_is_another_side(folder: Path) -> None:
+    options = {"scheme": "none", "rate": 0.5}
+    plugin = {"code_digest": "ed17ed0000"}
+    write_run(folder, {"t": {"acc": VALUES}}, method="split", options=options, plugin=plugin)
+    with pytest.raises(HarnessError, match=r"differ in code: .*ed17ed0000"):
+        sides(folder, "baseline", "scheme=none")
+    assert described(sides(folder, "baseline", "scheme=none,code=ed17")[1]) == ("split", "none", 1)
