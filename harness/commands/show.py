@@ -1,0 +1,183 @@
+"""``harness show``: one run on the terminal, with a browser of its documents."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.names import printable
+
+if TYPE_CHECKING:
+    from harness.browsing import Documents, Side
+    from harness.records.record import Record
+    from harness.showing import Shown
+
+EPILOG = """\
+On a terminal, keys walk through the documents after the overview: n next, p previous, w next wrong, c next changed, t next
+task, f whole prompt, q quit. Elsewhere, --task, --doc, --wrong and --changed choose documents to print. A document is
+changed when the answer is another than that of the baseline, or of the run that --against names.
+"""
+# What tells right from wrong, in this order; else a task's first metric.
+RIGHT_OR_WRONG = ("acc", "exact_match", "acc_norm")
+
+
+def add(commands: Any) -> argparse.ArgumentParser:
+    """Declare the command."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        "show",
+        help="look at a run: what ran, results, costs, documents one by one",
+        description="Show one run: what ran, results, time and memory, what the method left, and its documents.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("path", type=Path, nargs="?", default=Path("results"), metavar="RUN",
+                        help="a run's folder, a results folder, or a file of records (default results)")  # fmt: skip
+    parser.add_argument("--run", metavar="NAME", help="which run of several, by the beginning of its name")
+    parser.add_argument("--task", metavar="TASK", help="documents of this task")
+    parser.add_argument("--metric", metavar="NAME", help="what tells right from wrong (default acc or exact_match)")
+    parser.add_argument("--doc", type=int, metavar="N", help="the document with this number in the task")
+    parser.add_argument("--wrong", action="store_true", help="documents that were answered wrong")
+    parser.add_argument("--changed", action="store_true", help="documents answered otherwise than by --against")
+    parser.add_argument("--against", type=Path, metavar="RUN", help="the run to compare with (default: the baseline's)")
+    parser.add_argument("--limit", type=int, default=10, metavar="N", help="print so many documents (default 10)")
+    parser.add_argument("--whole", action="store_true", help="show long prompts whole")
+    return parser
+
+
+def execute(args: argparse.Namespace) -> int:
+    """Show the run, then documents."""
+    from harness import showing
+    from harness.records import ledger
+
+    reading = ledger.read(args.path)
+    for problem in reading.problems:
+        print(f"harness: {problem}", file=sys.stderr)
+    runs = showing.runs_of(reading)
+    run = showing.pick(runs, args.run, path=args.path)
+    status = 1 if reading.problems else 0
+    if run is None:
+        showing.print_runs(runs)
+        print("show one of them with --run NAME")
+        return status
+    others = [*reading.records, *_beside(run)]
+    chooses = args.doc is not None or args.wrong or args.changed or args.task is not None
+    is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if is_terminal or not chooses:
+        showing.print_overview(run, others)
+    if is_terminal or chooses:
+        tasks = _tasks(run, args, reading.records)
+        if is_terminal and tasks:
+            _browse(tasks, args)
+        elif chooses:
+            _print(tasks, args)
+    return status
+
+
+def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
+    from harness import browsing, showing
+
+    browser = browsing.Browser(tasks, showing.console())
+    if args.doc is not None:
+        browser.start(browser.documents.find(args.doc))
+    elif args.wrong or args.changed:
+        browser.follow("w" if args.wrong else "c")
+    with browsing.pressed_keys() as keys:
+        browser.run(keys)
+
+
+def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
+    from harness import browsing, showing
+
+    if not tasks:
+        raise HarnessError("the run has no sample files here, so it has no documents to show")
+    out, left, asked = showing.console(), args.limit, 0
+    for task in tasks:
+        documents = task()
+        asked += len(documents)
+        if args.changed and documents.other is None:
+            raise HarnessError("there is no run to compare with; name one with --against RUN")
+        numbers = range(len(documents)) if args.doc is None else [documents.find(args.doc)]
+        for number in numbers:
+            is_wanted = (not args.wrong or documents.is_wrong(number)) and (
+                not args.changed or documents.is_changed(number)
+            )
+            if is_wanted and left > 0:
+                browsing.print_document(out, documents, number, whole=args.whole)
+                left -= 1
+    if left == args.limit:
+        out.print(f"none of {asked:,} documents fits")
+
+
+def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> list[Callable[[], Documents]]:
+    """Return what reads the documents of each task of the run that has samples.
+
+    Raises:
+        HarnessError: the task that is asked for is not there, or has no samples.
+    """
+    from harness import browsing
+
+    mine = _sides(run, args.metric)
+    if args.task is not None and args.task not in mine:
+        there = ", ".join(map(printable, mine)) or "none"
+        raise HarnessError(f"no task '{printable(args.task)}' with samples in this run; there is {there}")
+    theirs = _other_sides(run, args)
+    wanted = [args.task] if args.task is not None else list(mine)
+
+    def reader(side: Side) -> Callable[[], Documents]:
+        other = theirs.get((side.record.task.name, side.record.metric.name, side.record.metric.filter))
+        return lambda: browsing.Documents(side, other)
+
+    return [reader(mine[task]) for task in wanted]
+
+
+def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
+    """Return the record that tells right from wrong, and its sample file, of each task of ``run``."""
+    from harness.browsing import Side
+    from harness.records import samples
+
+    order = {name: place for place, name in enumerate([*([metric] if metric else []), *RIGHT_OR_WRONG])}
+    found: dict[str, Side] = {}
+    for record, file in zip(run.records, run.files, strict=True):
+        path, known = samples.find(record, file), found.get(record.task.name)
+        place = order.get(record.metric.name, len(order))
+        if path is not None and (known is None or place < order.get(known.record.metric.name, len(order))):
+            found[record.task.name] = Side(record, path)
+    if metric is not None and not any(side.record.metric.name == metric for side in found.values()):
+        names = ", ".join(dict.fromkeys(printable(record.metric.name) for record in run.records))
+        raise HarnessError(f"no metric '{printable(metric)}' with samples in this run; there is {names}")
+    return found
+
+
+def _other_sides(run: Shown, args: argparse.Namespace) -> dict[tuple[str, str, str], Side]:
+    """Return the sides to compare with: of the run that is named, else of the baseline on the same boards."""
+    from harness.browsing import Side
+    from harness.records import ledger, samples
+
+    readings = (
+        [ledger.read(args.against)] if args.against is not None else [ledger.read(args.path), *_readings_beside(run)]
+    )
+    boards, own = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
+    found: dict[tuple[str, str, str], Side] = {}
+    for reading in readings:
+        for record, origin in zip(reading.records, reading.origins, strict=True):
+            is_other = args.against is not None or (record.is_baseline and record.run_key() not in own)
+            path = samples.find(record, origin.file) if is_other and record.board_key() in boards else None
+            if path is not None:
+                found.setdefault((record.task.name, record.metric.name, record.metric.filter), Side(record, path))
+    return found
+
+
+def _readings_beside(run: Shown) -> list[Any]:
+    """Return the readings of the baselines' folders beside a run's own."""
+    from harness.records import ledger
+
+    folders = sorted(run.folder.resolve().parent.glob("baseline-*")) if run.folder is not None else []
+    return [ledger.read(folder) for folder in folders if folder.is_dir()]
+
+
+def _beside(run: Shown) -> list[Record]:
+    return [record for reading in _readings_beside(run) for record in reading.records]

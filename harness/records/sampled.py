@@ -1,0 +1,173 @@
+"""What one pass over a sample file shows: counts, digests, the documents' values, and rows that contradict themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.records import answers, samples
+
+# What stands where a secret or a place was taken out; such a text no longer gives its digest.
+REDACTED = ("[redacted]", "[host]", "[user]", "~")
+SHOWN = 3
+
+
+@dataclass
+class Sampled:
+    """What a sample file holds.
+
+    ``values`` has, for each metric and filter that was asked for, the value of each document in order. ``docs_digests``
+    are the digests a record may hold of these documents: of all rows, or of the rows of one filter. Requests, their
+    digest and what is counted of their answers are those of the first filter. ``is_scored``: the answers are
+    log-likelihoods, which no two models share. ``is_redacted``: something was taken out of a prompt or an answer.
+    ``complaints`` cannot be true, ``doubts`` need not.
+    """
+
+    sha256: str
+    rows: int = 0
+    docs: int = 0
+    docs_digests: set[str] = field(default_factory=set)
+    prompts_digest: str = ""
+    values: dict[tuple[str, str], list[Any]] = field(default_factory=dict)
+    requests: int = 0
+    not_finite: int = 0
+    empty_answers: int = 0
+    distinct_answers: int = 0
+    is_scored: bool = False
+    is_redacted: bool = False
+    complaints: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+
+
+def gather(path: Path, wanted: Collection[tuple[str, str]]) -> Sampled:
+    """Read a sample file once, row by row; only the values of the ``wanted`` metrics (name, filter) are kept.
+
+    Raises:
+        HarnessError: the file cannot be read, or a line of it is no row.
+    """
+    one_pass = _Pass(wanted)
+    for number, row in enumerate(samples.rows(path), start=1):
+        one_pass.take(number, row)
+    return one_pass.result(samples.sha256(path))
+
+
+class _Joined:
+    """The digest of several texts in their order, made as they come."""
+
+    def __init__(self) -> None:
+        self._digest, self._is_first = hashlib.sha256(), True
+
+    def add(self, text: str) -> None:
+        self._digest.update(text.encode() if self._is_first else b"\n" + text.encode())
+        self._is_first = False
+
+    def short(self) -> str:
+        return self._digest.hexdigest()[:16]
+
+
+class _Some:
+    """The first few of many sentences, and how many there were."""
+
+    def __init__(self) -> None:
+        self.count, self._first = 0, list[str]()
+
+    def add(self, sentence: str) -> None:
+        self.count += 1
+        if len(self._first) < SHOWN:
+            self._first.append(sentence)
+
+    def sentences(self) -> list[str]:
+        rest = self.count - len(self._first)
+        return self._first + ([f"and {rest} more rows like these"] if rest else [])
+
+
+class _Pass:
+    """One pass over the rows."""
+
+    def __init__(self, wanted: Collection[tuple[str, str]]) -> None:
+        self._found = Sampled("", values={key: [] for key in wanted})
+        self._numbers: set[Any] = set()
+        self._filters: Counter[str] = Counter()
+        self._docs = {"": _Joined()}
+        self._prompts = hashlib.sha256()
+        self._texts: set[bytes] = set()
+        self._wrong_rows, self._wrong_choices = _Some(), _Some()
+        self._right_choices = 0
+
+    def take(self, number: int, row: dict[str, Any]) -> None:
+        filter_name, found = str(row.get("filter", "none")), self._found
+        found.rows += 1
+        self._numbers.add(str(row.get("doc_id")))
+        self._filters[filter_name] += 1
+        for name in ("", filter_name):
+            self._docs.setdefault(name, _Joined()).add(str(row.get("doc_hash")))
+        if filter_name == next(iter(self._filters)):
+            self._take_requests(row)
+        for (metric, wanted_filter), values in found.values.items():
+            if wanted_filter == filter_name and metric in row:
+                values.append(row[metric])
+        self._check(number, row)
+
+    def result(self, sha256: str) -> Sampled:
+        found = self._found
+        found.sha256, found.docs = sha256, len(self._numbers)
+        found.docs_digests = {digest.short() for digest in self._docs.values()}
+        found.prompts_digest, found.distinct_answers = self._prompts.hexdigest()[:16], len(self._texts)
+        found.complaints = self._wrong_rows.sentences()
+        if any(count != found.docs for count in self._filters.values()):
+            found.complaints.append("it does not hold each document once for each filter")
+        # A task may call something else acc; then most rows differ, and it is only told.
+        is_rule = self._right_choices >= self._wrong_choices.count
+        (found.complaints if is_rule else found.doubts).extend(self._wrong_choices.sentences())
+        return found
+
+    def _take_requests(self, row: dict[str, Any]) -> None:
+        found, choices, asked = self._found, answers.continuations(row), answers.requests(row)
+        found.requests += len(asked)
+        found.not_finite += sum(math.isnan(choice.loglikelihood) for choice in choices)
+        found.is_scored = found.is_scored or bool(choices)
+        for request in asked:  # as harness.results.prompts_digest writes them
+            texts = [part for part in request if not isinstance(part, list)]
+            self._prompts.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
+        self._prompts.update(b"\n")
+        for text in answers.raw_texts(row) if not choices else ():
+            found.empty_answers += not text.strip()
+            self._texts.add(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+        told = "" if found.is_redacted else str((asked, row.get("resps")))
+        found.is_redacted = found.is_redacted or any(mark in told for mark in REDACTED)
+
+    def _check(self, number: int, row: dict[str, Any]) -> None:
+        for sentence in _contradictions(row):
+            self._wrong_rows.add(f"row {number}: {sentence}")
+        chosen, gold, acc = answers.chosen(row), answers.gold(row), row.get("acc")
+        if chosen is None or gold is None or not isinstance(acc, int | float) or acc not in {0, 1}:
+            return
+        if (chosen == gold) == bool(acc):
+            self._right_choices += 1
+        else:
+            self._wrong_choices.add(
+                f"row {number}: acc is {acc:g}, while the likeliest choice is {chosen} and the right one {gold}"
+            )
+
+
+def _contradictions(row: dict[str, Any]) -> list[str]:
+    """Return what of a row does not give the digest beside it, as lm-eval computes them."""
+    document = json.dumps(row.get("doc"), indent=2, ensure_ascii=False)
+    texts = {"doc": document, "prompt": answers.prompt(row), "target": row.get("target")}
+    found = []
+    for name, text in texts.items():
+        digest = row.get(f"{name}_hash")
+        is_wrong = isinstance(digest, str) and isinstance(text, str) and text and _sha256(text) != digest
+        if is_wrong and not any(mark in str(text) for mark in REDACTED):
+            found.append(f"its {name} does not give its {name}_hash")
+    return found
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
