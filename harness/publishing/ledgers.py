@@ -1,0 +1,141 @@
+"""Records into a leaderboard's folder: samples first, the ledger last, nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock
+
+from harness.errors import HarnessError
+from harness.folders import check_writable
+from harness.names import printable, safe_name
+from harness.publishing.files import Outcome, PlannedFile, compressed, write_all
+from harness.publishing.selection import Item, where
+from harness.records import ledger, samples
+from harness.records.ledger import Origin
+from harness.records.published import RECORDS
+from harness.records.record import Record
+
+BASELINES = "baseline"
+
+
+@dataclass
+class Published:
+    """What a board gained: records by ledger, sample files; how many records it had, and a sentence for each refused."""
+
+    added: dict[Path, list[Record]] = field(default_factory=dict)
+    files: list[Outcome] = field(default_factory=list)
+    known: int = 0
+    refused: list[str] = field(default_factory=list)
+
+
+def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refused: bool, dry_run: bool) -> Published:
+    """Append the records of ``items`` to ledgers below ``folder/records``, with their sample files.
+
+    Done again after it was stopped, it adds what is missing and nothing else.
+
+    Args:
+        name: the ledger, without ``.jsonl``; by default the plugin of each record.
+        skip_refused: leave out a measurement that is on the board with another content; without it that is an error.
+        dry_run: only find out what would be done.
+
+    Raises:
+        HarnessError: a measurement is on the board with another content, or the disk refuses.
+    """
+    if name is not None and safe_name(name) != name:
+        raise HarnessError(
+            f"'{printable(name)}' is no name for a ledger; take small letters, digits, '-', '_' and '.', such as "
+            f"'{safe_name(name)}'"
+        )
+    records_folder = folder / RECORDS
+    if not dry_run:
+        check_writable(records_folder)
+    with nullcontext() if dry_run else FileLock(records_folder / ".publish.lock"):
+        if not dry_run:
+            _tidy(folder)
+        new, there, refused = _sorted(items, records_folder)
+        if refused and not skip_refused:
+            raise HarnessError(_refusal(refused))
+        published = Published(known=len(items) - len(new) - len(refused), refused=refused)
+        for item in new:
+            path = records_folder / f"{name or _ledger_name(item.record, new)}.jsonl"
+            published.added.setdefault(path, []).append(item.record)
+        # The samples of records that are there already, too: an interrupted copy is completed.
+        published.files = write_all(_sample_files([*new, *there]), records_folder, dry_run=dry_run)
+        if not dry_run:
+            _append(published.added)
+    return published
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a killed publisher left unfinished; the lock says that no other is at work."""
+    for place in (folder, folder / RECORDS, folder / RECORDS / samples.PUBLISHED_FOLDER):
+        for left in place.glob(".*.partial"):
+            left.unlink(missing_ok=True)
+
+
+def _append(added: dict[Path, list[Record]]) -> None:
+    for path, records in added.items():
+        try:
+            ledger.append(path, records)
+        except OSError as error:
+            raise HarnessError(f"cannot append to '{printable(path)}': {error.strerror or error}") from error
+
+
+def _sorted(items: Sequence[Item], folder: Path) -> tuple[list[Item], list[Item], list[str]]:
+    """Return the items that the board lacks, those it has, and a sentence for each it has with another content."""
+    known = _known(folder)
+    new, there, refused = [], [], []
+    for item in items:
+        record = item.record
+        old, origin = known.get(record.key(), (None, None))
+        if old is None or origin is None:
+            new.append(item)
+        elif old.digest() == record.digest():
+            there.append(item)
+        elif not (record.is_baseline and old.is_baseline and record.value == old.value):
+            # An untouched model that scored the same again is no news, and no mistake either.
+            refused.append(
+                f"{where(item.origin)}: key {record.key()} ({printable(record.task.name)}, "
+                f"{printable(record.metric.name)}) stands in {where(origin)} with another content"
+            )
+    return new, there, refused
+
+
+def _refusal(refused: Sequence[str]) -> str:
+    more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
+    return (
+        f"{len(refused)} of these measurements are on the board already, made at another time, so nothing is published "
+        f"(--skip-refused publishes the rest): {'; '.join(refused[:5])}{more}"
+    )
+
+
+def _known(folder: Path) -> dict[str, tuple[Record, Origin]]:
+    if not folder.is_dir():
+        return {}
+    reading = ledger.read(folder)
+    if reading.problems:
+        raise HarnessError(
+            f"the board in '{printable(folder)}' has {len(reading.problems)} bad lines ({reading.problems[0]}); "
+            "`harness leaderboard --repair` sets them aside"
+        )
+    return {record.key(): (record, origin) for record, origin in zip(reading.records, reading.origins, strict=True)}
+
+
+def _ledger_name(record: Record, items: Sequence[Item]) -> str:
+    """Return the plugin of a record; of the untouched model the one plugin it was run beside."""
+    if record.plugin.name is not None:
+        return safe_name(record.plugin.name)
+    plugins = {item.record.plugin.name for item in items} - {None}
+    return safe_name(str(plugins.pop())) if len(plugins) == 1 else BASELINES
+
+
+def _sample_files(items: Sequence[Item]) -> list[PlannedFile]:
+    files = {item.samples.sha256: item.samples for item in items if item.samples is not None}
+    return [
+        PlannedFile(PurePosixPath(samples.published_name(sha256)), lambda file=file: compressed(file.blocks()))  # type: ignore[misc]
+        for sha256, file in files.items()
+    ]

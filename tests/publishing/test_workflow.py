@@ -1,0 +1,128 @@
+"""The workflow that checks submissions cannot be turned against the repository it protects."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+FILE = Path(__file__).parents[2] / "docs" / "leaderboard-check.yml"
+TEXT = FILE.read_text(encoding="utf-8")
+WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)
+STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["check"]["steps"]
+# Files a hostile pull request may bring, and what an honest one does.
+HOSTILE = [
+    ".github/workflows/evil.yml",
+    "setup.py",
+    "conftest.py",
+    "leaderboards/__init__.py",
+    "leaderboards/records/__init__.py",
+    "leaderboards/records/samples/x.jsonl.gz",
+    "leaderboards/records/../../x.jsonl",
+    "leaderboards/records/deep/x.jsonl",
+    "harness/records/verify.py",
+    "leaderboards/index.html.py",
+]
+HONEST = [
+    "leaderboards/README.md",
+    "leaderboards/index.html",
+    "leaderboards/records/stochastok.jsonl",
+    "leaderboards/records/samples/0123456789abcdef.jsonl.gz",
+]
+
+
+def test_it_runs_on_pull_requests_without_the_rights_of_the_target() -> None:
+    triggers = WORKFLOW[True]  # YAML reads the key `on` so
+    assert set(triggers) == {"pull_request"}, "pull_request_target would give a stranger's files our secrets"
+    assert WORKFLOW["permissions"] == {"contents": "read"}
+    assert "permissions" not in WORKFLOW["jobs"]["check"]
+    assert "secrets." not in TEXT and "GITHUB_TOKEN" not in TEXT
+    assert WORKFLOW["jobs"]["check"]["timeout-minutes"] <= 15
+
+
+def test_the_checkouts_keep_no_login_and_the_code_is_that_of_the_target() -> None:
+    checkouts = [step for step in STEPS if step.get("uses", "").startswith("actions/checkout@")]
+    assert [step["with"]["path"] for step in checkouts] == ["trusted", "submitted"]
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
+    assert checkouts[0]["with"]["ref"] == "${{ github.event.pull_request.base.sha }}"
+
+
+def test_nothing_of_the_request_is_installed_imported_or_run() -> None:
+    for step in STEPS:
+        command = step.get("run", "")
+        assert not re.search(r"\b(python|pytest|make|pip|bash|sh|source)\b.*submitted", command)
+        assert not re.search(r"\$\{\{[^}]*(head|title|body|label|ref_name|actor)", command), (
+            "text of a stranger in a shell"
+        )
+        if step.get("working-directory") == "submitted":
+            assert "harness" not in command and "python" not in command, "Python would import from the folder it is in"
+    [install] = [step["run"] for step in STEPS if "pip install" in step.get("run", "")]
+    assert install == "pip install ./trusted"
+
+
+def test_every_action_is_one_of_the_host_s_own() -> None:
+    assert {step["uses"].split("@")[0] for step in STEPS if "uses" in step} == {
+        "actions/checkout",
+        "actions/setup-python",
+    }
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a board of one record file, the request's merge still to come."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    folder = tmp_path / "submitted"
+    (folder / "leaderboards" / "records").mkdir(parents=True)
+    (folder / "leaderboards" / "records" / "stochastok.jsonl").write_text('{"a": 1}\n{"b": 2}\n', encoding="utf-8")
+    _git(folder, "init", "--quiet")
+    _commit(folder)
+    return folder
+
+
+def _git(folder: Path, *words: str) -> None:
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *who, *words], cwd=folder, check=True, capture_output=True)
+
+
+def _commit(folder: Path) -> None:
+    _git(folder, "add", "--all", "--force")
+    _git(folder, "commit", "--quiet", "--message", "x")
+
+
+def _step(folder: Path, name: str) -> int:
+    [command] = [step["run"] for step in STEPS if step.get("name") == name]
+    environment = {"RUNNER_TEMP": str(folder.parent), "PATH": "/usr/bin:/bin:/usr/local/bin"}
+    return subprocess.run(["bash", "-e", "-c", command], cwd=folder, check=False, env=environment).returncode
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_a_file_that_is_no_part_of_a_board_stops_it(path: str, repository: Path) -> None:
+    target = repository / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("x\n", encoding="utf-8")
+    _commit(repository)
+    assert _step(repository, "Nothing but the board is changed") != 0
+
+
+@pytest.mark.parametrize("path", HONEST)
+def test_the_files_of_a_board_pass(path: str, repository: Path) -> None:
+    target = repository / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("a", encoding="utf-8") as file:
+        file.write("x\n")
+    _commit(repository)
+    assert _step(repository, "Nothing but the board is changed") == 0
+    assert _step(repository, "Records already there are kept as they are") == 0
+
+
+def test_a_record_that_is_edited_or_removed_stops_it(repository: Path) -> None:
+    ledger = repository / "leaderboards" / "records" / "stochastok.jsonl"
+    ledger.write_text('{"a": 1}\n{"b": 3}\n{"c": 3}\n', encoding="utf-8")
+    _commit(repository)
+    assert _step(repository, "Records already there are kept as they are") != 0
