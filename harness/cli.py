@@ -5,25 +5,44 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 
 from harness import __version__
-from harness.commands import apply, evaluate, leaderboard, list_plugins, list_tasks
-from harness.errors import HarnessError
+from harness.commands import (
+    apply,
+    compare,
+    evaluate,
+    leaderboard,
+    list_plugins,
+    list_tasks,
+    publish,
+    reproduce,
+    show,
+    verify,
+)
+from harness.errors import HarnessError, Terminated
 from harness.names import printable
+from harness.redaction import protect_output, redact
 
 EXAMPLES = """\
 examples:
-  harness plugins                          what is installed
-  harness plugins stochastok               its methods, options and tasks
-  harness eval --tasks langgame --limit 20 evaluate the embedded default model as it is
+  harness plugins                           # what is installed
+  harness plugins stochastok                # its methods, options and tasks
+  harness eval --tasks langgame --limit 20  # the embedded default model as it is
   harness eval --plugin stochastok --method_args steps=50 --with_baseline \\
       --tasks langgame,tokenization_robustness
   harness eval --plugin stochastok --model_args pretrained=./my-model,dtype=bfloat16 --quantization nf4 --tasks arc_easy
+  harness show results --run stochastok     # look at a run and its documents
+  harness compare stochastok@baseline       # which is better, by how much, is it noise
+  harness verify results                    # do the scores follow from the samples
+  harness reproduce results --key 4fb67daa  # run a record again on 50 random documents
+  harness leaderboard results --output board.html
+  harness publish results --dry-run         # what would be published, where
   harness apply --plugin stochastok --method_args steps=50 --output my-model-stochastok
-  harness leaderboard results
 """
 
 
@@ -36,24 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
+    protect_output()
     args = build_parser().parse_args(argv)
     # Deprecations inside other packages are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         return int(args.execute(args))
     except HarnessError as error:
-        print(f"harness: {error}", file=sys.stderr)
+        print(f"harness: {redact(str(error))}", file=sys.stderr)
         if args.debug:
             raise
-        return 2
-    except KeyboardInterrupt:
-        print("\nharness: stopped; nothing half-written is left, and what was finished is kept", file=sys.stderr)
-        return 130
+        return error.exit_status
+    except KeyboardInterrupt as stop:
+        print("\nharness: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 143 if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -66,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"token-harness {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (evaluate, apply, list_plugins, list_tasks, leaderboard):
+    for command in (evaluate, apply, list_plugins, list_tasks, compare, leaderboard, show, verify, reproduce, publish):
         subparser = command.add(commands)
         subparser.add_argument("--debug", action="store_true", help="show the cause of an error, with its traceback")
         subparser.set_defaults(execute=command.execute)

@@ -17,7 +17,6 @@ import pytest
 from harness import HarnessError
 from harness.cli import build_parser, main
 from harness.commands.run_flags import to_run
-from harness.results import command
 from harness.run import Run
 
 Command = Callable[..., Any]
@@ -280,9 +279,8 @@ def test_the_examples_of_the_help_text_parse(cli: Command) -> None:
     lines = [line.strip() for line in text.splitlines() if line.strip().startswith("harness ")]
     assert len(lines) >= 7
     for line in lines:
-        words = shlex.split(line.split("   ")[0] if "   " in line and "--" not in line else line)[1:]
-        words = words[: words.index("evaluate")] if "evaluate" in words else words
-        args = build_parser().parse_args([word for word in words if word not in {"what", "is", "installed"}])
+        words = shlex.split(line, comments=True)[1:]
+        args = build_parser().parse_args(words)
         if words[0] in {"eval", "apply"}:
             to_run(args)
 
@@ -306,7 +304,7 @@ def test_the_examples_of_the_help_text_parse(cli: Command) -> None:
     ],
 )
 def test_the_command_of_a_run_gives_the_same_run(run: Run) -> None:
-    words = shlex.split(command(run))
+    words = shlex.split(run.command())
     assert words[:2] == ["harness", "eval"]
     again = parse(*words[2:])
     texts = {name: str(value) for name, value in run.method_args.items()}
