@@ -1,43 +1,137 @@
-"""``harness leaderboard``: records to Markdown."""
+"""``harness leaderboard``: records to Markdown and HTML, and a leaderboard's folder checked or repaired."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.names import printable
+
+if TYPE_CHECKING:
+    from harness.records.board import Board
+
+SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
+EPILOG = """\
+examples:
+  harness leaderboard results                                     Markdown on the terminal
+  harness leaderboard results -o board.md -o board.html           both, into files; the HTML page needs nothing else
+  harness leaderboard leaderboards --render                       README.md and index.html of a leaderboard's folder
+  harness leaderboard leaderboards --check                        what CI asks of a pull request that adds records
+  harness leaderboard results --repair                            set lines that are no records aside
+"""
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "leaderboard",
-        help="render a folder of records to Markdown",
-        description="Render records to Markdown: one table for each task and model. No plugin has to be installed.",
+        help="render a folder of records to Markdown or HTML, or check it",
+        description="Render records: a table for each task, with ranks, differences to the baseline and, in HTML, plots, "
+        "options, commands and sample answers. No plugin has to be installed; nothing in the folder is executed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), metavar="FOLDER",
                         help="a folder that holds records, or one file of them (default results)")  # fmt: skip
-    parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="write there instead of printing")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE", action="append",
+                        help="write there instead of printing; .md or .html; may be given several times")  # fmt: skip
+    parser.add_argument("--format", choices=("markdown", "html"),
+                        help="what to print, or to write into a FILE of another name (default: by its ending)")  # fmt: skip
+    parser.add_argument("--no-samples", "--no_samples", action="store_true",
+                        help="do not read sample files: differences are unpaired, and no answers are shown")  # fmt: skip
+    modes = parser.add_mutually_exclusive_group()
+    modes.add_argument("--render", action="store_true", help="write README.md and index.html of a leaderboard's folder")
+    modes.add_argument("--check", action="store_true",
+                       help="check a leaderboard's folder: files, records, chain, samples, pages; write nothing")  # fmt: skip
+    modes.add_argument("--repair", action="store_true",
+                       help="move lines that are no records to FILE.torn, keeping a copy of the old file")  # fmt: skip
     return parser
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Render; 1 when a line was no record."""
-    from harness.folders import write_atomic
-    from harness.records import leaderboard, ledger
+    """Render, check or repair; 1 when a line was no record or the check found something."""
+    chosen = next((name for name in ("render", "check", "repair") if getattr(args, name)), None)
+    if chosen is None:
+        return _render(args)
+    if args.output or args.format:
+        raise HarnessError(f"--{chosen} takes no --output and no --format; give one of them at a time")
+    return {"render": _render_folder, "check": _check, "repair": _repair}[chosen](args.folder)
 
+
+def _render(args: argparse.Namespace) -> int:
+    from harness.folders import write_atomic
+    from harness.records import board, ledger
+
+    kinds = [(path, args.format or _kind(path)) for path in args.output or []]
     reading = ledger.read(args.folder)
     for problem in reading.problems:
         print(f"harness: {problem}", file=sys.stderr)
-    page = leaderboard.render(reading.records)
-    if args.output is None:
-        print(page, end="")
-    else:
+    built = board.build_reading(reading, with_samples=not args.no_samples)
+    if not kinds:
+        print(_writer(args.format or "markdown")(built), end="")
+    for path, kind in kinds:
         try:
-            write_atomic(args.output, page)
+            write_atomic(path, _writer(kind)(built))
         except OSError as error:
-            raise HarnessError(f"cannot write '{printable(args.output)}': {error.strerror or error}") from error
+            raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
     return 1 if reading.problems else 0
+
+
+def _kind(path: Path) -> str:
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        raise HarnessError(
+            f"'{printable(path)}' ends neither in .md nor in .html; name the file so, or say --format markdown or html"
+        )
+    return kind
+
+
+def _writer(kind: str) -> Callable[[Board], str]:
+    from harness.records import leaderboard, page
+
+    return page.render if kind == "html" else leaderboard.render_board
+
+
+def _render_folder(folder: Path) -> int:
+    from harness.records import published
+
+    published.render(folder)
+    print(f"wrote {printable(folder / published.MARKDOWN)} and {printable(folder / published.HTML)}")
+    return 0
+
+
+def _check(folder: Path) -> int:
+    from harness.records import checking
+
+    checked = checking.check(folder)
+    for warning in checked.warnings:
+        print(f"harness: warning: {warning}", file=sys.stderr)
+    for problem in checked.problems:
+        print(f"harness: {problem}", file=sys.stderr)
+    found = f"{len(checked.problems)} problems" if checked.problems else "in order"
+    print(f"{printable(folder)}: {checked.records} records in {checked.files} files, {found}")
+    return 1 if checked.problems else 0
+
+
+def _repair(folder: Path) -> int:
+    from harness.records import ledger
+
+    count = 0
+    for file in ledger.record_files(folder):
+        try:
+            repair = ledger.repair(file)
+        except OSError as error:
+            raise HarnessError(f"cannot repair '{printable(file)}': {error.strerror or error}") from error
+        count += len(repair.set_aside)
+        for sentence in repair.set_aside:
+            print(f"{printable(file)}, {sentence}")
+        if repair.backup is not None:
+            kept = f"{repair.kept} lines kept, {len(repair.set_aside)} moved to {printable(file.name)}.torn"
+            print(f"{printable(file)}: {kept}; the old file is {printable(repair.backup.name)}")
+    if not count:
+        print(f"{printable(folder)}: every line is a record, nothing to repair")
+    return 0

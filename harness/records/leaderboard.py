@@ -1,145 +1,118 @@
-"""Records to Markdown: a pure function, one table for each task and model."""
+"""A board to Markdown: one table for each task and model, methods as rows, metrics as columns."""
 
 from __future__ import annotations
 
-import re
-import statistics
 from collections.abc import Sequence
 
-from harness.names import printable
+from harness.records import board as boards
+from harness.records.board import Board, Metric, Row, Score, Table
+from harness.records.grouping import facts
+from harness.records.markdown import cell
 from harness.records.record import Record
-from harness.summary import method_label, options_that_differ
+from harness.summary import options_that_differ
 
-Rows = dict[str, list[Record]]
+MARKS = {"better": " ▲", "worse": " ▼"}
+LEGEND = (
+    "± is the standard error over documents, sd the deviation between seeds. ▲ and ▼: better and worse than the baseline"
+    " of the same table (95 %, Holm's correction over its rows)."
+)
 
 
 def render(records: Sequence[Record]) -> str:
     """Return the leaderboard of ``records``: tables by task and model, methods as rows, metrics as columns.
 
     Records of one method with the same options stand in one row, averaged over seeds. Values are compared only within
-    a table: records whose model, task version, documents, shots, limit or prompts differ get tables of their own.
+    a table: records whose model, task version, documents, shots, limit or prompts differ get tables of their own. Of
+    two records with the same key the later one in ``records`` counts.
     """
-    if not records:
-        return "# Leaderboard\n\nNo records yet.\n"
-    boards: dict[str, list[Record]] = {}
-    for record in records:
-        boards.setdefault(record.board_key(), []).append(record)
-    ordered = sorted(boards.values(), key=_board_order)
-    return "\n".join(["# Leaderboard", "", *(line for board in ordered for line in _board(board))])
+    return render_board(boards.build(records))
 
 
-def _board_order(board: Sequence[Record]) -> tuple[str, ...]:
-    first = board[0]
-    return (
-        (not first.task.group and "~") or "",
-        first.task.name,
-        first.model.name,
-        first.model.quantization,
-        first.board_key(),
-    )
+def render_board(board: Board, *, note: str = "") -> str:
+    """Return the leaderboard as Markdown."""
+    lines = ["# Leaderboard", "", *([note, ""] if note else [])]
+    if not board.tables:
+        lines += ["No records yet.", ""]
+    for table in board.tables:
+        lines += _tables(table)
+    has_errors = any(score.stderr is not None for score in board.scores())
+    lines += [LEGEND, ""] if has_errors else []
+    said = boards.omission_sentences(board.omissions)
+    if said:
+        lines += ["**Left out**", "", *(f"* {cell(sentence)}" for sentence in said), ""]
+    return "\n".join(lines)
 
 
-def _board(records: Sequence[Record]) -> list[str]:
-    first = records[0]
-    metrics = list(dict.fromkeys((record.metric.name, record.metric.filter) for record in records))
-    rows = _rows(records)
-    differing = options_that_differ([record for record in records if not record.is_baseline])
-    arrows = {(r.metric.name, r.metric.filter): r.metric.higher_is_better for r in records}
-    codes = {_code(record) for record in records if not record.is_baseline}
+def _tables(table: Table) -> list[str]:
+    """Return one table of Markdown for each model."""
+    by_board: dict[str, list[Row]] = {}
+    for row in table.rows:
+        by_board.setdefault(row.board, []).append(row)
+    return [line for rows in by_board.values() for line in _table(table, rows)]
+
+
+def _table(table: Table, rows: Sequence[Row]) -> list[str]:
+    first = rows[0].first
+    methods = [row for row in rows if not row.first.is_baseline]
+    differing = options_that_differ([row.first for row in methods])
+    metrics = [metric for metric in table.metrics if any((metric.name, metric.filter) in row.scores for row in rows)]
+    with_code = len({row.code for row in methods}) > 1
     header = [
         "method",
-        *(["code"] if len(codes) > 1 else []),
-        *map(_cell, differing),
+        *(["code"] if with_code else []),
+        *map(cell, differing),
         "seeds",
-        *(_metric_title(metric, arrows[metric]) for metric in metrics),
+        *(_metric_title(metric) for metric in metrics),
     ]
-    lines = [f"## {_cell(first.task.name)} · {_cell(first.model.name)}", "", _facts(first), ""]
+    lines = [f"## {cell(first.task.name)} · {cell(first.model.name)}", "", _facts(first), ""]
+    if table.is_partial:
+        lines += ["Part of the task: not to be ranked with results on all of it.", ""]
+    lines += [f"Note: {cell(note)}." for note in table.notes] + ([""] if table.notes else [])
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    for row in sorted(rows.values(), key=lambda row: (not row[0].is_baseline, row[0].method.name, row[0].run_key())):
-        lines.append("| " + " | ".join(_row(row, differing, metrics, with_code=len(codes) > 1)) + " |")
-    return [*lines, ""]
+    lines += ["| " + " | ".join(_row(row, differing, metrics, with_code=with_code)) + " |" for row in rows]
+    unranked = _unranked(rows, metrics)
+    return [*lines, *(["", *unranked] if unranked else []), ""]
 
 
-def _rows(records: Sequence[Record]) -> Rows:
-    """Group records by method, code and options, leaving the seeds out."""
-    rows: Rows = {}
-    for record in records:
-        options = sorted((name, str(value)) for name, value in record.method.options.items())
-        key = str(
-            (
-                record.plugin.name,
-                record.plugin.version,
-                _code(record),
-                record.method.name,
-                record.method.inputs,
-                options,
-            )
-        )
-        rows.setdefault(key, []).append(record)
-    return rows
-
-
-def _code(record: Record) -> str:
-    """Return version and code of the plugin: results of edited code are results of another method."""
-    return f"{record.plugin.version} {(record.plugin.code_digest or '')[:6]}".strip()
-
-
-def _row(
-    records: Sequence[Record], differing: Sequence[str], metrics: Sequence[tuple[str, str]], *, with_code: bool
-) -> list[str]:
-    first = records[0]
-    name = _cell(method_label(first))
-    options = ["" if first.is_baseline else _cell(first.method.options.get(option, "")) for option in differing]
+def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool) -> list[str]:
+    first, name = row.first, cell(row.label)
+    options = ["" if first.is_baseline else cell(first.method.options.get(option, "")) for option in differing]
     if with_code:
-        options.insert(0, "" if first.is_baseline else _cell(_code(first)))
-    seeds = len({record.seeds.random for record in records})
-    cells = [f"**{name}**" if first.is_baseline else name, *options, str(seeds)]
-    return cells + [_value([r for r in records if (r.metric.name, r.metric.filter) == metric]) for metric in metrics]
+        options.insert(0, "" if first.is_baseline else cell(row.code))
+    cells = [f"**{name}**" if first.is_baseline else name, *options, str(len(row.sources))]
+    return cells + [_value(row.scores.get((metric.name, metric.filter))) for metric in metrics]
 
 
-def _value(records: Sequence[Record]) -> str:
-    """Return the mean over seeds ± the mean standard error over documents, and the deviation between seeds."""
-    if not records:
+def _value(score: Score | None) -> str:
+    """Return the mean over seeds ± the standard error over documents, the deviation between seeds, and the verdict."""
+    if score is None:
         return ""
-    newest = {record.key(): record for record in sorted(records, key=lambda record: record.created)}.values()
-    values = [record.value for record in newest]
-    errors = [record.stderr for record in newest if record.stderr is not None]
-    text = f"{statistics.fmean(values):.4f}"
-    if errors:
-        text += f" ± {statistics.fmean(errors):.4f}"
-    return text + (f" (sd {statistics.stdev(values):.4f})" if len(values) > 1 else "")
+    text = "none" if score.value is None else f"{score.value:.4f}"
+    if score.stderr is not None:
+        text += f" ± {score.stderr:.4f}"
+    if score.deviation is not None:
+        text += f" (sd {score.deviation:.4f})"
+    if score.unranked:
+        return f"*{text}*"
+    return text + (MARKS.get(score.difference.verdict, "") if score.difference else "")
+
+
+def _unranked(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+    """Return a line for each reason why scores of a table, in italics there, take no rank."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for metric in metrics:
+            score = row.scores.get((metric.name, metric.filter))
+            if score is not None and score.unranked:
+                reasons.setdefault(f"{cell(row.label)}: {cell(score.unranked)}", []).append(cell(metric.title))
+    return [f"* Not ranked, {reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
 
 
 def _facts(record: Record) -> str:
     """Return what all records of a board share, in one line."""
-    model, settings = record.model, record.settings
-    facts = [
-        f"task version {record.task.version}",
-        f"{record.counts.docs} documents" + (f" (limit {settings.limit:g})" if settings.limit is not None else ""),
-        f"{settings.num_fewshot or 0} shots",
-        model.dtype if model.quantization == "none" else f"{model.quantization} ({model.dtype})",
-    ]
-    if model.bits_per_weight is not None:
-        facts.append(f"{model.bits_per_weight:g} bits per weight measured")
-    facts.append(f"model {model.digest[:12]}")
-    facts.append(f"documents {record.task.docs_digest}")
-    unusual = settings.model_dump(exclude={"num_fewshot", "limit", "metadata"}, exclude_defaults=True)
-    facts += [f"{name.replace('_', ' ')} {value}" for name, value in unusual.items()]
-    if record.fewshot_seed is not None:
-        facts.append(f"shots drawn with seed {record.fewshot_seed}")
-    if record.tokenizer.prefix_token_id is not None:
-        facts.append(f"prefix token {record.tokenizer.prefix_token_id}")
-    return _cell(", ".join(facts)) + "."
+    return cell(", ".join(facts(record))) + "."
 
 
-def _metric_title(metric: tuple[str, str], higher_is_better: bool | None) -> str:
-    name, filter_name = metric
-    arrow = {True: " ↑", False: " ↓", None: ""}[higher_is_better]
-    return _cell(name if filter_name == "none" else f"{name} ({filter_name})") + arrow
-
-
-def _cell(text: object) -> str:
-    """Return foreign text for Markdown: no control characters, nothing that ends a cell or becomes markup."""
-    shown = printable("none" if text is None else text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    # An underscore inside a word is no markup, and most names have some.
-    return re.sub(r"[\\`*\[\]|#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", shown)
+def _metric_title(metric: Metric) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
+    return cell(metric.title) + arrow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import marshal
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from harness.errors import HarnessError
 from harness.folders import append_lines, locked, set_aside, write_atomic
 from harness.names import printable
 from harness.records import samples
-from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, canonical, digest_of
+from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, digest_of_texts, field_text
 
 # Folders of a run that hold the method's own files.
 SKIPPED_FOLDERS = {"artefacts"}
@@ -196,14 +197,15 @@ class Parts:
 
     def of(self, name: str, content: Any) -> _Known:
         """Return the part called ``name`` with this content: made, written as text and counted once."""
-        if name in COMPUTED and isinstance(content, str):
-            return _Known(content, "", 1)
         if name not in SHARED:
-            return _Known(content, canonical(content), _count_strings(content))
+            # A finite float, the most frequent case, is its own JSON.
+            text = repr(content) if type(content) is float and math.isfinite(content) else field_text(name, content)
+            return _Known(content, text, _count_strings(content))
         key = (name, content if isinstance(content, str) else marshal.dumps(content))
         known = self._known.get(key)
         if known is None:
-            known = self._known[key] = _Known(_part(name, content), canonical(content), _count_strings(content))
+            part, text = _part(name, content), field_text(name, content)
+            known = self._known[key] = _Known(part, text, _count_strings(content))
         return known
 
     def record(self, fields: dict[str, Any]) -> Record:
@@ -225,7 +227,7 @@ class _Known:
 
 
 # What many records have in common; not the numbers, and not what only one record has.
-SHARED = frozenset(Record.model_fields) - {"value", "stderr", "seeds", "schema_version"}
+SHARED = frozenset(Record.model_fields) - {"value", "stderr"}
 
 
 def _part(name: str, content: Any) -> Any:
@@ -268,18 +270,18 @@ def _parse(content: dict[str, Any], text: bytes, known: Parts) -> Record:
         raise ValueError("no record: it has no schema_version")
     if version > SCHEMA:
         raise ValueError(f"record of schema {version}, newer than this harness reads ({SCHEMA}); upgrade token-harness")
-    parts = {name: known.of(name, value) for name, value in content.items()}
-    strings = len(content) + sum(part.strings for part in parts.values())
+    fields, texts, strings = {}, {}, len(content)
+    for name, value in content.items():
+        if name in COMPUTED:
+            strings += _count_strings(value)
+            continue
+        part = known.of(name, value)
+        fields[name], texts[name] = part.part, part.text
+        strings += part.strings
     if b"\\" in text or 2 * strings != text.count(b'"'):
         _refuse_doubles(text)
-
-    def text_of(name: str, value: Any) -> str:
-        # The digest leaves the path of the samples out.
-        return canonical(value) if name == "samples" else parts[name].text
-
-    if "digest" in content and content["digest"] != digest_of(content, text_of):
+    if "digest" in content and content["digest"] != digest_of_texts(texts):
         raise ValueError("its content does not give its digest: it was edited or damaged")
-    fields = {name: part.part for name, part in parts.items() if name not in COMPUTED}
     return known.record(fields)
 
 

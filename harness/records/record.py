@@ -294,22 +294,25 @@ class Record(_Part):
         return _digest([self.board_key(), method, self.method.model_dump(), self.deciding_seeds])
 
 
-def digest_of(content: Mapping[str, Any], text_of: Callable[[str, Any], str] | None = None) -> str:
+def digest_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a record's content as JSON values, in whatever order it stands.
 
     Left out are what is computed from the content (``key``, ``digest``, ``chain``) and the path of its sample file, which
     changes when the record is published while the digest of that file does not.
-
-    Args:
-        content: the fields of a record.
-        text_of: gives the canonical JSON of a field by name and value, when it is known already.
     """
-    text_of = text_of or (lambda _, value: canonical(value))
-    fields = {name: value for name, value in content.items() if name not in COMPUTED}
-    samples = fields.get("samples")
-    if isinstance(samples, Mapping):
-        fields["samples"] = {name: value for name, value in samples.items() if name != "path"}
-    text = ",".join([f"{_name(name)}:{text_of(name, fields[name])}" for name in sorted(fields)])
+    return digest_of_texts({n: field_text(n, value) for n, value in content.items() if n not in COMPUTED})
+
+
+def field_text(name: str, value: Any) -> str:
+    """Return a field as it enters the digest: canonical JSON, of samples without their path."""
+    if name == "samples" and isinstance(value, Mapping):
+        value = {part: content for part, content in value.items() if part != "path"}
+    return canonical(value)
+
+
+def digest_of_texts(texts: Mapping[str, str]) -> str:
+    """Return the digest of a record whose fields have these ``field_text``s."""
+    text = ",".join([f"{_name(name)}:{texts[name]}" for name in sorted(texts)])
     return hashlib.sha256(f"{{{text}}}".encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -76,10 +76,11 @@ def test_values_are_averaged_over_seeds_with_their_deviation() -> None:
     assert row == ["p:m", "3", f"{statistics.fmean(values):.4f} ± 0.1000 (sd {statistics.stdev(values):.4f})"]
 
 
-def test_a_measurement_repeated_counts_once_with_its_newest_value() -> None:
-    old, new = record(0.1, created="2026-01-01T00:00:00Z"), record(0.7, created="2026-01-02T00:00:00Z")
-    for order in ([old, new], [new, old]):
-        assert rows(render(order))[1] == ["p:m", "1", "0.7000"]
+def test_a_measurement_repeated_counts_once_as_it_stands_last_in_the_ledger_whatever_the_clock_says() -> None:
+    for first, second in (("2026-01-01", "2026-01-02"), ("2026-01-02", "2026-01-01"), ("1970-01-01", "2100-01-01")):
+        page = render([record(0.1, created=f"{first}T00:00:00Z"), record(0.7, created=f"{second}T00:00:00Z")])
+        assert rows(page)[1] == ["p:m", "1", "0.7000"]
+        assert "1 record replaced by a later one of the same measurement, 1 of them with another value" in page
 
 
 def test_results_of_edited_code_are_not_averaged_with_those_before() -> None:
@@ -260,3 +261,72 @@ def test_the_summary_shows_the_difference_to_the_baseline_on_the_same_board(caps
         "0.7500",
         "-0.2500",
     ]
+
+
+def test_the_ending_of_the_file_says_which_page_it_gets(cli: Command) -> None:
+    Path("records.jsonl").write_text(record().to_line() + "\n", encoding="utf-8")
+    shown = cli("leaderboard", "records.jsonl", "-o", "a.md", "-o", "b.html", "--no-samples")
+    assert (shown.code, shown.out, shown.err) == (0, "", "")
+    assert Path("a.md").read_text(encoding="utf-8").startswith("# Leaderboard\n")
+    assert Path("b.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert cli("leaderboard", "records.jsonl", "--format", "html").out == Path("b.html").read_text(encoding="utf-8")
+    refused = cli("leaderboard", "records.jsonl", "-o", "a.pdf")
+    assert (refused.code, Path("a.pdf").exists()) == (2, False)
+    assert "'a.pdf' ends neither in .md nor in .html" in refused.sentence
+    assert cli("leaderboard", "records.jsonl", "-o", "a.pdf", "--format", "markdown").code == 0
+
+
+def test_a_leaderboards_folder_is_rendered_and_checked(cli: Command) -> None:
+    from harness.records import ledger
+
+    ledger.append(Path("board/records/p.jsonl"), [baseline(), record()])
+    old = cli("leaderboard", "board", "--check")
+    assert old.code == 1
+    assert "README.md: it is missing; `harness leaderboard board --render` writes it" in old.err
+    assert cli("leaderboard", "board", "--render").code == 0
+    current = cli("leaderboard", "board", "--check")
+    assert (current.code, current.out) == (0, "board: 2 records in 1 files, in order\n")
+    refused = cli("leaderboard", "board", "--check", "-o", "x.md")
+    assert (refused.code, "--check takes no --output" in refused.sentence) == (2, True)
+    assert "is no leaderboard's folder" in cli("leaderboard", "board/records", "--check").sentence
+
+
+def test_repair_sets_bad_lines_aside_and_keeps_the_old_file(cli: Command) -> None:
+    file = Path("results/records.jsonl")
+    file.parent.mkdir()
+    file.write_text(baseline().to_line() + "\nbroken\n" + record().to_line() + "\n", encoding="utf-8")
+    old = file.read_bytes()
+    shown = cli("leaderboard", "results", "--repair")
+    assert shown.code == 0
+    assert "results/records.jsonl, line 2: " in shown.out
+    assert "2 lines kept, 1 moved to records.jsonl.torn" in shown.out
+    assert file.read_text(encoding="utf-8") == baseline().to_line() + "\n" + record().to_line() + "\n"
+    assert Path("results/records.jsonl.torn").read_bytes() == b"broken\n"
+    assert [path.read_bytes() for path in Path("results").glob("*.backup-*")] == [old]
+    assert "nothing to repair" in cli("leaderboard", "results", "--repair").out
+    assert cli("leaderboard", "results").code == 0
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "\ud83d" not in name])
+def test_a_reason_for_no_rank_and_a_bad_line_stay_text(name: str) -> None:
+    from harness.records import board
+    from harness.records.leaderboard import render_board
+
+    dead = record(None, method=name, plugin_name=name, metric={"name": name}, status="invalid")
+    page = render_board(board.build([baseline(metric={"name": name}), dead], problems=[name]))
+    assert len({len(row) for row in rows(page)}) == 1
+    assert "<" not in page.replace("<U+", "")
+    assert all(character == "\n" or character.isprintable() for character in page)
+    assert len([line for line in page.splitlines() if line.startswith("#")]) == 2
+
+
+def test_a_partial_run_says_so_and_gets_no_place_beside_whole_ones() -> None:
+    page = render([baseline(), record(0.9, settings={"limit": 10}, task={"docs_digest": "less"})])
+    assert "Part of the task: not to be ranked with results on all of it." in page
+    assert "1 row not ranked: only part of the task was asked" in page
+
+
+def test_a_mark_says_which_rows_are_shown_to_differ_from_the_baseline() -> None:
+    page = render([baseline(0.5, stderr=0.01), record(0.6, stderr=0.01), record(0.505, method="same", stderr=0.01)])
+    assert [row[-1] for row in rows(page)[1:]] == ["0.5000 ± 0.0100", "0.6000 ± 0.0100 ▲", "0.5050 ± 0.0100"]
+    assert "▲ and ▼: better and worse than the baseline" in page

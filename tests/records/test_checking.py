@@ -1,0 +1,130 @@
+"""The check of a leaderboard's folder: what CI asks of a pull request, which may hold anything."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from board_records import baseline, doc_hash, record, sampled
+
+from harness.errors import HarnessError
+from harness.records import checking, ledger, published
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A leaderboard with two records, their samples and their pages."""
+    made = tmp_path / "board"
+    inside = made / "records" / "samples"
+    inside.mkdir(parents=True)
+    records = []
+    for make, scores in ((baseline, {0: 1.0, 1: 0.0}), (record, {0: 1.0, 1: 1.0})):
+        samples = sampled(tmp_path, "samples_x.jsonl", scores)
+        mean = sum(scores.values()) / 2
+        text = (tmp_path / "samples_x.jsonl").read_bytes()
+        (inside / f"{samples['sha256'][:16]}.jsonl.gz").write_bytes(gzip.compress(text, mtime=0))
+        docs = {"docs_digest": _docs_digest(scores), "size": 2}
+        metric = {"aggregation": "mean"}
+        stderr = 0.5 if mean == 0.5 else 0.0
+        records.append(
+            make(mean, samples=samples, task=docs, metric=metric, counts={"docs": 2, "requests": 2}, stderr=stderr)
+        )
+    ledger.append(made / "records" / "p.jsonl", records)
+    published.render(made)
+    assert checking.check(made).problems == []
+    return made
+
+
+def _docs_digest(scores: dict[int, float]) -> str:
+    """Return what a record says of these documents."""
+    return hashlib.sha256("\n".join(map(doc_hash, scores)).encode()).hexdigest()[:16]
+
+
+def lines(folder: Path) -> list[str]:
+    return (folder / "records" / "p.jsonl").read_text(encoding="utf-8").splitlines()
+
+
+def rewrite(folder: Path, new: list[str]) -> None:
+    (folder / "records" / "p.jsonl").write_text("".join(line + "\n" for line in new), encoding="utf-8")
+
+
+def edited(folder: Path) -> None:
+    one, two = lines(folder)
+    rewrite(folder, [one, json.dumps(json.loads(two) | {"value": 0.99})])
+
+
+def repeated(folder: Path) -> None:
+    ledger.append(folder / "records" / "q.jsonl", [ledger.read_file(folder / "records" / "p.jsonl").records[1]])
+
+
+def bomb(folder: Path) -> None:
+    (folder / "records" / "samples" / f"{'0' * 16}.jsonl.gz").write_bytes(gzip.compress(b"x\n" * 5_000_000))
+
+
+def symlink(folder: Path) -> None:
+    (folder / "records" / "z.jsonl").symlink_to("/etc/passwd")
+
+
+def file(name: str, content: str = "x\n") -> Callable[[Path], None]:
+    def put(folder: Path) -> None:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (file("README.md"), "README.md: not what the records give"),
+        (lambda folder: (folder / "index.html").unlink(), "index.html: it is missing"),
+        (file("records/__init__.py"), "records/__init__.py: no such file belongs"),
+        (file(".github/workflows/x.yml"), ".github: no such file belongs"),
+        (file("records/deeper/x.jsonl"), "records/deeper: no such file belongs"),
+        (file("records/x.jsonl.torn"), "records/x.jsonl.torn: no such file belongs"),
+        (file("records/samples/x.jsonl.gz"), "records/samples/x.jsonl.gz: no such file belongs"),
+        (file("records/.p.jsonl.lock"), "records/.p.jsonl.lock: a lock file with content"),
+        (symlink, "records/z.jsonl: a symbolic link"),
+        (file("records/long.jsonl", "x" * 5_000_001), "records/long.jsonl: a line of more than 5 MB"),
+        (file("records/bad.jsonl", "broken\n"), "bad.jsonl, line 1: "),
+        (file("records/samples/" + "0" * 16 + ".jsonl.gz"), "0000.jsonl.gz: cannot be read"),
+        (edited, "line 2: its content does not give its digest"),
+        (lambda folder: rewrite(folder, lines(folder)[1:]), "lines before it were removed"),
+        (lambda folder: rewrite(folder, lines(folder)[::-1]), "line 1: "),
+        (repeated, "stands in "),
+        (lambda folder: next((folder / "records" / "samples").iterdir()).unlink(), "its samples are not here"),
+    ],
+)  # fmt: skip
+def test_each_thing_that_is_not_in_order_is_named(folder: Path, change: Callable[[Path], None], said: str) -> None:
+    change(folder)
+    problems = checking.check(folder).problems
+    assert any(said in problem for problem in problems), problems
+
+
+def test_what_is_too_large_is_named_before_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "MOST_SAMPLE_BYTES", 1_000_000)
+    bomb(folder)
+    [problem] = checking.check(folder).problems
+    assert problem == "records/samples/0000000000000000.jsonl.gz: it expands to more than 0.001 GB"
+    monkeypatch.setattr(checking, "MOST_FILE_BYTES", 100)
+    assert any("more than 0" in problem for problem in checking.check(folder).problems)
+
+
+def test_nothing_of_the_folder_is_run(folder: Path, tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+    for name in ("records/__init__.py", "conftest.py", "records/p.py", "setup.py"):
+        file(name, f"open({str(canary)!r}, 'w').close()\n")(folder)
+    assert len(checking.check(folder).problems) == 4
+    assert not canary.exists()
+
+
+def test_a_folder_without_records_is_none_of_a_leaderboard(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="is no leaderboard's folder: it has no folder 'records'"):
+        checking.check(tmp_path)
+    with pytest.raises(HarnessError, match="is no leaderboard's folder"):
+        published.render(tmp_path)
