@@ -1,0 +1,215 @@
+"""The measurements of ``durability.py``: each takes how much to do and an empty folder, and returns figures."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from bad_lines import CHANGES, changed, wrong_with
+from fault_tools import Kills, Writer, examine, fail_at, kill_loop, points
+from fault_writers import PLAIN_WRITERS, harness_ledger
+from figures import Figure
+from forked_runs import FORWARD, ForkedRuns
+from killed_runs import METHOD, KilledRuns, command
+from made_records import made
+from rendered_bytes import digests, make_languages
+from tiny_models import build_model
+from writer_checks import ERRORS, each_deadly_call, each_failing_call, no_file_yet, torn_file, with_old
+
+from harness.folders import write_atomic
+from harness.records import ledger
+
+OURS = "harness"
+SEED = 20_261_127
+LARGE = 4_000_000
+TOPIC_CALLS = "A failure at each system call of a write"
+
+
+def kills(n: int, folder: Path) -> list[Figure]:
+    """Kill writers: eight of ten at random moments, one within a write, one while writing lines of 4 MB."""
+    topic, claim = (
+        "Writers killed with SIGKILL while they append",
+        "acknowledged records lost, lines torn, records doubled",
+    )
+    figures = []
+    for name, writer in ((OURS, harness_ledger), *PLAIN_WRITERS.items()):
+        total = _killed(writer, n if name == OURS else max(n // 20, 10), folder)
+        wrong = (total.lost, total.unreadable, total.doubled)
+        note = f"{total.acknowledged:,} acknowledged" + (
+            f", {total.healed} torn ends set aside" if total.healed else ""
+        )
+        value, target = ", ".join(f"{count:,}" for count in wrong), "0, 0, 0" if name == OURS else ""
+        figures.append(Figure(topic, claim, name, value, total.kills, sum(wrong), target, SEED, note))
+    return figures
+
+
+def _killed(writer: Writer, n: int, folder: Path) -> Kills:
+    """Kill ``n`` times, with a new file for every 25 kills."""
+    total, plan = Kills(), []
+    for count, settings in (
+        (n - n // 5, {}),
+        (n // 10, {"in_write": True}),
+        (n // 10, {"size": LARGE, "longest": 0.8}),
+    ):
+        step = 5 if "size" in settings else 25
+        plan += [(min(step, count - start), settings) for start in range(0, count, step)]
+    for number, (count, settings) in enumerate(plan):
+        path = folder / f"{number}.jsonl"
+        total += kill_loop(writer, path, n=count, seed=SEED + number, **settings)
+        for file in folder.iterdir():
+            file.unlink()
+    return total
+
+
+def writers(n: int, folder: Path) -> list[Figure]:
+    """Let ``n`` processes append 500 records each to one file, lines of 1 kB to 3 MB."""
+    each, path, context = 500 if n >= 8 else 50, folder / "x.jsonl", multiprocessing.get_context("fork")
+    processes = [context.Process(target=_append_many, args=(path, number, each)) for number in range(n)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    total = examine(path, {writer * each + number for writer in range(n) for number in range(each)})
+    topic = f"{n} processes that append to one file at once"
+    failures = [process.exitcode for process in processes if process.exitcode]
+    wrong = total.lost + total.unreadable + total.doubled + len(failures)
+    value = f"{total.acknowledged - total.lost:,} of {n * each:,}"
+    return [Figure(topic, "records there, each once and whole", OURS, value, n * each, wrong, f"{n * each:,}", SEED)]
+
+
+def _append_many(path: Path, writer: int, count: int) -> None:
+    draw = random.Random(SEED + writer)
+    for number in range(count):
+        size = 3_000_000 if number % 100 == 50 else int(10 ** draw.uniform(2, 5))
+        ledger.append(path, [made(writer * count + number, size=size)])
+
+
+def syscalls(n: int, folder: Path) -> list[Figure]:
+    """Fail, or be killed, in each system call of an append and of a file that is written whole; and of a run, in ``n``."""
+    failing: list[list[str]] = []
+    deadly: list[list[str]] = []
+    for make in (with_old, no_file_yet, torn_file):
+        for trials, check in ((failing, each_failing_call), (deadly, each_deadly_call)):
+            place = folder / f"{make.__name__}-{check.__name__}"
+            place.mkdir()
+            trials += check(harness_ledger, place, make=make)
+    figures = [
+        _counted(TOPIC_CALLS, "appends damaged by a call that fails (ENOSPC, EIO, EINTR; once, for good)", failing),
+        _counted(TOPIC_CALLS, "appends damaged by a kill in a call", deadly),
+        _counted(TOPIC_CALLS, "whole files damaged by a call that fails", list(_failing_files(folder))),
+    ]
+    return [*figures, _failing_runs(n, folder)] if n else figures
+
+
+def _counted(topic: str, claim: str, trials: Sequence[Sequence[str]], *, seed: int | None = None) -> Figure:
+    wrong = [faults for faults in trials if faults]
+    note = "; ".join(faults[0] for faults in wrong[:3])[:500]
+    return Figure(topic, claim, OURS, f"{len(wrong):,}", len(trials), len(wrong), "0", seed, note)
+
+
+def _failing_files(folder: Path) -> Iterator[list[str]]:
+    new, path = b"new" * 1000, folder / "whole" / "file"
+    for name, k in points(lambda: write_atomic(path, new)):
+        for code, for_good in ((code, for_good) for code in ERRORS for for_good in (False, True)):
+            path.write_bytes(b"old")
+            allowed = {b"old", new}
+            with fail_at(name, k, code, for_good=for_good):
+                try:
+                    write_atomic(path, new)
+                    allowed = {new}
+                except OSError:
+                    pass
+            litter = [file for file in path.parent.iterdir() if file != path]
+            for file in litter:
+                file.unlink()
+            is_bad = path.read_bytes() not in allowed or (litter and not (name == "os.unlink" and for_good))
+            yield [f"{name} {k} {errno.errorcode[code]}"] if is_bad else []
+
+
+def _failing_runs(n: int, folder: Path) -> Figure:
+    """Let calls of a run fail, then run the same command to its end."""
+    with _killed_runs(folder) as killed:
+        counts = {name: killed.whole.counts[name] for name in ("os.fsync", "os.replace", "os.unlink")}
+        every = [
+            (name, k, for_good) for name in counts for k in range(1, counts[name] + 1) for for_good in (False, True)
+        ]
+        trials: list[list[str]] = []
+        for name, k, for_good in random.Random(SEED).sample(every, min(n, len(every))):
+            aftermath = killed.survive_failure(name, k, errno.ENOSPC, for_good=for_good)
+            trials.append([] if aftermath.is_clean else [f"{name} {k}: {aftermath}"])
+    return _counted(
+        TOPIC_CALLS, "runs that a failing call ends with a traceback or with other records", trials, seed=SEED
+    )
+
+
+def runs(n: int, folder: Path) -> list[Figure]:
+    """Kill ``n`` runs once each."""
+    return _interrupted(n, 1, folder, "Runs killed with SIGKILL, then started again")
+
+
+def resumes(n: int, folder: Path) -> list[Figure]:
+    """Kill ``n`` runs, and kill each again while it goes on."""
+    return _interrupted(n, 2, folder, "Runs killed again while they went on")
+
+
+def _interrupted(n: int, times: int, folder: Path, topic: str) -> list[Figure]:
+    with _killed_runs(folder, *METHOD) as killed:
+        plan = killed.points(random.Random(SEED + times), n * times)
+        trials = [killed.survive(*plan[start : start + times]) for start in range(0, n * times, times)]
+    bad = [trial for trial in trials if not trial.is_clean]
+    stages = sorted({stage for trial in trials for stage in trial.stages})
+    note = "; ".join([f"killed while {', '.join(stages)}", *(str(trial) for trial in bad[:2])])[:600]
+    claim = "ended with the records of an undisturbed run"
+    figures = [Figure(topic, claim, OURS, f"{n - len(bad)} of {n}", n, len(bad), f"{n} of {n}", SEED + times, note)]
+    counts = [sum(getattr(trial, name) for trial in trials) for name in ("lost", "torn", "doubled", "differing")]
+    claim, value = "records lost, torn, doubled, differing", ", ".join(map(str, counts))
+    figures.append(Figure(topic, claim, OURS, value, n, sum(counts), "0, 0, 0, 0", SEED + times))
+    largest = max(trial.change for trial in trials)
+    claim = "largest change of a log-likelihood"
+    figures.append(Figure(topic, claim, OURS, f"{largest:.1g}", n, int(largest > 1e-4), "≤ 1e-4", SEED + times))
+    note = f"{sum(trial.reused for trial in trials):,} answers were taken from before"
+    claim = f"most passes of the model done again, of {killed.whole.counts[FORWARD]}"
+    figures.append(Figure(topic, claim, OURS, str(max(t.repeated for t in trials)), n, None, "", SEED + times, note))
+    litter = sum(trial.litter for trial in trials)
+    return [*figures, Figure(topic, "temporary files left", OURS, str(litter), n, None, "", SEED + times)]
+
+
+@contextmanager
+def _killed_runs(folder: Path, *flags: str) -> Iterator[KilledRuns]:
+    """Give a command that was run once to its end, on a tiny model, and can be killed."""
+    model = build_model(folder / "tiny")
+    with ForkedRuns(folder / "runs", command(model, *METHOD)) as started:
+        yield KilledRuns(started, folder / "killed", command(model, *flags))
+
+
+def fuzz(n: int, folder: Path) -> list[Figure]:
+    """Damage a file of three records in one to five places, read it, and append to it."""
+    draw, wrong, crashes = random.Random(SEED), [], []
+    for case in range(n):
+        changes = [
+            (draw.choice(sorted(CHANGES)), draw.randrange(10_000), draw.randbytes(draw.randrange(7)))
+            for _ in range(draw.randint(1, 5))
+        ]
+        try:
+            wrong += [f"case {case}: {text}" for text in wrong_with(changed(changes), folder / "file.jsonl")]
+        except Exception as error:  # what must not happen is what is counted here
+            crashes.append(f"case {case}: {type(error).__name__}: {error}")
+    topic = "Files with damaged bytes"
+    return [
+        Figure(topic, claim, OURS, f"{len(found)}", n, len(found), "0", SEED, "; ".join(found[:3])[:500])
+        for claim, found in (("wrong numbers read, or neighbours lost", wrong), ("readers that crashed", crashes))
+    ]
+
+
+def environments(n: int, folder: Path) -> list[Figure]:
+    """Append and render in six languages and time zones."""
+    make_languages(folder)
+    found = digests(folder)
+    different = len(set(found.values())) - 1
+    topic, claim = "Six languages and time zones", "ledger, Markdown and HTML have identical bytes"
+    value = f"{len(found)} environments, {different + 1} digest"
+    return [Figure(topic, claim, OURS, value, len(found), different, "6 environments, 1 digest")]
