@@ -34,7 +34,7 @@ PROBE_TEXT = "A harness is measured by what it lets through."
 
 @dataclass(frozen=True)
 class Applied:
-    """The LM to evaluate, and what making it took."""
+    """The LM to evaluate, and what making it took; ``digest`` is over its tensors, None for the untouched model."""
 
     lm: LM
     workdir: Path | None = None
@@ -43,6 +43,7 @@ class Applied:
     reused: bool = False
     weights_changed: int = 0
     report: dict[str, Any] = field(default_factory=dict)
+    digest: str | None = None
 
 
 def apply_method(
@@ -78,7 +79,8 @@ def apply_method(
         with measured_peak(device) as peak:
             after_lm = _called(method, lm, plugin=plugin, seed=seed, workdir=workdir)
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
-        changed = _State.of(after_lm).weights_changed_since(before)
+        after = _State.of(after_lm)
+        changed = after.weights_changed_since(before)
         if not unchanged and not changed:
             raise HarnessError(
                 f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
@@ -95,6 +97,7 @@ def apply_method(
         finished is not None,
         max(changed, 0),
         report,
+        after.digest(),
     )
 
 
@@ -167,6 +170,10 @@ class _State:
             tensors = {name: (print_, numels[name]) for name, print_ in tensor_fingerprints(model).items()}
             logits = _probe_logits(model, tokenizer)
         return cls(tensors, tokenizer_digest(tokenizer) if tokenizer is not None else None, logits)
+
+    def digest(self) -> str:
+        """Return one digest of all of it."""
+        return hashlib.sha256(repr([*sorted(self.tensors.items()), self.tokenizer]).encode()).hexdigest()[:16]
 
     def weights_changed_since(self, before: _State) -> int:
         """Return how many weights are new or other than before; -1 when only the tokenizer is, 0 when nothing.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Failed, HarnessError
+from harness.errors import Failed, HarnessError, NoScore
 from harness.journal import Journal
+from harness.lm_eval_calls import joined, simple_evaluate
 from harness.names import printable
-from harness.progress import is_first_process, quiet, say
+from harness.progress import is_first_process, process_count, say
+from harness.questions import draws_answers
 from harness.results import (
     Effort,
     RecordMaker,
@@ -51,7 +50,8 @@ class Asked:
 def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     """Ask and score with lm-eval and save, task by task; no records in any but the first of several processes.
 
-    A task that fails is told and the next ones are asked. Answers of an interrupted run are not asked for again.
+    A task that fails is told and the next ones are asked, unless there are several processes.
+    Answers of an interrupted run are not asked for again.
 
     Args:
         base: ``describe_model`` of the LM before the method.
@@ -84,25 +84,31 @@ class _Asking:
         self.tracker = EvaluationTracker()
         self.folder = RunFolder(prepared.run.output_path, name, model=prepared.source.name)
         self.maker = RecordMaker(prepared, applied, base, run_name=name)
-        environment = self.maker.shared["environment"].model_dump()
-        tokenizer = self.maker.shared["tokenizer"].model_dump()
-        identity = run_identity(prepared, base) | {"environment": environment, "tokenizer": tokenizer}
-        self.journal = Journal(prepared.run.output_path, identity, rank=getattr(self.lm, "rank", 0))
+        # All that decides an answer; not the commit (the digest of the code is there), nor how many threads or processes.
+        environment = self.maker.shared["environment"].model_dump(exclude={"harness_commit", "threads", "processes"})
+        self.identity = run_identity(prepared, base) | {
+            "environment": environment,
+            "tokenizer": self.maker.shared["tokenizer"].model_dump(),
+            "made": applied.digest,
+        }
         self.parts: dict[str, dict[str, Any]] = {}
         self.asked = Asked()
         self.total: Any = None
 
     def run(self) -> Asked:
         """Ask the tasks one after the other, then make the groups' scores of theirs."""
-        from harness.models.guards import NotFinite
-
+        self.journal = Journal(self.prepared.run.output_path, self.identity, rank=getattr(self.lm, "rank", 0))
         names = list(self.prepared.tasks.tasks)
         for number, name in enumerate(names, start=1):
             started = time.monotonic()
             try:
                 self._ask_task(name)
-            except HarnessError as error:
-                self._note_failure(error)
+            except NotSaved:
+                raise
+            except Exception as error:
+                if process_count() > 1:
+                    raise  # the others wait for this one in vain; with it, the launcher ends them
+                self._note_failure(name, _told(error, name))
             if len(names) > 1:
                 say(f"{number} of {len(names)} tasks: {printable(name)}, {time.monotonic() - started:.1f} s")
         if not is_first_process():
@@ -113,8 +119,8 @@ class _Asking:
             say(self.total.sentence())
         if self.parts:
             self._finish()
-        if all(isinstance(failure, NotFinite) for failure in self.asked.failures):
-            self.journal.remove()  # nothing is left that asking again would mend
+        if all(isinstance(failure, NoScore) for failure in self.asked.failures):
+            self.journal.remove()
         return self.asked
 
     def _ask_task(self, name: str) -> None:
@@ -130,23 +136,27 @@ class _Asking:
                 limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
                 self.journal.answering(self.lm),
             ):
-                results = _simple_evaluate(self.prepared, self.lm, task, self.tracker)
+                results = simple_evaluate(self.prepared, self.lm, task, self.tracker)
         except NotFinite as error:
-            docs = len({instance.doc_id for instance in task.instances})
-            effort = self._effort(name, time.monotonic() - started, None)
-            self._keep(name, None, self.maker.invalid(task, docs=docs, not_finite=error.count, effort=effort))
+            if process_count() == 1:
+                effort = self._effort(name, time.monotonic() - started, None)
+                self._keep(name, None, self.maker.invalid(task, not_finite=error.count, effort=effort))
             raise
         effort = self._effort(name, time.monotonic() - started, peak.bytes)
         if results is None:
             return  # one process of several: the first has the results of all
         results["samples"][name] = _in_order(results["samples"][name])
         results["aggregations"] = {name: aggregations_of(task)}
-        records = self._keep(name, results["samples"][name], self.maker.of_task(results, name, effort))
+        drawn = draws_answers(task, self.prepared.run)
+        records = self.maker.of_task(results, name, effort, drawn=drawn)
+        if not records:
+            raise NoScore(f"task '{printable(name)}' has no metric that is a number")
+        self._keep(name, results["samples"][name], records)
         kept = [{key: row[key] for key in KEPT_OF_SAMPLES} for row in results["samples"][name]]
         self.parts[name] = {**results, "samples": {name: kept}}
         without = [record.metric.name for record in records if record.value is None]
         if without:
-            raise Failed(
+            raise NoScore(
                 f"metric '{printable(without[0])}' of task '{printable(name)}' is NaN or infinite: it is no score"
             )
 
@@ -183,121 +193,47 @@ class _Asking:
         whole = {
             name: group
             for name, group in groups.items()
-            if {t.task_name for t in group.get_all_tasks()} <= self.parts.keys()
+            if {task.task_name for task in group.get_all_tasks()} <= self.parts.keys()
         }
-        results = _joined(self.parts, whole)
-        for name in results.get("groups", {}):
-            members = [record for record in self.asked.records if record.task.name in leaf_tasks(name, results)]
-            if any(record.value is None for record in members):
-                continue
-            results["aggregations"][name] = group_aggregations_of(groups[name])
-            self._keep(name, None, self.maker.of_group(results, name, members))
-        for name in groups.keys() - whole.keys():
-            self._note_failure(Failed(f"group '{printable(name)}' has no score, because a task of it has none"))
+        results = joined(self.parts, whole)
+        for name, group in groups.items():
+            if name not in whole:
+                self._note_failure(
+                    name, NoScore(f"group '{printable(name)}' has no score, because a task of it has none")
+                )
+            elif group.has_aggregation:
+                self._add_group(name, group, results)
         results.pop("aggregations")
         self.folder.save_rest(results, self.tracker, self.applied.workdir)
 
-    def _note_failure(self, error: HarnessError) -> None:
-        if isinstance(error, NotSaved):
-            raise error
+    def _add_group(self, name: str, group: Any, results: dict[str, Any]) -> None:
+        members = [record for record in self.asked.records if record.task.name in leaf_tasks(name, results)]
+        results["aggregations"][name] = group_aggregations_of(group)
+        records = self.maker.of_group(results, name, members)
+        if records:
+            self._keep(name, None, records)
+        wanted = {entry.metric for entry in group.aggregate_metric_list}
+        missing = sorted(wanted - {record.metric.name for record in records})
+        if missing:
+            sentence = f"group '{printable(name)}' has no {printable(missing[0])}, because its tasks have none"
+            self._note_failure(name, NoScore(sentence))
+
+    def _note_failure(self, name: str, error: HarnessError) -> None:
         self.asked.failures.append(error)
+        self.folder.note_failure(name)
 
 
-def _joined(parts: Mapping[str, dict[str, Any]], groups: Mapping[str, Any]) -> dict[str, Any]:
-    """Return lm-eval's results of several tasks, asked one by one, as it gives them itself, with the groups' scores."""
-    from lm_eval.evaluator_utils import EvalAcc, aggregate_groups
-
-    def of_all(name: str) -> dict[str, Any]:
-        return {task: value for part in parts.values() for task, value in part[name].items()}
-
-    joined = EvalAcc(
-        metrics=of_all("results"),
-        configs=of_all("configs"),
-        versions=of_all("versions"),
-        num_fewshot=of_all("n-shot"),
-        higher_is_better=of_all("higher_is_better"),
-        samples=of_all("samples"),
-        n_samples=of_all("n-samples"),
-        groups=dict(groups),
-    )
-    results = aggregate_groups(joined)._to_eval_results(samples=joined.samples)
-    last = list(parts.values())[-1]
-    return {**last, **results, "aggregations": of_all("aggregations")}
+def _told(error: Exception, name: str) -> HarnessError:
+    """Return an error as one for people: a task's and a method's own code may raise anything."""
+    if isinstance(error, HarnessError):
+        return error
+    cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
+    failed = Failed(f"task '{printable(name)}' failed: {cause} (--debug shows where)")
+    failed.__cause__ = error
+    return failed
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return a task's samples by filter and document: several processes hand them over mixed."""
     filters = list(dict.fromkeys(row["filter"] for row in rows))
     return sorted(rows, key=lambda row: (filters.index(row["filter"]), row["doc_id"]))
-
-
-def _simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dict[str, Any] | None:
-    from lm_eval import simple_evaluate
-
-    run = prepared.run
-    with quiet("lm_eval"), _asked_once():
-        results: dict[str, Any] | None = simple_evaluate(
-            model=lm,
-            model_args={"pretrained": prepared.source.name},
-            tasks=[task],
-            task_manager=prepared.tasks.manager,
-            num_fewshot=run.num_fewshot,
-            batch_size=run.batch_size,
-            device=str(getattr(lm, "device", "cpu")),
-            limit=run.limit,
-            samples=dict(run.samples) if run.samples else None,
-            bootstrap_iters=run.bootstrap_iters,
-            log_samples=True,
-            evaluation_tracker=tracker,
-            system_instruction=run.system_instruction,
-            apply_chat_template=run.apply_chat_template,
-            fewshot_as_multiturn=run.fewshot_as_multiturn,
-            gen_kwargs=dict(run.gen_kwargs) or None,
-            random_seed=run.seeds[0],
-            numpy_random_seed=run.seeds[1],
-            torch_random_seed=run.seeds[2],
-            fewshot_random_seed=run.seeds[3],
-            confirm_run_unsafe_code=run.confirm_run_unsafe_code,
-        )
-    return results
-
-
-def _has_commit(folder: Path) -> bool:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD"],
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
-
-
-_ENVIRONMENT: dict[str, Any] = {}
-
-
-@contextmanager
-def _asked_once() -> Iterator[None]:
-    """Ask git and pip what is installed once a process: lm-eval asks with every call, which takes seconds.
-
-    Outside a repository its question for a commit makes git print an error; there the answer is None anyway.
-    """
-    from lm_eval import evaluator
-
-    git, add = evaluator.get_git_commit_hash, evaluator.add_env_info
-    cwd = Path.cwd()
-    is_repository = any((folder / ".git").exists() for folder in [cwd, *cwd.parents]) and _has_commit(cwd)
-
-    def add_once(storage: dict[str, Any]) -> None:
-        if not _ENVIRONMENT:
-            add(_ENVIRONMENT)
-        storage.update(_ENVIRONMENT)
-
-    evaluator.get_git_commit_hash = git if is_repository else lambda: None
-    evaluator.add_env_info = add_once
-    try:
-        yield
-    finally:
-        evaluator.get_git_commit_hash, evaluator.add_env_info = git, add

@@ -61,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, _terminate)
+    _stop_in_order()
     try:
         return int(args.execute(args))
     except HarnessError as error:
@@ -72,14 +71,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt as stop:
         print("\nharness: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return 128 + stop.signum if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
-def _terminate(*_: object) -> None:
-    raise Terminated
+def _stop_in_order() -> None:
+    """Let the signals of a cluster or a closed terminal stop a run as Ctrl-C does, unless they are ignored (nohup)."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        with suppress(ValueError):  # not the main thread
+            if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _terminate)
+
+
+def _terminate(signum: int, _: object) -> None:
+    raise Terminated(signum)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,5 +17,14 @@ class Failed(HarnessError):
     exit_status = 1
 
 
+class NoScore(Failed):
+    """A task or group was asked and has no score; asking again would not mend that."""
+
+
 class Terminated(KeyboardInterrupt):
-    """The system asked this process to stop (SIGTERM): a cluster that takes its machine back, a shutdown."""
+    """The system asked this process to stop: a cluster that takes its machine back, a closed terminal, a shutdown."""
+
+    def __init__(self, signum: int) -> None:
+        """Keep the number of the signal, which decides the exit status."""
+        super().__init__()
+        self.signum = signum

@@ -77,6 +77,7 @@ def append_lines(path: Path, make_lines: Callable[[bytes], Iterable[str]]) -> No
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
+        path.parent.mkdir(parents=True, exist_ok=True)  # another process may have found it empty, and removed it
         is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:

@@ -6,12 +6,16 @@ import hashlib
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.folders import append_lines
+from harness.names import printable
+from harness.progress import say
+from harness.questions import is_drawn
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -26,7 +30,7 @@ class Journal:
 
     ``identity`` is everything that decides an answer besides the request: it names the folder, so another model, method,
     option or version of the software never finds these answers. (lm-eval's ``use_cache`` asks for none of that.)
-    ``reused`` counts the answers that were not asked for again.
+    ``reused`` counts the answers that were not asked for again. A disk that refuses ends the journal, not the run.
     """
 
     def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0) -> None:
@@ -38,17 +42,19 @@ class Journal:
         self._answers: dict[str, Any] = {}
         self._waiting: list[str] = []
         self._written = time.monotonic()
+        self._is_on = True
         for path in sorted(self.folder.glob("answers-*.jsonl")):
             self._read(path)
+        _forget_old(output / FOLDER)
 
     @contextmanager
     def answering(self, lm: Any) -> Iterator[None]:
         """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept."""
         kinds = [kind for kind in getattr(lm, "answers", LM_EVAL_KINDS) if hasattr(lm, kind)]
         own = {name: vars(lm)[name] for name in [*kinds, "cache_hook"] if name in vars(lm)}
-        for kind in kinds:
-            # On the object, not by a wrapper class: lm-eval asks many more things of an LM than these.
-            setattr(lm, kind, self._asked_once(kind, getattr(lm, kind), lm))
+        wrapped = {kind: self._asked_once(kind, getattr(lm, kind), lm) for kind in kinds}
+        # On the object, not by a wrapper class: lm-eval asks many more things of an LM than these.
+        vars(lm).update(wrapped)
         try:
             yield
         finally:
@@ -58,29 +64,43 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Put the answers that are not on disk yet there. Raises ``OSError`` when the disk refuses."""
+        """Put the answers that are not on disk yet there."""
         waiting, self._waiting = self._waiting, []
         self._written = time.monotonic()
-        if waiting:
+        if not waiting or not self._is_on:
+            return
+        try:
             append_lines(self.file, lambda _: waiting)
+        except OSError as error:
+            self._is_on = False
+            say(
+                f"answers cannot be kept for a later start ({printable(error.strerror or error)}): should this run be "
+                "stopped, it begins again"
+            )
 
     def remove(self) -> None:
         """Forget the answers: the run has ended, and its records are on disk."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        if self.folder.parent.is_dir() and not any(self.folder.parent.iterdir()):
+        with suppress(OSError):  # there are others
             self.folder.parent.rmdir()
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
+        # A method may make something else of what the steps below it answer; then only the end of it counts.
+        is_told = _is_ours(lm, kind, *STEPS)
+
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
-            keys = [_key(kind, request) for request in requests]
+            keys = _keys(kind, requests)
             found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
             self.reused += len(found)
             if found and hasattr(lm, "count_truncated"):
                 lm.count_truncated(kind, [requests[number] for number in found])
             rest = [number for number in range(len(requests)) if number not in found]
             if rest:
-                waiting = _by_arguments(requests, keys, rest)
-                lm.cache_hook = _Hook(lambda req, answer: self._take(waiting.get(_text(req), ()), kind, answer))
+                if is_told:
+                    waiting = _by_arguments(requests, keys, rest)
+                    lm.cache_hook = _Hook(
+                        kind, lambda req, answer: self._take(waiting.get(_text(req), ()), kind, answer)
+                    )
                 answers = ask([requests[number] for number in rest], *args, **kwargs)
                 for number, one in zip(rest, answers, strict=True):
                     self._take([keys[number]], kind, one)
@@ -113,31 +133,55 @@ class Journal:
 
 
 LM_EVAL_KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+# What answers pass through on their way to the caller.
+STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
+OURS = frozenset({"harness.models.causal", "lm_eval.models.huggingface"})
+FORGET_SECONDS = 30 * 24 * 3600.0
 
 
 class _Hook:
     """What an LM tells of each answer as soon as it has it: lm-eval's own seam for a cache."""
 
-    def __init__(self, take: Callable[[Any, Any], None]) -> None:
-        self.take = take
+    def __init__(self, kind: str, take: Callable[[Any, Any], None]) -> None:
+        self.kind, self.take = kind, take
 
     def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        self.take(req, res)
+        if attr == self.kind:
+            self.take(req, res)
 
 
-def _key(kind: str, request: Instance) -> str | None:
-    """Return what names a request within a run; None when its answer is drawn at random and has to be drawn again."""
-    if _is_drawn(kind, request):
-        return None
-    named = [kind, request.task_name, request.doc_id, request.idx, request.args]
-    return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:32]
+def _is_ours(lm: Any, *names: str) -> bool:
+    """Return whether these functions of ``lm`` are ours or lm-eval's, none of them a method's own."""
+    functions = [getattr(type(lm), name, None) for name in names]
+    own = all(function is not None and function.__module__ in OURS for function in functions)
+    return own and not set(names) & set(vars(lm))
 
 
-def _is_drawn(kind: str, request: Instance) -> bool:
-    if kind != "generate_until":
-        return False
-    wish = request.args[1] if len(request.args) > 1 else {}
-    return bool(wish.get("do_sample") or wish.get("temperature"))
+def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:
+    """Return what names each request within a run; None where the answer is drawn at random and has to be drawn again.
+
+    A request that is asked several times has several names: an LM may answer it differently.
+    """
+    keys: list[str | None] = []
+    times: Counter[str] = Counter()
+    for request in requests:
+        if kind == "generate_until" and len(request.args) > 1 and is_drawn(request.args[1]):
+            keys.append(None)
+            continue
+        text = json.dumps(
+            [kind, request.task_name, request.doc_id, request.idx, request.args], sort_keys=True, default=str
+        )
+        times[text] += 1
+        keys.append(hashlib.sha256(f"{text} {times[text]}".encode()).hexdigest()[:32])
+    return keys
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what runs left that nobody took up again."""
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > FORGET_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _by_arguments(

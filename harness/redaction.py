@@ -145,7 +145,8 @@ def redact(text: str) -> str:
 
     Tokens of known shape, credentials in URLs and headers, ``password=``-like pairs, and the values of environment
     variables that are named like secrets become ``[redacted]``; the home folder becomes ``~``. Numbers, digests,
-    identifiers and ordinary words stay as they are. What is JSON stays JSON. Twice is as good as once.
+    identifiers and ordinary words stay as they are. Twice is as good as once. JSON goes through ``redact_json`` before it
+    is text: in text its ``\\n`` would be a letter before what follows.
     """
     return _redactor()(text)
 

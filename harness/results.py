@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,9 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from harness import questions
 from harness.methods import resolved_options
 from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
 from harness.names import safe_name
+from harness.questions import joined_digest
 from harness.records.environment import environment
 from harness.records.record import (
     CostPart,
@@ -84,38 +85,63 @@ class RecordMaker:
             "command": run.command(),
         }
 
-    def of_task(self, results: Mapping[str, Any], name: str, effort: Effort) -> list[Record]:
+    def of_task(self, results: Mapping[str, Any], name: str, effort: Effort, *, drawn: bool) -> list[Record]:
         """Return a record for each metric of a task in lm-eval's ``results``; a metric that is NaN has no value."""
         samples, counts = results["samples"][name], results["n-samples"][name]
+        asked = questions.of_samples(samples)
         task = TaskPart(
             name=name,
             version=str(results["versions"].get(name)),
-            docs_digest=joined_digest([docs_digest(samples)]),
-            prompts_digest=prompts_digest(row["arguments"] for row in _of_first_filter(samples)),
+            docs_digest=asked.docs_digest,
+            prompts_digest=asked.prompts_digest,
             size=counts["original"],
+            drawn=drawn,
         )
         answers = CountsPart(
             docs=counts["effective"],
-            requests=sum(len(row["arguments"]) for row in _of_first_filter(samples)),
+            requests=asked.requests,
             truncated_requests=effort.truncated_requests,
             **_texts(samples),
         )
-        return self._records(results, name, task, answers, effort)
+        settings = settings_of(self._run, results["n-shot"].get(name))
+        return [
+            self._record(task, metric, value, stderr, answers, settings, effort)
+            for metric, value, stderr in _numbers(results, name)
+        ]
 
     def of_group(self, results: Mapping[str, Any], name: str, members: Sequence[Record]) -> list[Record]:
-        """Return a record for each metric of a group; ``members`` are the records of the tasks below it."""
-        of_task = {record.task.name: record for record in members}
-        tasks = [of_task[leaf] for leaf in leaf_tasks(name, results)]
+        """Return a record for each metric of a group that has a value.
+
+        Args:
+            members: the records of the tasks below it; a metric's are those that have it.
+        """
+        records = []
+        for metric, value, stderr in _numbers(results, name):
+            same = (metric.name, metric.filter)
+            tasks = [record for record in members if (record.metric.name, record.metric.filter) == same]
+            if tasks and all(record.value is not None for record in tasks):
+                records.append(self._of_members(results, name, metric, value, stderr, tasks))
+        return records
+
+    def _of_members(
+        self,
+        results: Mapping[str, Any],
+        name: str,
+        metric: MetricPart,
+        value: float,
+        stderr: float | None,
+        tasks: Sequence[Record],
+    ) -> Record:
         version = results["versions"].get(name)
-        digests = [str(record.task.prompts_digest) for record in tasks]
         task = TaskPart(
             name=name,
             version=tasks[0].task.version if version in (None, "N/A") else str(version),
             group=True,
-            docs_digest=joined_digest([docs_digest(results["samples"][record.task.name]) for record in tasks]),
-            prompts_digest=joined_digest(digests),
+            docs_digest=joined_digest(str(record.task.docs_digest) for record in tasks),
+            prompts_digest=joined_digest(str(record.task.prompts_digest) for record in tasks),
             size=sum(record.task.size or 0 for record in tasks),
             members=[record.task.name for record in tasks],
+            drawn=any(record.task.drawn for record in tasks),
         )
         counts = CountsPart(
             docs=sum(record.counts.docs for record in tasks),
@@ -123,28 +149,38 @@ class RecordMaker:
             truncated_requests=sum(record.counts.truncated_requests for record in tasks),
         )
         peaks = [record.cost.evaluate_peak_bytes or 0 for record in tasks]
-        effort = Effort(sum(r.cost.evaluate_seconds for r in tasks), max(peaks) or None, 0, None)
-        return self._records(results, name, task, counts, effort)
+        effort = Effort(sum(record.cost.evaluate_seconds for record in tasks), max(peaks) or None, 0, None)
+        settings = settings_of(self._run, results["n-shot"].get(tasks[0].task.name))
+        return self._record(task, metric, value, stderr, counts, settings, effort)
 
-    def invalid(self, task: Any, *, docs: int, not_finite: int, effort: Effort) -> list[Record]:
+    def invalid(self, task: Any, *, not_finite: int, effort: Effort) -> list[Record]:
         """Return the records of a task some of whose scores are no numbers: they say so, and have no value."""
-        name = str(task.config.task)
-        part = TaskPart(name=name, version=str(task.VERSION), size=len(task.eval_docs))
-        counts = CountsPart(docs=docs, not_finite=not_finite, truncated_requests=effort.truncated_requests)
-        metrics = [MetricPart(name=metric, higher_is_better=way) for metric, way in task.higher_is_better().items()]
+        asked = questions.of_task(task, self._run)
+        part = TaskPart(
+            name=str(task.config.task),
+            version=str(task.VERSION),
+            docs_digest=asked.docs_digest,
+            prompts_digest=asked.prompts_digest,
+            size=len(task.eval_docs),
+            drawn=questions.draws_answers(task, self._run),
+        )
+        counts = CountsPart(
+            docs=asked.docs,
+            requests=asked.requests,
+            not_finite=not_finite,
+            truncated_requests=effort.truncated_requests,
+        )
         settings = settings_of(self._run, task.config.num_fewshot)
+        ways, names = task.higher_is_better(), aggregations_of(task)
+        filters = [ensemble.name for ensemble in getattr(task, "_filters", [])] or ["none"]
+        metrics = [
+            MetricPart(
+                name=metric, filter=filter_name, higher_is_better=ways.get(metric), aggregation=names.get(metric)
+            )
+            for filter_name in filters
+            for metric in task.aggregation()
+        ]
         return [self._record(part, metric, None, None, counts, settings, effort) for metric in metrics]
-
-    def _records(
-        self, results: Mapping[str, Any], name: str, task: TaskPart, counts: CountsPart, effort: Effort
-    ) -> list[Record]:
-        settings = settings_of(self._run, results["n-shot"].get((task.members or [name])[0]))
-        records = []
-        for metric, value, stderr in _numbers(results, name):
-            is_number = math.isfinite(value)
-            seen = counts if is_number else counts.model_copy(update={"not_finite": max(1, counts.not_finite)})
-            records.append(self._record(task, metric, value if is_number else None, stderr, seen, settings, effort))
-        return records
 
     def _record(
         self,
@@ -157,6 +193,8 @@ class RecordMaker:
         effort: Effort,
     ) -> Record:
         applied = self._applied
+        if value is not None and not math.isfinite(value):
+            value, counts = None, counts.model_copy(update={"not_finite": max(1, counts.not_finite)})
         cost = CostPart(
             apply_seconds=round(applied.seconds, 2),
             evaluate_seconds=round(effort.seconds, 2),
@@ -178,7 +216,7 @@ class RecordMaker:
             cost=cost,
             **self.shared,
         )
-        return Record.model_validate(redact_json(record.content()))
+        return Record.model_validate(_plain(redact_json(record.content())))
 
 
 def describe_model(lm: Any) -> dict[str, Any]:
@@ -200,11 +238,13 @@ def run_identity(prepared: Prepared, base: Mapping[str, Any]) -> dict[str, Any]:
 
     run, method, source = prepared.run, prepared.method, prepared.source
     # Seeds decide nothing of the untouched model, unless it draws its answers; those of shots show in the prompts.
-    is_seeded = method.name != "baseline" or run.gen_kwargs.get("do_sample")
+    drawn = any(questions.draws_answers(task, run) for task in prepared.tasks.tasks.values())
+    is_seeded = method.name != "baseline" or drawn
     return {
         "plugin": _plugin_part(prepared.plugin, method).model_dump(),
-        "method": [method.name, redact_json(resolved_options(method)), fingerprint(method)],
+        "method": [method.name, resolved_options(method), fingerprint(method)],
         "model": [source.name, source.revision, source.digest, source.quantization, source.peft, dict(base)],
+        "model_args": {name: value for name, value in run.model_args.items() if name not in ELSEWHERE},
         "settings": settings_of(run, run.num_fewshot).model_dump(),
         "seeds": run.seeds if is_seeded else None,
     }
@@ -239,32 +279,6 @@ def leaf_tasks(name: str, results: Mapping[str, Any]) -> list[str]:
     if not children:
         return [name]
     return [leaf for child in children for leaf in leaf_tasks(child, results)]
-
-
-def docs_digest(samples: Sequence[Mapping[str, Any]]) -> str:
-    """Return the digest of the documents that were asked, in their order."""
-    return joined_digest([str(sample["doc_hash"]) for sample in samples])
-
-
-def prompts_digest(arguments: Any) -> str:
-    """Return the digest of all that was asked, as text: prompts, choices and how to generate.
-
-    Args:
-        arguments: for each document, the arguments of its requests. Token ids among them are left out: a method may bring
-            another tokenizer, and be asked the same.
-    """
-    digest = hashlib.sha256()
-    for requests in arguments:
-        for request in requests:
-            texts = [part for part in request if not isinstance(part, list | tuple)]
-            digest.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
-        digest.update(b"\n")
-    return digest.hexdigest()[:16]
-
-
-def joined_digest(parts: list[str]) -> str:
-    """Return one short digest of several, in their order."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _numbers(results: Mapping[str, Any], name: str) -> Iterator[tuple[MetricPart, float, float | None]]:
@@ -302,13 +316,15 @@ def group_aggregations_of(group: Any) -> dict[str, str]:
     }
 
 
-def _of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in samples if row["filter"] == samples[0]["filter"]]
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON values that every file can hold: a path that is no text, say, has parts that are no characters."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    return dict(json.loads(text.encode("utf-8", "replace")))
 
 
 def _texts(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
     """Return how many generated texts are empty, and how many different ones there are; nothing for other tasks."""
-    texts = [text for row in _of_first_filter(samples) for answers in row["resps"] for text in answers]
+    texts = [text for row in questions.of_first_filter(samples) for answers in row["resps"] for text in answers]
     if not texts or not all(isinstance(text, str) for text in texts):
         return {}
     return {"empty_answers": sum(not text.strip() for text in texts), "distinct_answers": len(set(texts))}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.tasks import TaskSet
 
 MODELS = ("hf", "tokenizer")
+MOST_SECONDS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ class Run:
 
     def command(self) -> str:
         """Return the command line that repeats this run, every given option spelled out, secrets taken out."""
-        return redact(shlex.join(["harness", "eval", *self.words()]))
+        command = redact(shlex.join(["harness", "eval", *self.words()]))
+        return command.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,8 @@ class SomeFailed(Failed):
         """Say what failed, all of it."""
         super().__init__("; ".join(str(failure) for failure in failures))
         self.records, self.failures = records, failures
+        if not records:
+            self.exit_status = max(failure.exit_status for failure in failures)
 
 
 def evaluate(run: Run) -> list[Record]:
@@ -141,7 +145,7 @@ def evaluate(run: Run) -> list[Record]:
     if len(asked.failures) == 1 and not asked.records:
         raise asked.failures[0]
     if asked.failures:
-        raise SomeFailed(asked.records, asked.failures)
+        raise SomeFailed(asked.records, asked.failures) from asked.failures[0].__cause__
     return asked.records
 
 
@@ -214,6 +218,8 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
 
     with limited(run.timeout_task, f"loading {', '.join(map(printable, run.tasks))}"):
         task_set = tasks.load(run.tasks, tasks.folders(plugin, run.include_path), metadata=run.metadata)
+        _check_shots(run, task_set)
+        sizes = {name: len(task_set.tasks[name].eval_docs) for name in run.samples or {} if name in task_set.tasks}
     if run.model == "tokenizer":
         from harness.models.tokenizer_only import TokenizerOnly
 
@@ -222,13 +228,13 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
         from harness.models.causal import CausalLM
 
         tasks.check_fit(task_set.tasks, CausalLM)
-    _check_shots(run, task_set)
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
-        count = len(task_set.tasks[name].eval_docs)
-        if max(numbers) >= count:
-            raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {count}")
+        if max(numbers) >= sizes[name]:
+            raise HarnessError(
+                f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {sizes[name]}"
+            )
     return task_set
 
 
@@ -264,8 +270,10 @@ def _check_numbers(run: Run) -> None:
         raise HarnessError(
             f"--limit {run.limit:g} is neither a number of documents (1 or more) nor a share between 0 and 1"
         )
-    if run.timeout_task is not None and not run.timeout_task > 0:
-        raise HarnessError(f"--timeout_task is {run.timeout_task:g}; it has to be a number of seconds above 0")
+    if run.timeout_task is not None and not 0 < run.timeout_task <= MOST_SECONDS:
+        raise HarnessError(
+            f"--timeout_task is {run.timeout_task:g}; it has to be seconds above 0, {MOST_SECONDS:,} at most"
+        )
     if run.num_fewshot is not None and run.num_fewshot < 0:
         raise HarnessError(f"--num_fewshot is {run.num_fewshot}; it has to be 0 or more")
     size = run.batch_size

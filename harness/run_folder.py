@@ -20,7 +20,7 @@ from harness.names import printable, safe_name
 from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
-from harness.redaction import redact
+from harness.redaction import redact_json
 
 if TYPE_CHECKING:
     from harness.run import Run
@@ -60,7 +60,8 @@ class RunFolder:
         try:
             self._note()
             yield
-            self._notes["status"] = "finished"
+            is_whole = set(self._notes["tasks"].values()) <= {"ok"}
+            self._notes["status"] = "finished" if is_whole else "finished with failures"
         except KeyboardInterrupt:
             self._notes["status"] = "interrupted"
             raise
@@ -93,9 +94,14 @@ class RunFolder:
             if [record.digest() for record in ledger.read_file(file).records] != [r.digest() for r in records]:
                 raise OSError(errno.EIO, f"{file.name} does not read back as it was written")
             self._drop_samples(before, kept=records)
-        self._notes["tasks"][task] = records[0].status
+        self._notes["tasks"][task] = "ok" if all(record.status == "ok" for record in records) else "invalid"
         self._note()
         return list(records)
+
+    def note_failure(self, task: str) -> None:
+        """Note that a task or group has no record, if it has none."""
+        self._notes["tasks"].setdefault(task, "failed")
+        self._note()
 
     def save_rest(self, results: dict[str, Any], tracker: Any, workdir: Path | None) -> None:
         """Write lm-eval's own file of results, the command, and the method's artefacts."""
@@ -105,6 +111,7 @@ class RunFolder:
                 with new_folder(self.path / ARTEFACTS) as folder:
                     link_tree(workdir, folder)
             self._write_results(results, tracker)
+            self._drop_strays()
 
     def _write_results(self, results: dict[str, Any], tracker: Any) -> None:
         """Let lm-eval make its file, and put it in place of those of the same tasks made before."""
@@ -117,7 +124,9 @@ class RunFolder:
             written = next(iter(Path(folder).glob("*/results_*.json")), None)
             if written is None:  # lm-eval only logs what goes wrong
                 raise OSError("lm-eval could not write its results file")
-            write_atomic(target / name, redact(written.read_text(encoding="utf-8")))
+            content = json.loads(written.read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        text = json.dumps(redact_json(content), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomic(target / name, text.encode("utf-8", "replace"))
         for old in target.glob("results_*.json"):
             if old.name != name and set(_tasks_in(old)) <= set(results["results"]):
                 old.unlink(missing_ok=True)
@@ -128,6 +137,13 @@ class RunFolder:
         for path in {record.samples.path for record in before if record.samples} - still:
             with suppress(OSError):
                 (self.path / path).unlink(missing_ok=True)
+
+    def _drop_strays(self) -> None:
+        """Remove sample files that no record names: those of a run that was killed before it wrote the records."""
+        named = {record.samples.path for record in ledger.read(self.path).records if record.samples}
+        for path in (self.path / self.model).glob(f"{samples.PREFIX}*.jsonl"):
+            if path.relative_to(self.path).as_posix() not in named:
+                path.unlink(missing_ok=True)
 
     def _note(self) -> None:
         with self._telling():
@@ -157,12 +173,9 @@ def _sample_line(row: Mapping[str, Any]) -> str:
     }
     texts = {name: sanitize_list(row[name]) for name in ("resps", "filtered_resps")}
     content = {**row, **texts, "arguments": arguments, "target": str(row["target"])}
-    try:
-        line = json.dumps(content, default=handle_non_serializable, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        loaded = json.loads(json.dumps(content, default=handle_non_serializable), parse_constant=lambda _: None)
-        line = json.dumps(loaded, ensure_ascii=False, allow_nan=False)
-    return redact(line.encode("utf-8", "backslashreplace").decode()) + "\n"
+    values = json.loads(json.dumps(content, default=handle_non_serializable), parse_constant=lambda _: None)
+    line = json.dumps(redact_json(values), ensure_ascii=False, allow_nan=False)
+    return line.encode("utf-8", "replace").decode() + "\n"
 
 
 def _tasks_in(results_file: Path) -> list[str]:

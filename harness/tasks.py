@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
 from harness.progress import quiet
+from harness.timeouts import TimedOut
 
 if TYPE_CHECKING:
     from lm_eval.api.group import Group
@@ -279,7 +280,7 @@ def _built(manager: TaskManager, spec: str) -> list[Any]:
             return [part for tagged in sorted(entry.tags) for part in _built(manager, tagged)]
     try:
         loaded = manager.load([spec])
-    except (HarnessError, KeyboardInterrupt):
+    except (HarnessError, KeyboardInterrupt, TimedOut):
         raise
     except BaseException as error:  # a task file runs its own code and reads its own data
         clash = re.search(r"multiple values for keyword argument '(\w+)'", str(error))

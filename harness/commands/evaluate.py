@@ -59,4 +59,5 @@ def _show(records: list[Record], output: Path) -> None:
 
     if records:
         print_summary(records, ledger.read(output).records)
-        print(f"{len(records)} records in {output / str(records[-1].run)}")
+        folders = ", ".join(dict.fromkeys(str(output / str(record.run)) for record in records))
+        print(f"{len(records)} records in {folders}")

@@ -235,8 +235,6 @@ class CausalLM(HFLM):
 
         def take(number: int, answer: tuple[float, bool]) -> None:
             answers[number] = answer
-            if requests[number][0] is not None:
-                self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
 
         self._score(requests, take, disable_tqdm)
         return answers
@@ -248,7 +246,10 @@ class CausalLM(HFLM):
         def keep(number: int, scored: Scored) -> None:
             if np.isfinite(scored.logprobs).all():  # one broken request spoils those beside it; alone, it will be named
                 found.add(number)
-                take(number, (float(scored.logprobs.sum()), bool(scored.is_best.all())))
+                answer = float(scored.logprobs.sum()), bool(scored.is_best.all())
+                take(number, answer)
+                if requests[number][0] is not None:  # of the others HFLM tells the cache
+                    self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
 
         self._share([(context, ids) for _, context, ids in requests], keep, disable_tqdm)
         rest = [number for number in range(len(requests)) if number not in found]
@@ -279,9 +280,7 @@ class CausalLM(HFLM):
         def answer(part: list[int]) -> None:
             self.batch_size_per_gpu = self._budget.plain_rows(min(lengths[part[0]], self.max_length))
             with quiet("lm_eval.models.huggingface"):
-                # Without their texts: HFLM would tell the cache, and so does `take`.
-                unnamed = [(None, *requests[number][1:]) for number in part]
-                found = ordinary(unnamed, disable_tqdm=disable_tqdm)
+                found = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
             for number, one in zip(part, found, strict=True):
                 take(number, one)
 

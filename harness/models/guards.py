@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from transformers import LogitsProcessor
 
-from harness.errors import HarnessError
+from harness.errors import NoScore
 from harness.names import printable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class RefuseNaN(LogitsProcessor):
         return scores
 
 
-class NotFinite(HarnessError):
+class NotFinite(NoScore):
     """Scores of a task are no numbers: ``count`` of those that were asked for."""
 
     def __init__(self, sentence: str, count: int = 1) -> None:

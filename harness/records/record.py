@@ -71,7 +71,8 @@ class TokenizerPart(_Part):
 class TaskPart(_Part):
     """The task, and the exact documents and prompts that were asked.
 
-    ``size``: documents of the whole split. ``members``: of a group, the tasks below it.
+    ``size``: documents of the whole split. ``members``: of a group, the tasks below it that have the metric. ``drawn``:
+    answers are drawn at random, so that another seed gives others.
     """
 
     name: str
@@ -81,6 +82,7 @@ class TaskPart(_Part):
     prompts_digest: str | None = None
     size: int | None = None
     members: list[str] | None = None
+    drawn: bool = False
 
 
 class MetricPart(_Part):
@@ -253,7 +255,7 @@ class Record(_Part):
     @property
     def deciding_seeds(self) -> dict[str, Any] | int | None:
         """All seeds; of the untouched model only that of the shots, as long as it does not draw its answers."""
-        if self.is_baseline and not self.settings.gen_kwargs.get("do_sample"):
+        if self.is_baseline and not (self.task.drawn or self.settings.gen_kwargs.get("do_sample")):
             return self.fewshot_seed
         return self.seeds.model_dump()
 

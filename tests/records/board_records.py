@@ -94,7 +94,8 @@ def sampled(
     """Write a sample file and return what a record says of it."""
     rows = [
         {
-            "doc_id": number, "doc": {"n": number}, "doc_hash": doc_hash(number), "target": texts.get("target", "yes"), "filter": "none",
+            "doc_id": number, "doc": {"n": number}, "doc_hash": doc_hash(number), "target": texts.get("target", "yes"),
+            "filter": "none",
             "arguments": {"gen_args_0": {"arg_0": texts.get("prompt", "Is it?"), "arg_1": {"until": ["."]}}},
             "resps": [[texts.get("answer", "yes")]], "filtered_resps": [texts.get("answer", "yes")],
             "metrics": [metric], metric: score,
