@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy
@@ -63,7 +64,10 @@ def differences(
 
 
 def ranks(entries: Sequence[Entry], *, higher_is_better: bool | None) -> dict[int, tuple[int, bool]]:
-    """Return for each entry 1 + how many others are shown to be better (two-sided, 5 %), and whether that is shared.
+    """Return for each entry 1 + how many others are shown to be better, and whether that rank is shared.
+
+    Shown: two-sided at 5 % over all the others it is compared with (Bonferroni), so that ranks promise no more than the
+    differences to the baseline, which are corrected over the rows of the table.
 
     Entries with the same documents are compared on their differences. Without a standard error only the value counts.
     Empty when no direction is good.
@@ -80,31 +84,32 @@ def _better(entries: Sequence[Entry], sign: int) -> Any:
     """Return for each entry how many others are shown to be better."""
     values = sign * numpy.array([entry.value for entry in entries])
     variances = numpy.square([entry.stderr or 0.0 for entry in entries])
+    z = NormalDist().inv_cdf(1 - 0.025 / max(1, len(entries) - 1))
     if len(entries) > MOST_PAIRED_ROWS:
-        return _better_apart(values, variances)
+        return _better_apart(values, variances, z)
     covariance = _covariance(entries, variances)
     spread = variances[:, None] + variances[None, :] - 2 * covariance
-    return (values[None, :] - values[:, None] > _margin(spread)).sum(axis=1)
+    return (values[None, :] - values[:, None] > _margin(spread, z)).sum(axis=1)
 
 
-def _margin(spread: Any) -> Any:
+def _margin(spread: Any, z: float) -> Any:
     """Return how far apart two values are shown to differ; rounding leaves a little where two rows answered the same."""
-    return Z * numpy.sqrt(numpy.maximum(spread, 0)) + 1e-12
+    return z * numpy.sqrt(numpy.maximum(spread, 0)) + 1e-12
 
 
-def _better_apart(values: Values, variances: Values) -> Any:
+def _better_apart(values: Values, variances: Values, z: float) -> Any:
     """Return for each entry how many are shown to be better, all of them independent.
 
     Sorted, only those need a look that lie between what the smallest and the largest variance would show.
     """
     order = numpy.argsort(values)
     ordered, spreads = values[order], variances[order]
-    sure = numpy.searchsorted(ordered, values + _margin(variances + variances.max()), side="right")
-    maybe = numpy.searchsorted(ordered, values + _margin(variances + variances.min()), side="right")
+    sure = numpy.searchsorted(ordered, values + _margin(variances + variances.max(), z), side="right")
+    maybe = numpy.searchsorted(ordered, values + _margin(variances + variances.min(), z), side="right")
     better = len(values) - sure
     for position in numpy.flatnonzero(maybe < sure):
         near = slice(maybe[position], sure[position])
-        margin = _margin(variances[position] + spreads[near])
+        margin = _margin(variances[position] + spreads[near], z)
         better[position] += (ordered[near] - values[position] > margin).sum()
     return better
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
 
@@ -18,6 +18,11 @@ COMPUTED = frozenset({"key", "digest", "chain"})
 # Given as validation context: no number in the content is NaN or infinite.
 FINITE = {"is_finite": True}
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+# Text and truth values are no numbers, and no count is below 0 or beyond what a machine can have asked.
+Number = Annotated[float, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
 
 
 class _Part(BaseModel):
@@ -164,18 +169,18 @@ class CountsPart(_Part):
     Of generated texts: how many are empty, and how many different ones there are.
     """
 
-    docs: int
-    requests: int | None = None
-    truncated_requests: int = 0
-    not_finite: int = 0
-    empty_answers: int | None = None
-    distinct_answers: int | None = None
+    docs: Count
+    requests: Count | None = None
+    truncated_requests: Count = 0
+    not_finite: Count = 0
+    empty_answers: Count | None = None
+    distinct_answers: Count | None = None
 
 
 class Record(_Part):
     """One metric of one run; ``value`` is None where the task has no score, and ``status`` is ``invalid`` then."""
 
-    schema_version: int = SCHEMA
+    schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA
     created: str
     status: Literal["ok", "invalid"] = "ok"
     run: str | None = None
@@ -185,8 +190,8 @@ class Record(_Part):
     tokenizer: TokenizerPart
     task: TaskPart
     metric: MetricPart
-    value: float | None
-    stderr: float | None = None
+    value: Number | None
+    stderr: Number | None = None
     counts: CountsPart
     settings: SettingsPart = SettingsPart()
     seeds: SeedsPart = SeedsPart()

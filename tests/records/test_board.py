@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy
@@ -63,8 +64,9 @@ def test_ranks_are_those_of_every_pair_compared(count: int) -> None:
     draw = random.Random(0)
     entries = [ranking.Entry(draw.random(), draw.choice([None, 0.0, 0.001, 0.02, 0.2])) for _ in range(count)]
     found = ranking.ranks(entries, higher_is_better=True)
+    z = NormalDist().inv_cdf(1 - 0.025 / (count - 1))  # over all the others
     for position, one in enumerate(entries):
-        margins = [ranking.Z * ((one.stderr or 0) ** 2 + (other.stderr or 0) ** 2) ** 0.5 + 1e-12 for other in entries]
+        margins = [z * ((one.stderr or 0) ** 2 + (other.stderr or 0) ** 2) ** 0.5 + 1e-12 for other in entries]
         better = sum(other.value - one.value > margin for other, margin in zip(entries, margins, strict=True))
         assert found[position][0] == 1 + better
 
