@@ -17,7 +17,7 @@ help:
 	@echo "make test-slow    the checks on real models, too"
 	@echo "make check        what CI runs: format, lint, types, tests, generated pages current"
 	@echo "make fix          format, and fix what lint can fix"
-	@echo "make docs         write docs/hooks.md and the tables under leaderboards/ anew"
+	@echo "make docs         write docs/hooks.md, docs/reliability.md and the pages under leaderboards/ anew"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %s" % sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
@@ -65,6 +65,7 @@ types: $(VENV)/.dev
 docs-check: $(VENV)/.dev
 	$(BIN)/python docs/make_hooks.py --check
 	$(BIN)/python docs/make_leaderboards.py --check
+	$(BIN)/python docs/make_reliability.py --check
 
 check: lint types docs-check test
 
@@ -75,6 +76,7 @@ fix: $(VENV)/.dev
 docs leaderboards: $(VENV)/.dev
 	$(BIN)/python docs/make_hooks.py
 	$(BIN)/python docs/make_leaderboards.py
+	$(BIN)/python docs/make_reliability.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache results

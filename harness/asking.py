@@ -70,7 +70,9 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     if not is_first_process():
         return asking.run()
     with asking.folder.owned(prepared.run):
-        return asking.run()
+        asked = asking.run()
+    asking.forget()
+    return asked
 
 
 class _Asking:
@@ -119,9 +121,12 @@ class _Asking:
             say(self.total.sentence())
         if self.parts:
             self._finish()
+        return self.asked
+
+    def forget(self) -> None:
+        """Remove the answers, after the run has noted its end; they stay where asking again may mend a failure."""
         if all(isinstance(failure, NoScore) for failure in self.asked.failures):
             self.journal.remove()
-        return self.asked
 
     def _ask_task(self, name: str) -> None:
         from harness.models.guards import NotFinite

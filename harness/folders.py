@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -78,7 +78,6 @@ def append_lines(path: Path, make_lines: Callable[[bytes], Iterable[str]]) -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path):
         path.parent.mkdir(parents=True, exist_ok=True)  # another process may have found it empty, and removed it
-        is_new = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         try:
             last = _healed_tail(path, descriptor)
@@ -90,8 +89,9 @@ def append_lines(path: Path, make_lines: Callable[[bytes], Iterable[str]]) -> No
                 os.ftruncate(descriptor, start)
                 raise
         finally:
-            os.close(descriptor)
-        if is_new:
+            with suppress(OSError):  # what was written is on disk, or was taken back
+                os.close(descriptor)
+        if not start:
             sync_folder(path.parent)
 
 
@@ -146,13 +146,12 @@ def link_tree(source: Path, target: Path) -> None:
 
 def sync_folder(folder: Path) -> None:
     """Put on disk which files a folder holds, after one was made or renamed there."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        pass  # some file systems cannot sync a folder; the file itself is on disk
-    finally:
-        os.close(descriptor)
+    with suppress(OSError):  # some file systems cannot sync a folder; the file itself is on disk
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _healed_tail(path: Path, descriptor: int) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -58,6 +59,7 @@ class RunFolder:
             "process": os.getpid(), "tasks": {},
         }  # fmt: skip
         try:
+            self._drop_halves()
             self._note()
             yield
             is_whole = set(self._notes["tasks"].values()) <= {"ok"}
@@ -137,6 +139,12 @@ class RunFolder:
         for path in {record.samples.path for record in before if record.samples} - still:
             with suppress(OSError):
                 (self.path / path).unlink(missing_ok=True)
+
+    def _drop_halves(self) -> None:
+        """Remove what a killed run was writing."""
+        for path in [*self.path.glob(".*"), *(self.path / self.model).glob(".*.partial")]:
+            with suppress(OSError):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _drop_strays(self) -> None:
         """Remove sample files that no record names: those of a run that was killed before it wrote the records."""

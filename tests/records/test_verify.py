@@ -118,7 +118,6 @@ SEALED = {
     "option": (set_field(3, "method.options.steps", 1), 4, "option steps is 1, in its command 8"),
     "limit put in": (set_field(0, "settings.limit", 5.0), 1, "limit is 5.0, in its command None"),
     "bound": (set_field(0, "value", 1.5), 1, "value 1.5 is none of acc, which is from 0 to 1"),
-    "negative count": (set_field(0, "counts.truncated_requests", -1), 1, "counts.truncated_requests is -1"),
     "answers that are no numbers": (set_field(0, "counts.not_finite", 2), 1, "2 requests have no finite score"),
     "documents": (set_field(0, "task.docs_digest", "0" * 16), 1, "the documents in its sample file are others"),
     "sample file of another task": (
