@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 SCHEMA = 1
 COMPUTED = frozenset({"key", "digest", "chain"})
@@ -201,7 +201,6 @@ class Record(_Part):
     samples: SamplesPart | None = None
     report: dict[str, Any] = Field(default_factory=dict)
     command: str = ""
-    _keys: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
     def _refuse_infinite(self, info: ValidationInfo) -> Record:
@@ -222,7 +221,8 @@ class Record(_Part):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with some fields replaced; its keys are its own."""
         copy = super().model_copy(update=update, deep=deep)
-        copy._keys = {}
+        for name in ("_board_key", "_run_key"):
+            copy.__dict__.pop(name, None)
         return copy
 
     @property
@@ -238,7 +238,7 @@ class Record(_Part):
 
     def board_key(self) -> str:
         """Digest of what must agree for two records to stand in one table: model, task, shots, limit, prompts."""
-        return self._cached("board_key", self._board_key)
+        return self._board_key
 
     def comparison_key(self) -> str:
         """Digest of what must agree for two values to be subtracted: the board and the metric."""
@@ -246,7 +246,7 @@ class Record(_Part):
 
     def run_key(self) -> str:
         """Digest of what one command evaluated: method, options, seeds, model and code, on one board."""
-        return self._cached("run_key", self._run_key)
+        return self._run_key
 
     def key(self) -> str:
         """Digest of everything that decides the value: two records with one key are one measurement repeated."""
@@ -279,12 +279,7 @@ class Record(_Part):
         content |= {"key": self.key(), "digest": digest_of(content), **more}
         return json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=False)
 
-    def _cached(self, name: str, compute: Callable[[], str]) -> str:
-        """Return what ``compute`` gives, computed once: a board asks 100,000 records for their keys."""
-        if name not in self._keys:
-            self._keys[name] = compute()
-        return self._keys[name]
-
+    @cached_property  # a board asks 100,000 records for their keys
     def _board_key(self) -> str:
         task = [self.task.name, self.task.version, self.task.docs_digest]
         return _digest(
@@ -296,6 +291,7 @@ class Record(_Part):
             }
         )
 
+    @cached_property
     def _run_key(self) -> str:
         method = [self.plugin.name, self.plugin.distribution, self.plugin.version, self.plugin.code_digest]
         return _digest([self.board_key(), method, self.method.model_dump(), self.deciding_seeds])
