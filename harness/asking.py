@@ -139,7 +139,7 @@ class _Asking:
             with (
                 measured_peak(str(getattr(self.lm, "device", "cpu"))) as peak,
                 limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
-                self.journal.answering(self.lm),
+                self.journal.answering(self.lm, name),
             ):
                 results = simple_evaluate(self.prepared, self.lm, task, self.tracker)
         except NotFinite as error:
@@ -176,7 +176,9 @@ class _Asking:
             )
         if work is not None:
             self.total = work.plus(self.total)
-        return Effort(seconds, peak, cut, None if work is None else work.describe())
+        return Effort(
+            seconds + self.journal.earlier_seconds(name), peak, cut, None if work is None else work.describe()
+        )
 
     def _keep(self, name: str, rows: list[dict[str, Any]] | None, records: list[Record]) -> list[Record]:
         """Save the records of a task or group; print all scores so far when the disk refuses."""

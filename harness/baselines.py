@@ -10,6 +10,7 @@ from harness import questions
 from harness.names import printable
 from harness.progress import say
 from harness.records import ledger
+from harness.run_folder import ended
 from harness.tasks import give_tokenizer
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any], lm: Any) -> li
         return []  # drawn answers differ by seed
     folder = prepared.run.output_path / run_name(prepared, base)
     reading = ledger.read(folder) if folder.is_dir() else ledger.Reading()
-    if reading.problems or not reading.records:
+    if reading.problems or not reading.records or not ended(folder):
         return []
     give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
     here = _software(prepared.run)

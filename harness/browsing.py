@@ -236,7 +236,7 @@ def pressed_keys() -> Iterator[Iterator[str]]:
         tty.setcbreak(descriptor)
         yield _keys(descriptor)
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def _keys(descriptor: int) -> Iterator[str]:
@@ -305,11 +305,23 @@ def _answer_lines(row: dict[str, Any]) -> Iterator[Text]:
         number_text = f"{choice.loglikelihood:.3f}" if math.isfinite(choice.loglikelihood) else "no number"
         line = f"{'>' if number == chosen else ' '} {number_text:>10}  {printable(choice.text)[:SHOWN_CHARACTERS]}"
         yield Text(line + (f"   ({', '.join(said)})" if said else ""), style="bold" if number == chosen else "")
-    for text in answers.texts(row):
+    for text in map(_shortened, answers.texts(row)):
         lines = text.split("\n")
         for position, line in enumerate(lines):
             label = "answer " if position == 0 else "       "
             yield _labelled(label, printable(line.expandtabs(4)) or "(empty)")
+
+
+def _shortened(text: str) -> str:
+    """Return the answer of a request for numbers, one for each token, as its first few and how many there are."""
+    if not text.startswith("["):
+        return text
+    try:
+        numbers = [float(part.strip(" '\"")) for part in text.strip("[]").split(",")]
+    except ValueError:
+        return text
+    first = ", ".join(f"{number:.3f}" for number in numbers[:8])
+    return f"{first}, ... ({len(numbers)} numbers)" if len(numbers) > 8 else first
 
 
 def _target(row: dict[str, Any]) -> str:

@@ -73,8 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\nharness: stopped; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return 128 + stop.signum if isinstance(stop, Terminated) else 130
     except BrokenPipeError:
+        # Whoever read the output has enough; 141 is what a program that is ended by that leaves.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return 141
 
 
 def _stop_in_order() -> None:

@@ -43,13 +43,17 @@ class Journal:
         self._waiting: list[str] = []
         self._written = time.monotonic()
         self._is_on = True
+        self._seconds: dict[str, float] = {}
+        self._task, self._started, self._before = "", time.monotonic(), 0.0
         for path in sorted(self.folder.glob("answers-*.jsonl")):
             self._read(path)
         _forget_old(output / FOLDER)
 
     @contextmanager
-    def answering(self, lm: Any) -> Iterator[None]:
-        """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept."""
+    def answering(self, lm: Any, task: str = "") -> Iterator[None]:
+        """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept, with the time."""
+        self._task, self._started = task, time.monotonic()
+        self._before = self._seconds.get(task, 0.0)
         kinds = [kind for kind in getattr(lm, "answers", LM_EVAL_KINDS) if hasattr(lm, kind)]
         own = {name: vars(lm)[name] for name in [*kinds, "cache_hook"] if name in vars(lm)}
         wrapped = {kind: self._asked_once(kind, getattr(lm, kind), lm) for kind in kinds}
@@ -69,6 +73,8 @@ class Journal:
         self._written = time.monotonic()
         if not waiting or not self._is_on:
             return
+        spent = self._before + time.monotonic() - self._started
+        waiting.append(json.dumps([SECONDS + self._task, spent]))
         try:
             append_lines(self.file, lambda _: waiting)
         except OSError as error:
@@ -77,6 +83,10 @@ class Journal:
                 f"answers cannot be kept for a later start ({printable(error.strerror or error)}): should this run be "
                 "stopped, it begins again"
             )
+
+    def earlier_seconds(self, task: str) -> float:
+        """Return what an interrupted run had spent on ``task`` when it last wrote."""
+        return self._seconds.get(task, 0.0)
 
     def remove(self) -> None:
         """Forget the answers: the run has ended, and its records are on disk."""
@@ -129,13 +139,18 @@ class Journal:
                 key, answer = json.loads(line)
             except (ValueError, TypeError, RecursionError):
                 continue  # the end of it, torn by the kill
-            self._answers[str(key)] = answer
+            if str(key).startswith(SECONDS):
+                task = str(key).removeprefix(SECONDS)
+                self._seconds[task] = max(self._seconds.get(task, 0.0), float(answer))
+            else:
+                self._answers[str(key)] = answer
 
 
 LM_EVAL_KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
 # What answers pass through on their way to the caller.
 STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
 OURS = frozenset({"harness.models.causal", "lm_eval.models.huggingface"})
+SECONDS = "seconds of "
 FORGET_SECONDS = 30 * 24 * 3600.0
 
 

@@ -255,7 +255,9 @@ def _differing_versions(then: Record, now: Record) -> dict[str, tuple[Any, Any]]
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and pair[0] is not None}
 
 
-def choose(reading: ledger.Reading, *, key: str | None, task: str | None, method: str | None) -> tuple[Record, Path]:
+def choose(
+    reading: ledger.Reading, *, key: str | None, task: str | None, method: str | None, run: str | None = None
+) -> tuple[Record, Path]:
     """Return the one record that is meant, and the file it stands in.
 
     Raises:
@@ -268,6 +270,7 @@ def choose(reading: ledger.Reading, *, key: str | None, task: str | None, method
         if (key is None or record.key().startswith(key))
         and (task is None or record.task.name == task)
         and (method is None or record.method.name == method)
+        and (run is None or str(record.run).startswith(run))
     ]
     single = [(record, origin) for record, origin in wanted if not record.task.group and record.value is not None]
     runs = {record.run_key(): (record, origin) for record, origin in reversed(single)}
@@ -282,7 +285,10 @@ def choose(reading: ledger.Reading, *, key: str | None, task: str | None, method
             f"'{name}' is a group; reproduce one of its tasks: {', '.join(map(printable, members or []))}"
         )
     choices = list(reversed(runs.values())) or [pair for pair in pairs if not pair[0].task.group]
-    named = [f"{r.key()} ({printable(r.method.name)}, {printable(r.task.name)})" for r, _ in choices]
+    named = [
+        f"{r.key()} ({printable(r.method.name)}, {printable(r.task.name)}, seed {r.seeds.random}, run {printable(r.run)})"
+        for r, _ in choices
+    ]
     several = "; ".join([*named[:8], *([f"and {len(named) - 8} more"] if len(named) > 8 else [])])
     what = "several records fit" if runs else "no record fits"
-    raise HarnessError(f"{what}; choose with --key, --task or --method: {several or 'there are none'}")
+    raise HarnessError(f"{what}; choose with --key, --run, --task or --method: {several or 'there are none'}")

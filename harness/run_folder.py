@@ -171,6 +171,14 @@ class RunFolder:
             raise NotSaved(f"could not save to '{printable(self.path)}': {error.strerror or error}") from error
 
 
+def ended(folder: Path) -> bool:
+    """Return whether a run's folder holds all of it: what it notes is that it ended, well or with failures."""
+    try:
+        return str(json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))["status"]).startswith("finished")
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
 def _sample_line(row: Mapping[str, Any]) -> str:
     """Return a row of a sample file as lm-eval writes it, without secrets and without NaN."""
     from lm_eval.utils import handle_non_serializable, sanitize_list

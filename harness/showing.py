@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import claims, following, ledger
-from harness.summary import method_label, print_summary
+from harness.summary import method_label, options_that_differ, print_summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,10 +73,18 @@ def pick(runs: Sequence[Shown], name: str | None, *, path: Path) -> Shown | None
         return runs[0] if len(runs) == 1 else None
     fits = [run for run in runs if run.name.startswith(name)]
     if len(fits) != 1:
-        there = ", ".join(printable(run.name) for run in fits or runs[:12])
+        there = ", ".join(_told_apart(run, fits or runs[:12]) for run in fits or runs[:12])
         what = "several runs are" if fits else "no run is"
         raise HarnessError(f"{what} called '{printable(name)}' in '{printable(path)}'; there is {there}")
     return fits[0]
+
+
+def _told_apart(run: Shown, among: Sequence[Shown]) -> str:
+    """Return a run's name with its seed and the options in which these runs differ."""
+    record = run.records[0]
+    options = options_that_differ([other.records[0] for other in among])
+    words = [f"{name}={record.method.options[name]}" for name in options if name in record.method.options]
+    return f"{printable(run.name)} ({', '.join([f'seed {record.seeds.random}', *map(printable, words)])})"
 
 
 def console() -> Console:
@@ -125,13 +135,26 @@ def _notes(folder: Path) -> dict[str, Any]:
     return notes if isinstance(notes, dict) else {}
 
 
+def _status(run: Shown) -> str:
+    """Return how a run ended; one that notes it is running, while nobody holds its lock, was killed."""
+    status = str(run.notes.get("status"))
+    lock = run.folder.parent / f".{run.folder.name}.lock" if run.folder is not None else None
+    if status != "running" or lock is None or not lock.exists():
+        return status
+    try:
+        with FileLock(lock, timeout=0):
+            return "killed; the same command goes on"
+    except (Timeout, OSError):
+        return status
+
+
 def _what_ran(run: Shown) -> list[tuple[str, Any]]:
     record, notes = run.records[0], run.notes
     model, settings = record.model, record.settings
     lines: list[tuple[str, Any]] = [("run", run.name)]
     if notes:
         ended = f", ended {notes.get('ended')}" if notes.get("ended") else ""
-        lines.append(("status", f"{notes.get('status')}, started {notes.get('started')}{ended}"))
+        lines.append(("status", f"{_status(run)}, started {notes.get('started')}{ended}"))
     if record.plugin.name:
         lines.append(("plugin", f"{record.plugin.name} ({record.plugin.distribution} {record.plugin.version})"))
     lines.append(("method", method_label(record)))

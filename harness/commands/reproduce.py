@@ -39,6 +39,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--key", metavar="K", help="which record, by the beginning of its key")
     parser.add_argument("--task", metavar="TASK", help="which record, by its task")
     parser.add_argument("--method", metavar="NAME", help="which record, by its method")
+    parser.add_argument("--run", metavar="NAME", help="which record, by the beginning of its run's name")
     parser.add_argument("--limit", "-L", type=int, default=50, metavar="N", help="documents to ask again (default 50)")
     parser.add_argument("--seed", type=int, metavar="S",
                         help="draws the documents; by default another each time, which is printed")  # fmt: skip
@@ -68,7 +69,7 @@ def execute(args: argparse.Namespace) -> int:
     from harness.records import ledger
 
     reading = ledger.read(args.record)
-    record, file = reproducing.choose(reading, key=args.key, task=args.task, method=args.method)
+    record, file = reproducing.choose(reading, key=args.key, task=args.task, method=args.method, run=args.run)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     run = with_places_here(recorded_run(record), args)
     found = reproducing.reproduce(record, file, run, limit=args.limit, seed=seed, output=args.output_path)

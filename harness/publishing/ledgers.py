@@ -120,7 +120,7 @@ def _known(folder: Path) -> dict[str, tuple[Record, Origin]]:
     if reading.problems:
         raise HarnessError(
             f"the board in '{printable(folder)}' has {len(reading.problems)} bad lines ({reading.problems[0]}); "
-            "`harness leaderboard --repair` sets them aside"
+            f"`harness leaderboard {printable(folder.parent)} --repair` sets them aside"
         )
     return {record.key(): (record, origin) for record, origin in zip(reading.records, reading.origins, strict=True)}
 

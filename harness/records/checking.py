@@ -73,7 +73,9 @@ def _strangers(folder: Path) -> Iterator[str]:
             elif not (path.is_dir() or path.is_file()):
                 yield f"{printable(place)}: no plain file"
             elif not _belongs(place, is_folder=path.is_dir()):
-                yield f"{printable(place)}: no such file belongs into a leaderboard's folder"
+                left = ".torn" in name or ".backup-" in name
+                why = "; --repair left it: look at it, then move it away" if left else ""
+                yield f"{printable(place)}: no such file belongs into a leaderboard's folder{why}"
             elif LOCK_NAME.fullmatch(name) and path.stat().st_size:
                 yield f"{printable(place)}: a lock file with content"
         folders.sort()

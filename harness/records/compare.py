@@ -323,14 +323,17 @@ def _corrected(rows: Sequence[TaskComparison], alpha: float) -> list[TaskCompari
 
 def _small_differences(rows: Sequence[TaskComparison]) -> list[str]:
     """Return a note on differences that are shown, and by their whole interval too small to matter."""
-    small = [
-        f"{row.task} {row.metric_title}"
-        for row in rows
-        if row.verdict in {BETTER, WORSE, HIGHER, LOWER}
+    small = [f"{row.task} {row.metric_title}" for row in rows if is_small(row)]
+    return [f"shown, but smaller than the margin: {', '.join(small)}"] if small else []
+
+
+def is_small(row: TaskComparison) -> bool:
+    """Return whether a difference is shown, and its whole interval lies within the margin."""
+    return (
+        row.verdict in {BETTER, WORSE, HIGHER, LOWER}
         and None not in (row.low, row.high, row.margin)
         and max(abs(row.low or 0.0), abs(row.high or 0.0)) < (row.margin or 0.0)
-    ]
-    return [f"shown, but smaller than the margin: {', '.join(small)}"] if small else []
+    )
 
 
 def _single_seeds(sides: Sequence[Side], used: Sequence[Sequence[Sourced]]) -> list[str]:

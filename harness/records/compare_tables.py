@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
 from harness.names import printable
-from harness.records.compare import BETTER, NOT_TESTED, WORSE, Comparison, Score, TaskComparison
+from harness.records.compare import BETTER, NOT_TESTED, WORSE, Comparison, Score, TaskComparison, is_small
 from harness.records.compare_sides import Side
 from harness.records.markdown import cell
 from harness.records.statistics import BOOTSTRAP, MCNEMAR
@@ -148,7 +148,10 @@ def _main_table(comparison: Comparison) -> Table:
         cells = [row.task, row.metric_title + arrow, *([row.side] if is_several else []), f"{row.documents:,}"]
         cells += [f"{row.first.value:.4f}", f"{row.second.value:.4f}", f"{row.difference:+.4f}", _interval(row)]
         cells += [_p(row.p), _p(row.p_holm), _number(row.detectable), _number(row.margin)]
-        cells += ["" if row.up is None else f"{row.up:,}, {row.down:,}", row.verdict]
+        cells += [
+            "" if row.up is None else f"{row.up:,}, {row.down:,}",
+            row.verdict + (", within the margin" if is_small(row) else ""),
+        ]
         rows.append(tuple(cells))
     start = 3 if is_several else 2
     return Table("", tuple(header), tuple(rows), frozenset(range(start, len(header) - 1)))

@@ -51,12 +51,22 @@ class Keys:
         key = (self.row(record), record.fewshot_seed, seeds.random, seeds.numpy, seeds.torch, seeds.fewshot)
         found = self._runs.get(key)
         if found is None:
-            text = json.dumps(record.deciding_seeds, sort_keys=True, default=str)
+            text = json.dumps(_seeds_of(record), sort_keys=True, default=str)
             found = self._runs[key] = self._number((key[0], text))
         return found
 
     def _number(self, content: Any) -> int:
         return self._numbers.setdefault(content, len(self._numbers))
+
+
+def _seeds_of(record: Record) -> Any:
+    """Return the seeds that can have made a difference: of answers that are not drawn, the method's and that of shots.
+
+    So ``--seed 0`` and the default, which gives the same method, are not taken for two trials.
+    """
+    seeds = record.deciding_seeds
+    is_drawn = record.task.drawn or record.settings.gen_kwargs.get("do_sample")
+    return [record.seeds.random, record.fewshot_seed] if isinstance(seeds, dict) and not is_drawn else seeds
 
 
 def table_content(record: Record) -> dict[str, Any]:

@@ -198,7 +198,7 @@ def test_several_records_are_named_to_choose_from(evaluate: Command, reproduce: 
     evaluate(tasks="colours,write_colours")
     outcome = reproduce()
     assert outcome.code == 2
-    assert "several records fit; choose with --key, --task or --method: " in outcome.sentence
+    assert "several records fit; choose with --key, --run, --task or --method: " in outcome.sentence
     key = only(Path("out"), task="write_colours")[1]["key"]
     assert key in outcome.sentence
     assert f"record     {key}: baseline on write_colours" in reproduce("--key", key[:8]).out
