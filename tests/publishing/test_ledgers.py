@@ -173,7 +173,7 @@ def test_a_damaged_board_is_not_added_to(results: Path, publish: Any, tmp_path: 
     records.mkdir(parents=True)
     (records / "old.jsonl").write_text("no record\n", encoding="utf-8")
     status, _, err = publish(results)
-    assert status == 2 and "harness leaderboard --repair" in err
+    assert status == 2 and f"harness leaderboard {tmp_path / 'board'} --repair" in err
     assert [path.name for path in records.iterdir() if not path.name.startswith(".")] == ["old.jsonl"]
 
 

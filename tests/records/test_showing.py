@@ -199,7 +199,11 @@ def browsing(folder: Path, *flags: str) -> Iterator[tuple[Terminal, subprocess.P
     ours, theirs = pty.openpty()
     words = [sys.executable, "-m", "harness.cli", "show", str(folder), *flags]
     settings = {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    process = subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | settings)
+    process = subprocess.Popen(
+        words, stdin=theirs, stdout=theirs, stderr=theirs, env=os.environ | settings,
+        # A shell's background job ignores Ctrl-C, and its children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
     os.close(theirs)
     try:
         yield Terminal(ours), process
