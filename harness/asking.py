@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from harness.run import Prepared
 
 # What is left of a task's samples once they are on disk: lm-eval digests these for its results file.
-KEPT_OF_SAMPLES = ("doc_hash", "prompt_hash", "target_hash")
+KEPT_OF_SAMPLES = ("filter", "doc_hash", "prompt_hash", "target_hash")
 
 
 @dataclass

@@ -137,7 +137,7 @@ class RecordMaker:
             name=name,
             version=tasks[0].task.version if version in (None, "N/A") else str(version),
             group=True,
-            docs_digest=joined_digest(str(record.task.docs_digest) for record in tasks),
+            docs_digest=joined_digest(_docs_of(results["samples"][record.task.name]) for record in tasks),
             prompts_digest=joined_digest(str(record.task.prompts_digest) for record in tasks),
             size=sum(record.task.size or 0 for record in tasks),
             members=[record.task.name for record in tasks],
@@ -320,6 +320,10 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
     """Return JSON values that every file can hold: a path that is no text, say, has parts that are no characters."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     return dict(json.loads(text.encode("utf-8", "replace")))
+
+
+def _docs_of(samples: Sequence[dict[str, Any]]) -> str:
+    return joined_digest(str(row["doc_hash"]) for row in questions.of_first_filter(samples))
 
 
 def _texts(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
