@@ -173,10 +173,16 @@ class RunFolder:
 
 def ended(folder: Path) -> bool:
     """Return whether a run's folder holds all of it: what it notes is that it ended, well or with failures."""
+    return str(notes_of(folder).get("status")).startswith("finished")
+
+
+def notes_of(folder: Path) -> dict[str, Any]:
+    """Return what a run noted in its folder; nothing where there is no such file, or none that can be read."""
     try:
-        return str(json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))["status"]).startswith("finished")
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        notes = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return notes if isinstance(notes, dict) else {}
 
 
 def _sample_line(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from filelock import FileLock, Timeout
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import claims, following, ledger
+from harness.run_folder import ARTEFACTS, STATUS_FILE, notes_of
 from harness.summary import method_label, options_that_differ, print_summary
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from harness.records.record import Record
 
-ARTEFACTS = "artefacts"
-STATUS_FILE = "run.json"
 MOST_FILES, MOST_NUMBERS, MOST_CHARACTERS = 20, 20, 100
 
 
@@ -39,7 +37,7 @@ class Shown:
     @property
     def notes(self) -> dict[str, Any]:
         """What the run noted of itself while it ran: status, times, tasks; empty when there is nothing to read."""
-        return {} if self.folder is None else _notes(self.folder)
+        return {} if self.folder is None else notes_of(self.folder)
 
 
 def runs_of(reading: ledger.Reading) -> list[Shown]:
@@ -62,7 +60,7 @@ def pick(runs: Sequence[Shown], name: str | None, *, path: Path) -> Shown | None
     Raises:
         HarnessError: there is none, or none of that name.
     """
-    if not runs and (notes := _notes(path)):
+    if not runs and (notes := notes_of(path)):
         raise HarnessError(
             f"no task of the run in '{printable(path)}' has ended (it is {printable(notes.get('status'))}, started "
             f"{printable(notes.get('started'))}); its command goes on with it: {printable(notes.get('command'))}"
@@ -125,14 +123,6 @@ def print_overview(run: Shown, others: Sequence[Record]) -> None:
     report = list(_numbers(run.records[0].report))
     if report:
         _section(out, "its report", report[:MOST_NUMBERS] + _rest(report, MOST_NUMBERS))
-
-
-def _notes(folder: Path) -> dict[str, Any]:
-    try:
-        notes = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
 
 
 def _status(run: Shown) -> str:
