@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """One published technique, as a change to the LM under evaluation.
 
-    A frozen dataclass; its fields are its options. Two members are optional:
+    A frozen dataclass; its fields are its options. Three members are optional:
 
     * ``leaves_model_unchanged`` (bool): True when, with these options, no tensor and no tokenizer will change. Without
       it, a method that changed nothing is an error.
     * ``fingerprint() -> str``: called before any weights are loaded. Reads what the options name (training text),
       raises ``HarnessError`` when it cannot be used, and returns a digest of its content.
+    * ``answers`` (frozenset of request types): what the LM that ``apply`` returns answers besides what the one it is
+      given does. Without it, a task that asks for more is refused before weights are loaded.
     """
 
     name: ClassVar[str]

@@ -164,7 +164,7 @@ def prepare(run: Run) -> Prepared:
     check_writable(run.output_path)
     if not isinstance(method, methods.Baseline):
         check_writable(cache_folder())
-    tasks = _load_tasks(run, plugin)
+    tasks = _load_tasks(run, plugin, method)
     source = find_model(run)
     return Prepared(run, plugin, method, tasks, source)
 
@@ -213,7 +213,7 @@ def load(prepared: Prepared) -> LM:
     return loading.load_lm(source, device=run.device, batch_size=run.batch_size)
 
 
-def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
+def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
     from harness import tasks
 
     with limited(run.timeout_task, f"loading {', '.join(map(printable, run.tasks))}"):
@@ -223,11 +223,11 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
     if run.model == "tokenizer":
         from harness.models.tokenizer_only import TokenizerOnly
 
-        tasks.check_fit(task_set.tasks, TokenizerOnly)
+        _check_fit(run, method, task_set, TokenizerOnly)
     elif run.model == "hf":
         from harness.models.causal import CausalLM
 
-        tasks.check_fit(task_set.tasks, CausalLM)
+        _check_fit(run, method, task_set, CausalLM)
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
@@ -236,6 +236,15 @@ def _load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
                 f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {sizes[name]}"
             )
     return task_set
+
+
+def _check_fit(run: Run, method: Method, task_set: TaskSet, lm: type) -> None:
+    """Raise when a task asks what neither ``lm`` answers nor what the method will make of it."""
+    from harness import tasks
+
+    tasks.check_fit(task_set.tasks, lm, more=frozenset(getattr(method, "answers", ())))
+    if run.with_baseline:
+        tasks.check_fit(task_set.tasks, lm, hint="; --with_baseline asks it, too: leave it out")
 
 
 def _check_chat_template(tokenizer: Any, wanted: bool | str) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Failed
+from harness.explained import Explained
 from harness.folders import link_tree, new_folder, write_atomic
 from harness.names import printable, safe_name
 from harness.progress import say
@@ -194,7 +195,10 @@ def _sample_line(row: Mapping[str, Any]) -> str:
         for i, request in enumerate(row["arguments"])
     }
     texts = {name: sanitize_list(row[name]) for name in ("resps", "filtered_resps")}
-    content = {**row, **texts, "arguments": arguments, "target": str(row["target"])}
+    answers = [answer for several in row["resps"] if isinstance(several, list) for answer in several]
+    traces = [answer.trace for answer in answers if isinstance(answer, Explained)]
+    explained = {"traces": traces} if traces else {}
+    content = {**row, **texts, "arguments": arguments, "target": str(row["target"]), **explained}
     values = json.loads(json.dumps(content, default=handle_non_serializable), parse_constant=lambda _: None)
     line = json.dumps(redact_json(values), ensure_ascii=False, allow_nan=False)
     return line.encode("utf-8", "replace").decode() + "\n"

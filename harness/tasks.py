@@ -144,14 +144,19 @@ def request_types(task: Any) -> frozenset[str]:
     return frozenset({"loglikelihood" if output_type == "multiple_choice" else output_type})
 
 
-def check_fit(tasks: Mapping[str, Any], lm: Any) -> None:
-    """Raise ``HarnessError`` when ``lm`` (an LM or its class) cannot answer what a task asks."""
-    answers = getattr(lm, "answers", LM_EVAL_ANSWERS)
+def check_fit(tasks: Mapping[str, Any], lm: Any, *, more: frozenset[str] = frozenset(), hint: str = "") -> None:
+    """Raise ``HarnessError`` when ``lm`` (an LM or its class) cannot answer what a task asks.
+
+    Args:
+        more: request types that a method is going to make it answer.
+        hint: what the user can do, to end the sentence with.
+    """
+    answers = getattr(lm, "answers", LM_EVAL_ANSWERS) | more
     kind = lm if isinstance(lm, type) else type(lm)
     for name, task in tasks.items():
         missing = sorted(request_types(task) - answers)
         if missing:
-            hint = "; load weights with --model hf" if kind.__name__ == "TokenizerOnly" else ""
+            hint = "; load weights with --model hf" if kind.__name__ == "TokenizerOnly" else hint
             raise HarnessError(
                 f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer{hint}"
             )

@@ -43,12 +43,16 @@ class CausalLM(HFLM):
     A subclass that overrides a step (``_model_call``, ``_model_generate``) is answered lm-eval's way, with that step.
     So is a model with parts that are not the libraries' own, unless the subclass sets ``is_plain_causal``: in every
     such part, what becomes of a token depends on that token alone.
+
+    A subclass with a way of its own to an answer sets ``tells_answers`` when it calls ``self.cache_hook.add_partial`` for
+    each answer as soon as it has it: an interrupted run then loses none.
     """
 
     answers: ClassVar[frozenset[str]] = frozenset(
         {"loglikelihood", "loglikelihood_rolling", "generate_until", "token_loglikelihoods", "tokenize"}
     )
     is_plain_causal: ClassVar[bool] = False
+    tells_answers: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -309,7 +313,7 @@ class CausalLM(HFLM):
         members = list(asked.items())
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
-            def done(place: int, generated: list[int]) -> None:
+            def done(place: int, _: Prompt, generated: list[int]) -> None:
                 (_, wish), numbers = members[place]
                 answer = greedy.finished_text(self, generated, wish)
                 for number in numbers:

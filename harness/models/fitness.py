@@ -99,10 +99,14 @@ def check_generation(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Se
     tree_model = found.tree_model
     size = len(tree_model.model.get_input_embeddings().weight)
     texts: dict[int, list[int]] = {}
+
+    def keep(number: int, _: Prompt, generated: list[int]) -> None:
+        texts[number] = generated
+
     probe = _probe(token_ids, size)
     prompts = [Prompt(sequence, 3, lambda _: False) for sequence in probe]
     try:
-        generate(tree_model, prompts, rows=8, budget=10 * PROBE_TOKENS, on_done=texts.__setitem__)
+        generate(tree_model, prompts, rows=8, budget=10 * PROBE_TOKENS, on_done=keep)
     except (Refused, NotANumber):
         raise Refused("its logits are not numbers while it generates") from None
     except Exception as error:

@@ -2,20 +2,26 @@
 
 Rows guess their next tokens from their own past (see ``drafts``) while there is room in the batch: on a CPU as on a
 GPU a pass over few tokens takes as long as reading the weights, so a few more cost little.
+
+A text may go on after something was done with it: what is told of its end may return prompts to go on with, which
+use its keys as far as their tokens are the same, or those of a beginning that comes again and again.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from harness.models.attention import How, Trunk, attend, calls, hide, join, pick_rows, route, see_trunk, sink
+from harness.models.attention import Trunk, route
 from harness.models.drafts import Drafts
-from harness.models.tree_attention import TreeAttention, padded
+from harness.models.head import Barred
+from harness.models.row_attention import KeptKeys, RowAttention, RowCache
+from harness.models.tree_attention import TreeAttention
 from harness.models.trie import MAX_BRANCH_TOKENS, Trie, plan
 
 if TYPE_CHECKING:
@@ -27,9 +33,13 @@ Tensor = torch.Tensor
 PROMPT_TOKENS = 1024
 # With fewer rows than this, prompts that branch do not go through the model together: they would all start at once.
 MANY_ROWS = 16
+# Tokens of a later prompt that go through the model beside the other rows' next ones.
+CHUNK = 32
+# Numbers of trunks that are kept for prompts to come; those of the prompts' own tree are below.
+FIRST_SHARED = 1 << 40
 
 
-@dataclass
+@dataclass(eq=False)
 class Prompt:
     """A text to go on from.
 
@@ -37,22 +47,67 @@ class Prompt:
         token_ids: at least one.
         limit: the most tokens to generate, at least one.
         is_finished: is given the generated ids after each token, and says whether they end here.
+        shared: so many of its first tokens begin other prompts, too; their keys are kept for these. It counts in
+            prompts that come later; the first ones share whatever they have in common.
+        after: the prompt whose text this one goes on from.
+        keeps: whether its keys are kept for a prompt that goes on from it.
     """
 
     token_ids: Sequence[int]
     limit: int
     is_finished: Callable[[list[int]], bool]
+    shared: int = 0
+    after: Prompt | None = None
+    keeps: bool = False
+    kept: KeptKeys | None = field(default=None, init=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a token is to be chosen: after a prompt and what has been generated, ``generated``."""
+
+    prompt: Prompt
+    generated: Sequence[int]
+
+
+class Candidates:
+    """What there is to choose from at some places: ``hidden`` (N, width), and the words."""
+
+    def __init__(self, hidden: Tensor, best: Callable[[Barred | None], tuple[Tensor, Tensor]]) -> None:
+        self.hidden, self._best = hidden, best
+
+    def best_words(self, barred: Barred | None = None) -> tuple[Tensor, Tensor]:
+        """Return the likeliest token of each place (N,), -1 where the logits are no numbers, and its logit (N,)."""
+        return self._best(barred)
+
+
+# Chooses a token for each place. One that is no word of the model has to end the text.
+Choose = Callable[[Candidates, Sequence[Place]], list[int]]
+# Is told the number of a prompt, the prompt (itself or one that came later), and the ids it ended with; returns prompts to
+# go on with, under the same number.
+OnDone = Callable[[int, Prompt, list[int]], Sequence[Prompt] | None]
+
+
+def most_likely(candidates: Candidates, places: Sequence[Place]) -> list[int]:
+    """Choose the likeliest word everywhere."""
+    tokens: list[int] = candidates.best_words()[0].tolist()
+    return tokens
 
 
 @dataclass
 class _Row:
-    """A prompt under way. ``length`` counts its own keys, those of its trunk (``base``) left out."""
+    """A prompt under way. ``length`` counts its own keys, those of its trunk (``base``) left out.
+
+    ``pending`` are the tokens that have no keys yet: the last one, or what is left of a prompt that came later.
+    """
 
     number: int
+    prompt: Prompt
     trunk: int
     base: int
     length: int
     drafts: Drafts
+    pending: list[int]
     token_ids: list[int] = field(default_factory=list)
 
 
@@ -70,19 +125,21 @@ def generate(
     *,
     rows: int,
     budget: int,
-    on_done: Callable[[int, list[int]], None],
+    on_done: OnDone,
+    choose: Choose = most_likely,
 ) -> None:
     """Generate for each prompt, and hand each result over when it is finished.
 
     Args:
         rows: prompts under way at a time, about.
         budget: tokens per forward pass, for the prompts.
-        on_done: is given a prompt's number and its generated ids, in any order.
+        on_done: is told of each prompt that ended, in any order; what it returns comes next.
+        choose: chooses the tokens.
 
     Raises:
         NotANumber: logits are NaN or infinite.
     """
-    _Generation(tree_model, prompts, rows, budget, on_done).run()
+    _Generation(tree_model, prompts, rows, budget, on_done, choose).run()
 
 
 class _Generation:
@@ -92,9 +149,11 @@ class _Generation:
         prompts: Sequence[Prompt],
         rows: int,
         budget: int,
-        on_done: Callable[[int, list[int]], None],
+        on_done: OnDone,
+        choose: Choose,
     ) -> None:
-        self.tree_model, self.prompts, self.most, self.on_done = tree_model, prompts, rows, on_done
+        self.tree_model, self.prompts, self.most = tree_model, prompts, rows
+        self.on_done, self.choose = on_done, choose
         self.trie = Trie.build([prompt.token_ids for prompt in prompts], [len(prompt.token_ids) for prompt in prompts])
         self.packs = plan(
             self.trie,
@@ -105,22 +164,27 @@ class _Generation:
         self.trunks: dict[int, Trunk] = {}
         self.rows: list[_Row] = []
         self.done: set[int] = set()  # trunks that no prompt to come needs
-        self.cache = _Cache()
+        self.cache = RowCache()
         self.of_leaf: dict[int, list[int]] = {}
         for number, path in enumerate(self.trie.paths):
             self.of_leaf.setdefault(int(path[-1]), []).append(number)
+        self.later: list[tuple[int, Prompt]] = []  # what ended texts go on with
+        self.shared: dict[tuple[int, ...], int] = {}  # trunks of beginnings that come again
+        self.kept: weakref.WeakSet[KeptKeys] = weakref.WeakSet()
 
     def run(self) -> None:
         """Generate everything."""
         waiting = list(reversed(self.packs))
-        while waiting or self.rows:
+        while waiting or self.rows or self.later:
+            while self.later and len(self.rows) < self.most:
+                self._admit(*self.later.pop(0))
             while waiting and (not self.rows or len(self.rows) + self._count(waiting[-1]) <= self.most):
                 pack = waiting.pop()
                 self._prefill(pack)
                 self.done.update(pack.done)
             if self.rows:
                 self._step()
-            used = {row.trunk for row in self.rows}
+            used = {row.trunk for row in self.rows} | {kept.trunk for kept in self.kept}
             for trunk in self.done - used:
                 self.trunks.pop(trunk, None)
             self.done &= used
@@ -140,7 +204,8 @@ class _Generation:
                 base = self.trunks[unit.trunk].length if unit.trunk >= 0 else 0
                 for number in self.of_leaf.pop(int(unit.positions[index])):
                     path = self.trie.paths[number][base:]
-                    row = _Row(number, unit.trunk, base, len(path), Drafts(self.prompts[number].token_ids))
+                    prompt = self.prompts[number]
+                    row = _Row(number, prompt, unit.trunk, base, len(path), Drafts(prompt.token_ids), [])
                     found.append((row, start + np.searchsorted(unit.positions, path)))
                     leaf_rows.append(start + int(index))
             start += len(unit)
@@ -148,37 +213,88 @@ class _Generation:
             hidden = self.tree_model.push(pack, self.trie, attention, np.array(leaf_rows, np.int64))
         if not found:
             return
-        first = [[token] for token in self._best(hidden)]
+        first = [[token] for token in self._chosen(hidden, [Place(row.prompt, ()) for row, _ in found])]
         self.cache.add([places for _, places in found], attention.kept, at=len(self.rows))
         self.rows += [row for row, _ in found]
         self._take(first, len(self.rows) - len(found))
 
+    def _admit(self, number: int, prompt: Prompt) -> None:
+        """Take in a prompt that came later, with the keys there are of its beginning; its other tokens are pending."""
+        kept = prompt.after.kept if prompt.after is not None else None
+        same = 0 if kept is None else _common(kept.token_ids, prompt.token_ids[:-1])
+        if kept is not None and same >= max(kept.base, 1):
+            row = _Row(number, prompt, kept.trunk, kept.base, same - kept.base, Drafts(prompt.token_ids), [])
+            self.cache.put(len(self.rows), kept, row.length)
+        else:
+            trunk, same = self._shared_trunk(tuple(prompt.token_ids[: min(prompt.shared, len(prompt.token_ids) - 1)]))
+            row = _Row(number, prompt, trunk, same, 0, Drafts(prompt.token_ids), [])
+        row.pending = list(prompt.token_ids[same:])
+        self.rows.append(row)
+        prompt.after = None  # lest it hold the keys of all texts before it
+
+    def _shared_trunk(self, token_ids: tuple[int, ...]) -> tuple[int, int]:
+        """Return number and length of the trunk of a beginning that comes again; -1 and 0 of an empty one."""
+        if not token_ids:
+            return -1, 0
+        if token_ids not in self.shared:
+            trie = Trie.build([token_ids], [1])
+            (pack,) = plan(trie, len(token_ids))
+            attention = TreeAttention(pack, trie, {}, self.tree_model.device, keep=True)
+            with route(self.tree_model.model, attention):
+                self.tree_model.push(pack, trie, attention, np.array([len(token_ids) - 1]))
+            number = self.shared[token_ids] = FIRST_SHARED + len(self.shared)
+            self.trunks[number] = Trunk([(keys.clone(), values.clone()) for keys, values in attention.kept])
+        return self.shared[token_ids], len(token_ids)
+
     def _step(self) -> None:
         """Give every row its next token, and as many more as were guessed right."""
         rows = self.rows[: self.most]  # there are more when many prompts end in one pack
+        fed = [row.pending[:CHUNK] for row in rows]
         spare = max(0, self.most - len(rows))
         guesses: list[list[int]] = []
-        for row in rows:
-            left = self.prompts[row.number].limit - len(row.token_ids) - 1
-            guesses.append(row.drafts.guess(min(spare, left)))
+        for row, tokens in zip(rows, fed, strict=True):
+            left = row.prompt.limit - len(row.token_ids) - 1
+            is_next = len(tokens) == len(row.pending)
+            guesses.append(row.drafts.guess(min(spare, left)) if is_next else [])
             spare -= len(guesses[-1])
-        widths = [1 + len(guess) for guess in guesses]
-        attention = _RowAttention(rows, widths, self.cache, self.trunks, self.tree_model.device)
-        tokens = [token for row, guess in zip(rows, guesses, strict=True) for token in (row.token_ids[-1], *guess)]
+        widths = [len(tokens) + len(guess) for tokens, guess in zip(fed, guesses, strict=True)]
+        attention = RowAttention(rows, widths, self.cache, self.trunks, self.tree_model.device)
+        pushed = [token for tokens, guess in zip(fed, guesses, strict=True) for token in (*tokens, *guess)]
+        asked, places = self._asked(rows, fed, guesses)
         with route(self.tree_model.model, attention):
-            hidden = self.tree_model.run(np.array(tokens), attention.text_places, attention, np.arange(len(tokens)))
-        best = iter(self._best(hidden))
-        found = []
-        for row, guess in zip(rows, guesses, strict=True):
+            hidden = self.tree_model.run(np.array(pushed), attention.text_places, attention, asked)
+        best = iter(self._chosen(hidden, places) if places else [])
+        found: list[list[int]] = []
+        for row, tokens, guess in zip(rows, fed, guesses, strict=True):
+            row.length += len(tokens)
+            del row.pending[: len(tokens)]
+            if row.pending:
+                found.append([])
+                continue
             answers = [next(best) for _ in range(1 + len(guess))]
             right = next((n for n, token in enumerate(guess) if token != answers[n]), len(guess))
             row.drafts.judge(len(guess), right)
+            row.length += right
             found.append(answers[: right + 1])
         self._take(found, 0)
 
-    def _best(self, hidden: Tensor) -> list[int]:
+    def _asked(
+        self, rows: Sequence[_Row], fed: Sequence[list[int]], guesses: Sequence[list[int]]
+    ) -> tuple[Ints, list[Place]]:
+        """Return which of the tokens in a step are followed by one to choose, and the places of these."""
+        asked: list[int] = []
+        places: list[Place] = []
+        start = 0
+        for row, tokens, guess in zip(rows, fed, guesses, strict=True):
+            if len(tokens) == len(row.pending):
+                asked += range(start + len(tokens) - 1, start + len(tokens) + len(guess))
+                places += [Place(row.prompt, [*row.token_ids, *guess[:n]]) for n in range(1 + len(guess))]
+            start += len(tokens) + len(guess)
+        return np.array(asked, np.int64), places
+
+    def _chosen(self, hidden: Tensor, places: Sequence[Place]) -> list[int]:
         with self.tree_model.work.timed("head"):
-            tokens: list[int] = self.tree_model.head.best(hidden).tolist()
+            tokens = self.choose(Candidates(hidden, lambda barred: self.tree_model.head.best(hidden, barred)), places)
         self.tree_model.work.scored_rows += len(tokens)
         return tokens
 
@@ -187,135 +303,36 @@ class _Generation:
         for index in range(start + len(tokens) - 1, start - 1, -1):
             row = self.rows[index]
             if self._extend(row, tokens[index - start]):
-                self.on_done(row.number, row.token_ids)
+                if row.prompt.keeps:
+                    self._keep(row, index)
                 last = self.rows.pop()
                 if index < len(self.rows):
                     self.cache.move(len(self.rows), index, last.length)
                     self.rows[index] = last
+                more = self.on_done(row.number, row.prompt, row.token_ids)
+                self.later += [(row.number, prompt) for prompt in more or ()]
 
     def _extend(self, row: _Row, tokens: Sequence[int]) -> bool:
         """Append tokens to a row one by one; return whether it ends with one of them."""
-        prompt = self.prompts[row.number]
         for token in tokens:
             if token < 0:
                 raise NotANumber(row.number)
-            row.length += bool(row.token_ids)  # the keys of the token before are there now
             row.token_ids.append(token)
             row.drafts.append(token)
-            if len(row.token_ids) >= prompt.limit or prompt.is_finished(row.token_ids):
+            if len(row.token_ids) >= row.prompt.limit or row.prompt.is_finished(row.token_ids):
                 return True
+        row.pending += tokens[-1:]
         return False
 
-
-class _Cache:
-    """Keys and values of the rows under way: one (rows, heads, places, width) pair per layer, grown as needed."""
-
-    def __init__(self) -> None:
-        self.layers: list[tuple[Tensor, Tensor]] = []
-
-    def add(self, places: Sequence[Ints], kept: list[tuple[Tensor, Tensor]], *, at: int) -> None:
-        """Copy the keys and values at ``places`` of a pack into rows from ``at`` on."""
-        self.reserve(at + len(places), max(map(len, places)) + 1, kept)
-        device = kept[0][0].device
-        indices = [torch.as_tensor(rows, device=device) for rows in places]
-        for (keys, values), (new_keys, new_values) in zip(self.layers, kept, strict=True):
-            for row, index in enumerate(indices, at):
-                keys[row, :, : len(index)] = new_keys.index_select(1, index)
-                values[row, :, : len(index)] = new_values.index_select(1, index)
-
-    def reserve(self, rows: int, places: int, like: list[tuple[Tensor, Tensor]]) -> None:
-        """Make room for at least so many rows and places; what is there stays."""
-        have = self.layers[0][0].shape if self.layers else (0, 0, 0, 0)
-        if rows <= have[0] and places <= have[2]:
-            return
-        rows = max(rows, have[0] if rows <= have[0] else int(1.25 * have[0]))
-        places = max(have[2], places + 63) if places > have[2] else have[2]
-        fresh = []
-        for layer, pair in enumerate(like):
-            grown = []
-            for side, tensor in enumerate(pair):
-                heads, width = (
-                    (tensor.shape[0], tensor.shape[-1]) if tensor.dim() == 3 else (tensor.shape[1], tensor.shape[-1])
-                )
-                room = tensor.new_zeros((rows, heads, places, width))
-                if self.layers:
-                    room[: have[0], :, : have[2]] = self.layers[layer][side]
-                grown.append(room)
-            fresh.append((grown[0], grown[1]))
-        self.layers = fresh
-
-    def move(self, source: int, target: int, places: int) -> None:
-        """Copy the first ``places`` of a row over another row."""
-        for keys, values in self.layers:
-            keys[target, :, :places] = keys[source, :, :places]
-            values[target, :, :places] = values[source, :, :places]
+    def _keep(self, row: _Row, index: int) -> None:
+        """Put the keys of an ended row aside. Its last token has none."""
+        token_ids = [*row.prompt.token_ids, *row.token_ids[:-1]]
+        row.prompt.kept = self.cache.take(index, row.trunk, row.base, token_ids)
+        self.kept.add(row.prompt.kept)
 
 
-class _RowAttention:
-    """Attention of the new tokens of each row to the keys of its row and of its trunk.
-
-    Args:
-        widths: how many new tokens each row has, one after the other.
-    """
-
-    def __init__(
-        self, rows: Sequence[_Row], widths: Sequence[int], cache: _Cache, trunks: dict[int, Trunk], device: torch.device
-    ) -> None:
-        self.cache, self.trunks, self.count = cache, trunks, len(rows)
-        steps = np.concatenate([np.arange(width) for width in widths])
-        row_of = np.repeat(np.arange(len(rows)), widths)
-        own = np.array([row.length for row in rows])[row_of] + steps
-        self.text_places = own + np.array([row.base for row in rows])[row_of]
-        self.longest, self.width = int(self.text_places.max()) + 1, int(own.max()) + 1
-        cache.reserve(len(rows), self.width, cache.layers)
-        self.row_of, self.own, self.places = (
-            torch.as_tensor(numbers, device=device) for numbers in (row_of, own, self.text_places)
-        )
-        # (rows, most new tokens) token numbers, the first of the row standing for padding.
-        tokens, is_real = padded(list(zip(np.cumsum([0, *widths]).tolist(), widths, strict=False)))
-        self.tokens = torch.as_tensor(tokens, device=device)
-        self.is_real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
-        trunk_of = np.array([row.trunk for row in rows])[row_of]
-        self.by_trunk: list[tuple[int, Any]] = []
-        for trunk in np.unique(trunk_of[trunk_of >= 0]).tolist():
-            members = np.flatnonzero(trunk_of == trunk)
-            everyone = slice(None) if len(members) == len(trunk_of) else torch.as_tensor(members, device=device)
-            self.by_trunk.append((trunk, everyone))
-        self.biases: dict[Any, Tensor] = {}
-
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
-        """See ``Routed``."""
-        if how.window is not None and self.longest <= how.window:
-            how = replace(how, window=None)
-        layer = calls() - 1
-        keys, values = self.cache.layers[layer]
-        keys[self.row_of, :, self.own] = key.transpose(0, 1)
-        values[self.row_of, :, self.own] = value.transpose(0, 1)
-        heads, _, width = query.shape
-        groups = heads // key.shape[0]
-        folded = pick_rows(query, self.tokens).reshape(self.count, key.shape[0], -1, width)
-        seen = keys[: self.count, :, : self.width], values[: self.count, :, : self.width]
-        result, sums = attend(folded, *seen, how, bias=self._bias(query.dtype, how, groups))
-        assert sums is not None
-        out = result.reshape(self.count, heads, -1, value.shape[-1]).transpose(1, 2).flatten(0, 1)
-        total = sums.reshape(self.count, heads, -1).transpose(0, 1).flatten(1)
-        if self.is_real is not None:
-            out, total = out[self.is_real], total[:, self.is_real]
-        for trunk, members in self.by_trunk:
-            part, part_total = out[members], total[:, members]
-            above = self.trunks[trunk].layers[layer]
-            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members]))
-            out[members], total[:, members] = part, part_total
-        sink(out, total, how)
-        return out
-
-    def _bias(self, dtype: torch.dtype, how: How, groups: int) -> Tensor:
-        name = (dtype, how.window, groups)
-        if name not in self.biases:
-            steps = torch.arange(self.width, device=self.own.device)
-            own = self.own[self.tokens][..., None]
-            is_hidden = steps > own
-            if how.window is not None:
-                is_hidden |= own - steps >= how.window
-            self.biases[name] = hide(is_hidden, dtype).repeat(1, groups, 1).unsqueeze(1)
-        return self.biases[name]
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many ids two sequences begin with in common."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,19 @@ Tensor = torch.Tensor
 CPU_BLOCK, DEVICE_BLOCK = 2048, 1 << 26
 # Rows a CPU needs to multiply with the head's weights at full speed; with fewer, reading the weights is the cost.
 ENOUGH_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Barred:
+    """Tokens that some rows may not have: ``rows`` (M,) row numbers, ``tokens`` (V,) True for those tokens."""
+
+    rows: Tensor
+    tokens: Tensor
+
+    def hide(self, logits: Tensor, first: int) -> None:
+        """Take them out of ``logits`` (N, some tokens from ``first`` on), in place."""
+        here = self.tokens[first : first + logits.shape[-1]].to(logits.device)
+        logits[self.rows] = logits[self.rows].masked_fill(here, -torch.inf)
 
 
 class Head:
@@ -110,18 +124,25 @@ class Head:
             scores[chosen], is_best[chosen] = self._score(piece, rows[chosen] - start, tokens[chosen])
         return scores, is_best
 
-    def best(self, hidden: Tensor) -> Tensor:
-        """Return the likeliest token of each row (N,); -1 where the logits are not numbers."""
+    def best(self, hidden: Tensor, barred: Barred | None = None) -> tuple[Tensor, Tensor]:
+        """Return the likeliest token of each row (N,), and its logit (N,); -1 where the logits are not numbers.
+
+        Args:
+            hidden: (N, width).
+            barred: tokens that some rows may not have.
+        """
         best = torch.full((len(hidden),), -torch.inf, dtype=self.wide, device=hidden.device)
         token = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
         is_number = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
         for first, logits in self._blocks(hidden):
+            if barred is not None:
+                barred.hide(logits, first)
             values, indices = logits.max(-1)
             is_number &= ~torch.isnan(values)
             is_better = values > best
             best = torch.where(is_better, values, best)
             token = torch.where(is_better, indices + first, token)
-        return torch.where(is_number & torch.isfinite(best), token, -1)
+        return torch.where(is_number & torch.isfinite(best), token, -1), best
 
     def _score(self, hidden: Tensor, rows: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         order = torch.argsort(tokens, stable=True)

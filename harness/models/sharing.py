@@ -9,7 +9,7 @@ import torch
 
 from harness.models.attention import Refused
 from harness.models.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
-from harness.models.generation import Prompt, generate
+from harness.models.generation import Choose, OnDone, Prompt, generate, most_likely
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
 from harness.models.work import Work
@@ -83,30 +83,44 @@ class Sharing:
                 self._after(error)
         return None
 
-    def generate(self, prompts: Sequence[Prompt], on_done: Callable[[int, list[int]], None]) -> None:
-        """Generate for those prompts that may share; ``on_done`` is given each one's number and generated ids.
+    def generate(
+        self, prompts: Sequence[Prompt], on_done: OnDone, *, choose: Choose = most_likely, longest: int | None = None
+    ) -> None:
+        """Generate for those prompts that may share.
+
+        After memory ran out, a prompt that was not finished with all that came after it begins again.
+
+        Args:
+            on_done: is told of each prompt that ended; what it returns comes next, under the same number.
+            choose: chooses the tokens.
+            longest: tokens of the longest text that there will be; None: of prompts and what they may generate.
 
         Raises:
             NotANumber: the logits of a prompt, or of one beside it, are NaN or infinite.
         """
         ids = [prompt.token_ids for prompt in prompts]
-        lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
+        lengths = [longest or len(prompt.token_ids) + prompt.limit for prompt in prompts]
         waiting = self._able(ids, lengths, generates=True)
         self.work.need([ids[number] for number in waiting])
         while waiting:
             numbers = sorted(waiting)
 
-            def done(place: int, generated: list[int], numbers: list[int] = numbers) -> None:
-                on_done(numbers[place], generated)
-                waiting.discard(numbers[place])
-                self.work.requested_tokens += len(generated) - 1
-                self.work.distinct_tokens += len(generated) - 1
+            def done(
+                place: int, prompt: Prompt, generated: list[int], numbers: list[int] = numbers
+            ) -> Sequence[Prompt] | None:
+                more = on_done(numbers[place], prompt, generated)
+                if not more:
+                    waiting.discard(numbers[place])
+                added = len(generated) - 1 + sum(len(_new(prompt)) for prompt in more or ())
+                self.work.requested_tokens += added
+                self.work.distinct_tokens += added
+                return more
 
             chosen = [prompts[number] for number in numbers]
             try:
                 with self.work.timed("rest"):
-                    budget = self.budget.tokens_for(max(map(len, ids)))
-                    generate(self.tree_model, chosen, rows=self.budget.rows_for(), budget=budget, on_done=done)
+                    budget, rows = self.budget.tokens_for(max(map(len, ids))), self.budget.rows_for()
+                    generate(self.tree_model, chosen, rows=rows, budget=budget, on_done=done, choose=choose)
             except Refused as refused:
                 return self.refuse(str(refused))
             except Exception as error:
@@ -169,3 +183,9 @@ class Sharing:
         if not is_out_of_memory(error):
             raise error
         self.budget.shrink(error)
+
+
+def _new(prompt: Prompt) -> Sequence[int]:
+    """Return the tokens of a prompt that came later which are new: not of the text it goes on from, nor shared."""
+    kept = prompt.after.kept if prompt.after is not None else None
+    return prompt.token_ids[len(kept.token_ids) if kept is not None else prompt.shared :]

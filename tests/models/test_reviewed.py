@@ -42,13 +42,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[list[int], list[int]]:
 
     for name in names:
         watch(name)
-    made = generation._RowAttention.__init__
+    made = generation.RowAttention.__init__
 
     def make(self: Any, under_way: Any, *arguments: Any) -> None:
         rows.append(len(under_way))
         made(self, under_way, *arguments)
 
-    monkeypatch.setattr(generation._RowAttention, "__init__", make)
+    monkeypatch.setattr(generation.RowAttention, "__init__", make)
     return tokens, rows
 
 

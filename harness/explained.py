@@ -1,0 +1,33 @@
+"""Explained: an answer that is text, with how it came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class Explained(str):
+    """Generated text that carries its ``trace``: what happened while it was made, as JSON values.
+
+    To lm-eval, filters and metrics it is text like any other. The trace reaches the sample files (``traces``) and is
+    kept with the answers of an interrupted run; ``process_results`` finds it where no filter made other text of it.
+    """
+
+    trace: list[Any]
+
+    def __new__(cls, text: str = "", trace: Sequence[Any] = ()) -> Explained:
+        """Return ``text`` with ``trace``."""
+        made = super().__new__(cls, text)
+        made.trace = list(trace)
+        return made
+
+
+def as_json(answer: Any) -> Any:
+    """Return an answer as JSON can hold it with its trace."""
+    return {"text": str(answer), "trace": answer.trace} if isinstance(answer, Explained) else answer
+
+
+def from_json(value: Any) -> Any:
+    """Return the answer that ``as_json`` made ``value`` of."""
+    is_explained = isinstance(value, dict) and value.keys() == {"text", "trace"}
+    return Explained(value["text"], value["trace"]) if is_explained else value
