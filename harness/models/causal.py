@@ -313,7 +313,7 @@ class CausalLM(HFLM):
         members = list(asked.items())
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
-            def done(place: int, _: Prompt, generated: list[int]) -> None:
+            def done(place: int, prompt: Prompt, generated: list[int]) -> None:
                 (_, wish), numbers = members[place]
                 answer = greedy.finished_text(self, generated, wish)
                 for number in numbers:

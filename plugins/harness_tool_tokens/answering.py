@@ -1,0 +1,387 @@
+"""One answer with tools: reasoning, a tool's arguments, its result, reasoning again; kept as parts, never read back from text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from harness.explained import Explained
+from harness.models.generation import Prompt
+
+if TYPE_CHECKING:
+    from harness_tool_tokens.arguments import Outcome
+    from harness_tool_tokens.tools import Tool, Toolbox
+
+SHOWN = 80  # characters of text around a call in its trace
+
+
+@dataclass
+class Call:
+    """One call in an answer: where it stands (characters of the answer before it), and what came of it.
+
+    ``margin`` is by how many logits the tool was ahead of the best word, bias included; None where it was not chosen
+    by its row. ``forced`` names what chose it then.
+    """
+
+    tool: str
+    at: int
+    margin: float | None = None
+    arguments: str = ""
+    result: str | None = None
+    error: str | None = None
+    detail: str = ""
+    forced: str = ""
+
+
+@dataclass(eq=False)
+class ToolPrompt(Prompt):
+    """A prompt of an answer, with what may be chosen in it.
+
+    Args:
+        answer: whose it is.
+        mode: writing the answer, writing a tool's arguments, or writing plan tokens.
+        barred_first: numbers of the tools that may not be its first token.
+        after_result: its first token may be no tool, and no digit either where the result ended with one.
+    """
+
+    answer: Answer | None = None
+    mode: Literal["reasoning", "arguments", "plan"] = "reasoning"
+    barred_first: frozenset[int] = frozenset()
+    after_result: bool = False
+    fired: dict[int, tuple[float | None, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds and choices of every answer; see the method's options of the same names."""
+
+    max_calls: int = 10
+    max_argument_tokens: int = 64
+    on_error: Literal["next_best", "text", "stop"] = "next_best"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a task tells of one answer.
+
+    Args:
+        context: the prompt as the task has it.
+        procedure: calls tools and goes on, ends with the name of a tool, or writes a plan of tool tokens.
+        question: the question alone, as it stands in ``context``; None where the task does not tell.
+        ending: the end of ``context``, from the question on.
+        head: the beginning of ``context`` that a chat template put there.
+        prompts: the data set whose prompt texts are used.
+        gold: the right calls, in order, where the task tells.
+        allowed: numbers of the tools that may fire; None: all.
+        objects: what a plan may name (plans only).
+        end: the token that ends a plan.
+    """
+
+    context: str
+    procedure: Literal["calls", "name", "plan"] = "calls"
+    question: str | None = None
+    ending: str = ""
+    head: str = ""
+    prompts: str | None = None
+    gold: tuple[dict[str, Any], ...] = ()
+    allowed: frozenset[int] | None = None
+    objects: frozenset[str] = frozenset()
+    end: str = "[END]"
+
+
+class Writing:
+    """What answers need of an LM: text to ids and back, the ids that end a text, the first tool's number, the context."""
+
+    def __init__(
+        self,
+        *,
+        encode: Callable[[str], list[int]],
+        decode: Callable[[Sequence[int]], str],
+        ends: frozenset[int],
+        first_tool: int,
+        max_length: int,
+    ) -> None:
+        self.encode, self.decode, self.ends = encode, decode, ends
+        self.first_tool, self.max_length = first_tool, max_length
+
+    def added(self, before: Sequence[int], new: Sequence[int]) -> str:
+        """Return what ``new`` ids add to the text of the ids before them; alone they may lose a leading space."""
+        tail = list(before[-8:])
+        whole, head = self.decode([*tail, *new]), self.decode(tail)
+        return whole[len(head) :] if whole.startswith(head) else self.decode(new)
+
+
+class Answer:
+    """The state of one answer. ``text`` is the answer so far with results, ``called`` the same with calls written out."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        writing: Writing,
+        toolbox: Toolbox,
+        limits: Limits,
+        limit: int,
+        stop: Callable[[list[int]], bool],
+        cut: Callable[[str], str],
+        finished: Callable[[list[int]], str],
+        execute: Callable[[str, str], Outcome],
+        tool_text: Callable[[Tool], tuple[str, str]],
+        first_ids: list[int],
+        in_context: bool = False,
+    ) -> None:
+        """Take what the answer needs.
+
+        Args:
+            limit: the most tokens of reasoning.
+            stop: says whether an answer ends with the ids generated last.
+            cut: takes off an answer's text what comes after its end.
+            finished: the text of an answer without calls, of its ids: as the plain model's.
+            execute: runs a call, given a tool's key and the text of its arguments.
+            tool_text: the prompt under which a tool's arguments are written: what is shared, and the rest.
+            first_ids: the prompt's ids.
+            in_context: the model writes calls as text; no tool row takes part.
+        """
+        self.wanted, self.writing, self.toolbox, self.limits = wanted, writing, toolbox, limits
+        self.limit, self.stop, self.cut, self.finished = limit, stop, cut, finished
+        self.is_cut = len(first_ids) < len(writing.encode(wanted.context))
+        self.execute, self.tool_text, self.in_context = execute, tool_text, in_context
+        self.first = ToolPrompt(first_ids, limit, self._is_finished, keeps=True, answer=self)
+        if wanted.procedure == "plan":
+            self.first = ToolPrompt(first_ids, 1, lambda _: True, keeps=True, answer=self, mode="plan")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.text, self.called, self.used, self.seen = "", "", 0, 0
+        self.calls: list[Call] = []
+        self.reasoning = self.first
+        self.generated: list[int] = []  # of an answer without calls: decoded as the plain model's
+        self.result: Explained | None = None
+        self._failed: set[int] = set()  # numbers of the tools that failed at this place
+
+    def took(self, prompt: Prompt, generated: list[int]) -> list[ToolPrompt]:
+        """Take what a prompt of this answer ended with; return what comes next, nothing when the answer is there."""
+        assert isinstance(prompt, ToolPrompt)
+        if prompt is self.first:
+            self._begin()  # again, after memory ran out
+        if prompt.mode == "plan":
+            return self._planned(prompt, generated)
+        if prompt.mode == "arguments":
+            return self._executed(self._arguments(self.writing.decode(generated)))
+        self.reasoning = prompt
+        self.used += len(generated)
+        if generated[-1] >= self.writing.first_tool:
+            return self._fired(prompt, generated)
+        self._write(prompt, generated)
+        if self.in_context and (found := last_call(self.text[self.seen :], self.toolbox)):
+            return self._written(*found)
+        return self._finish()
+
+    def is_open(self) -> bool:
+        """Whether another tool may be called."""
+        return len(self.calls) < self.limits.max_calls and not self.in_context
+
+    # What happens at the end of each prompt.
+
+    def _write(self, prompt: ToolPrompt, generated: list[int]) -> None:
+        added = self.writing.added(prompt.token_ids, generated) if generated else ""
+        if prompt is self.first:
+            self.generated = generated
+        if added:
+            self._failed = set()
+        self.text += added
+        self.called += added
+
+    def _fired(self, prompt: ToolPrompt, generated: list[int]) -> list[ToolPrompt]:
+        """A tool's row won: have its arguments written, unless naming it is all that is wanted."""
+        self._write(prompt, generated[:-1])
+        tool = self.toolbox[generated[-1] - self.writing.first_tool]
+        margin, forced = prompt.fired[len(generated) - 1]
+        self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
+        if self.wanted.procedure == "name":
+            return self._finish(f"<{tool.key}>")
+        shared, rest = self.tool_text(tool)
+        ending = f"{rest}{self.called}<{tool.name}>("
+        shared, ids = self._fitting(shared, ending)
+        if ids is None:
+            self.calls[-1].detail = "the question does not fit the context beside the tool"
+            return self._executed(None)
+        count = _common(self.writing.encode(shared), ids)
+        most = self.limits.max_argument_tokens
+        return [ToolPrompt(ids, most, self._is_closed, shared=count, answer=self, mode="arguments")]
+
+    def _fitting(self, shared: str, ending: str) -> tuple[str, list[int] | None]:
+        """Return the text before the question with examples dropped from its front until the ids fit, and the ids.
+
+        None for the ids where even the question does not fit.
+        """
+        head, room = self.wanted.head, self.writing.max_length - self.limits.max_argument_tokens
+        blocks = shared.split("\n\n")  # a line on what to do, the examples, nothing
+        ids = self.writing.encode(head + shared + ending)
+        while len(ids) > room and len(blocks) > 1:
+            blocks = [blocks[0], *blocks[2:]] if len(blocks) > 2 else [""]
+            self.calls[-1].detail = "examples dropped to fit the context"
+            shared = "\n\n".join(blocks)
+            ids = self.writing.encode(head + shared + ending)
+        return head + shared, ids if len(ids) <= room else None
+
+    def _arguments(self, text: str) -> str | None:
+        """Return the argument text up to its closing bracket; None when it never closed."""
+        end = closing_bracket(text)
+        if end is None:
+            self.calls[-1].arguments = text
+        return None if end is None else text[:end]
+
+    def _executed(self, arguments: str | None) -> list[ToolPrompt]:
+        """Run the call and put its result where it belongs, or do what is to be done with one that failed."""
+        call = self.calls[-1]
+        if arguments is None:
+            call.error, call.detail = "syntax", call.detail or "never closed"
+        else:
+            call.arguments = arguments
+            outcome = self.execute(call.tool, arguments)
+            call.result, call.error = outcome.text, outcome.error
+            call.detail = call.detail or outcome.detail
+        name = self.toolbox[self.toolbox.number(call.tool)].name
+        if call.error is None and call.result is not None:
+            self._failed = set()
+            self.called += f"<{name}>({call.arguments})={call.result}"
+            self.text += call.result
+            return self._go_on(after_result=True)
+        if self.limits.on_error == "stop":
+            return self._finish()
+        if self.limits.on_error == "text":
+            self.text += f"[{call.error}]"
+            self.called += f"<{name}>({call.arguments})=[{call.error}]"
+            return self._go_on(after_result=True)
+        self._failed.add(self.toolbox.number(call.tool))
+        return self._go_on()
+
+    def _go_on(self, *, after_result: bool = False) -> list[ToolPrompt]:
+        """Return the prompt that goes on with the answer, its text encoded as a whole."""
+        context = self.wanted.context
+        ids = self.writing.encode(context + (self.called if self.in_context else self.text))
+        room = self.limit - self.used
+        if self.is_cut:  # on the left, as the prompt itself
+            ids = ids[-(self.writing.max_length - room) :]
+        room = min(room, self.writing.max_length - len(ids))
+        if room < 1:
+            return self._finish()
+        return [
+            ToolPrompt(
+                ids,
+                room,
+                self._is_finished,
+                after=self.reasoning,
+                keeps=True,
+                answer=self,
+                barred_first=frozenset(self._failed),
+                after_result=after_result,
+            )
+        ]
+
+    def _finish(self, ending: str = "") -> list[ToolPrompt]:
+        text = self.cut(self.text) if self.calls or not self.generated else self.finished(self.generated)
+        if ending:
+            text = self.text + ending
+        self.result = Explained(text, around(text, [call for call in self.calls if call.at <= len(text)]))
+        return []
+
+    # A model that writes calls as text.
+
+    def _written(self, tool: Tool, start: int, end: int) -> list[ToolPrompt]:
+        """A call was written as text: run it, and put its result behind it."""
+        start, end = self.seen + start, self.seen + end
+        inside = self.text[self.text.index("(", start) + 1 : end]
+        self.text = self.called = self.text[: end + 1]
+        self.calls.append(Call(tool.key, start, arguments=inside, forced="written"))
+        self.seen = len(self.text)
+        if self.wanted.procedure == "name":
+            return self._finish(f" <{tool.key}>")
+        call = self.calls[-1]
+        outcome = self.execute(tool.key, inside)
+        call.result, call.error, call.detail = outcome.text, outcome.error, outcome.detail
+        if call.result is not None:
+            self.text = self.called = f"{self.text}={call.result}"
+            self.seen = len(self.text)
+        return (
+            self._go_on(after_result=call.result is not None)
+            if len(self.calls) < self.limits.max_calls
+            else self._finish()
+        )
+
+    # Plans: nothing but tool tokens.
+
+    def _planned(self, prompt: ToolPrompt, generated: list[int]) -> list[ToolPrompt]:
+        tool = self.toolbox[generated[-1] - self.writing.first_tool]
+        self.reasoning = prompt
+        self.used += 1
+        margin, forced = prompt.fired[0]
+        is_action = tool.text.startswith("[")
+        self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
+        self.text += ("\n" if is_action and self.text else "" if is_action else " ") + tool.text
+        if tool.text == self.wanted.end or self.used >= self.limit:
+            return self._finish()
+        ids = self.writing.encode(self.wanted.context + self.text)
+        if len(ids) >= self.writing.max_length:
+            return self._finish()
+        return [ToolPrompt(ids, 1, lambda _: True, after=prompt, keeps=True, answer=self, mode="plan")]
+
+    def plan_allows(self, tool: Tool) -> bool:
+        """Whether a plan may go on with ``tool``: objects of the scene, no action twice in a row but walking."""
+        if not tool.text.startswith("["):
+            return tool.text.strip("<>") in self.wanted.objects or not self.wanted.objects
+        lines = self.text.split("\n")
+        action = lines[-1].split(" ")[0]
+        return "WALK" in tool.text or tool.text == self.wanted.end or tool.text != action
+
+    # When a prompt ends.
+
+    def _is_finished(self, generated: list[int]) -> bool:
+        if generated[-1] >= self.writing.first_tool or self.stop(generated):
+            return True
+        return self.in_context and last_call(self.writing.decode(generated), self.toolbox) is not None
+
+    def _is_closed(self, generated: list[int]) -> bool:
+        text = self.writing.decode(generated)
+        return generated[-1] in self.writing.ends or "\n" in text or closing_bracket(text) is not None
+
+
+def around(text: str, calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """Return the trace of an answer's calls, each with some of the text before it and after."""
+    return [
+        asdict(call) | {"before": text[max(0, call.at - SHOWN) : call.at], "after": text[call.at : call.at + SHOWN]}
+        for call in calls
+    ]
+
+
+def closing_bracket(text: str) -> int | None:
+    """Return where the bracket closes that was opened before ``text``; None where it does not before the line ends."""
+    depth = 0
+    for place, character in enumerate(text):
+        if character == "\n":
+            return None
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return place
+    return None
+
+
+def last_call(text: str, toolbox: Toolbox) -> tuple[Tool, int, int] | None:
+    """Return the first whole call that is written in ``text``: its tool, where it starts, where its bracket closes."""
+    names = {tool.name: tool for tool in toolbox}
+    for match in re.finditer(r"<([^<>\n]{1,100})>\(|\b(\w+)\(", text):
+        tool = names.get(match[1] or match[2])
+        end = closing_bracket(text[match.end() :]) if tool is not None else None
+        if tool is not None and end is not None:
+            return tool, match.start(), match.end() + end
+    return None
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many ids two sequences begin with in common."""
+    return next(
+        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
+    )

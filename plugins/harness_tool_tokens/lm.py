@@ -1,0 +1,383 @@
+"""The LM under evaluation: a CausalLM whose greedy text may call tools, and which tells what it would call where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from lm_eval.api.model import CacheHook
+from lm_eval.models.utils import postprocess_generated_text
+
+from harness import HarnessError
+from harness.explained import Explained
+from harness.models import encoding, greedy
+from harness.models.attention import Refused
+from harness.models.causal import CausalLM
+from harness.models.generation import NotANumber, Prompt
+from harness.models.guards import check_finite, named, refuse_generation
+from harness.models.plain_generation import generate_plainly
+from harness.progress import bar
+from harness_tool_tokens.answering import Answer, Call, Limits, Wanted, Writing, around
+from harness_tool_tokens.choosing import Chooser, ToolHead, number_words
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness_tool_tokens.executing import Executor
+    from harness_tool_tokens.prompting import PromptBook
+    from harness_tool_tokens.tools import Tool, Toolbox
+
+
+@dataclass(frozen=True)
+class Tools:
+    """All that makes a model one with tools.
+
+    Args:
+        toolbox: the tools.
+        head: their rows; None for variants that have none.
+        executor: runs the calls.
+        prompts: the texts under which arguments are written.
+        limits: bounds on every answer.
+        variant: tools, no_tools, in_context, oracle_tool or oracle_call.
+        in_scores: whether tools take their part of the softmax in log-likelihoods, too.
+        trained_on: digests of the texts that the rows were trained on.
+        trained_before: what stands before the first call in these texts.
+    """
+
+    toolbox: Toolbox
+    head: ToolHead | None
+    executor: Executor
+    prompts: PromptBook
+    limits: Limits = field(default_factory=Limits)
+    variant: str = "tools"
+    in_scores: bool = False
+    trained_on: frozenset[str] = frozenset()
+    trained_before: frozenset[str] = frozenset()
+
+
+class ToolTokenLM(CausalLM):
+    """A ``CausalLM`` that may call tools where it generates, and answers ``tool_choice``.
+
+    Nothing of the model is changed or hooked: tool logits are made of the hidden states that its output head reads. Models
+    that scale or cap their logits after the head do so to words alone.
+    """
+
+    answers: ClassVar[frozenset[str]] = CausalLM.answers | {"tool_choice"}
+    tells_answers: ClassVar[bool] = True
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tools: Tools, **settings: Any
+    ) -> None:
+        """Wrap a model as ``CausalLM`` does, with ``tools``."""
+        super().__init__(model, tokenizer, **settings)
+        self.tools = tools
+
+    def replace(
+        self, *, model: PreTrainedModel | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> Self:
+        """Return this LM with another model or tokenizer and the same tools."""
+        return type(self)(model or self.model, tokenizer or self.tokenizer, tools=self.tools, **self.settings)
+
+    @torch.no_grad()
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answer with tools; without any (variant no_tools) as ``CausalLM``.
+
+        Returns:
+            ``Explained`` texts, each with a trace of its calls.
+
+        Raises:
+            HarnessError: a request is no greedy search, its question does not fit the context, or an oracle is asked for
+                what its task does not tell.
+        """
+        if self.tools.variant == "no_tools":
+            return super().generate_until(requests, disable_tqdm)
+        if self.tools.variant == "oracle_call":
+            return [self._told(request, self._oracle_call(request)) for request in requests]
+        limits = self._limits(requests)
+        ids = self._prompts(requests, limits)
+        distinct: dict[str, list[int]] = {}
+        for number, request in enumerate(requests):
+            # Equal requests have equal answers; documents may tell more than the prompt does.
+            key = repr((request.args, request.doc.get("tool_use") if isinstance(request.doc, dict) else None))
+            distinct.setdefault(key, []).append(number)
+        members = list(distinct.values())
+        answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
+        with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
+
+            def done(place: int, _: Answer) -> None:
+                for number in members[place]:
+                    self._told(requests[number], answers[place].result)
+                progress.update(len(members[place]))
+
+            self._generate_with_tools(answers, [requests[numbers[0]] for numbers in members], done)
+        results: list[str] = [""] * len(requests)
+        for numbers, answer in zip(members, answers, strict=True):
+            for number in numbers:
+                assert answer.result is not None
+                results[number] = answer.result
+        return results
+
+    @torch.no_grad()
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As ``CausalLM``; with ``in_scores`` tools take their part of every softmax."""
+        if not self.tools.in_scores or self.tools.head is None:
+            return super().loglikelihood(requests, disable_tqdm)
+        hook: Any = vars(self)["cache_hook"]
+        self.cache_hook = CacheHook(None)  # what is told is not the answer yet
+        try:
+            words = super().loglikelihood(requests, disable_tqdm)
+        finally:
+            self.cache_hook = hook
+        answers = self._with_tools_in_scores(requests, words)
+        check_finite([value for value, _ in answers], requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+        return answers
+
+    @torch.no_grad()
+    def tool_choice(self, requests: list[Instance]) -> list[dict[str, Any]]:
+        """Return, for texts with calls at known places, which tool would be called there and elsewhere.
+
+        Args:
+            requests: ``arguments`` is ``(text, {"calls": [{"tool", "start", "end"}]})``.
+
+        Returns:
+            One dict a request, see ``harness_tool_tokens.judging``.
+
+        Raises:
+            HarnessError: there are no tool rows, or they were trained on the text.
+        """
+        from harness_tool_tokens import judging
+
+        if self.tools.head is None:
+            raise HarnessError(
+                f"tool_choice asks which tool row is the best, and variant={self.tools.variant} has no rows; leave it out"
+            )
+        answers = judging.judge(self, requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("tool_choice", request.args, answer)
+        return answers
+
+    # How an answer is made.
+
+    def _generate_with_tools(
+        self, answers: Sequence[Answer], requests: Sequence[Instance], done: Callable[[int, Answer], None]
+    ) -> None:
+        left = set(range(len(answers)))
+
+        def took(place: int, prompt: Prompt, generated: list[int]) -> Sequence[Prompt]:
+            more = answers[place].took(prompt, generated)
+            if not more:
+                left.discard(place)
+                done(place, answers[place])
+            return more
+
+        first = [answer.first for answer in answers]
+        try:
+            self._check_steps()
+            self._sharing.generate(first, took, choose=self._chooser, longest=self.max_length)
+            rest = sorted(left)
+            self.work.need([first[place].token_ids for place in rest])
+            generate_plainly(
+                self.model,
+                self._model_call,
+                [first[place] for place in rest],
+                on_done=lambda number, prompt, generated: took(rest[number], prompt, generated),
+                choose=self._chooser,
+            )
+        except NotANumber as error:
+            refuse_generation(requests[error.number])
+        except Refused as error:
+            raise HarnessError(f"tools cannot be used with this model: {error}") from error
+
+    def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        wish = greedy.wish(request.args[1], self.max_gen_toks, end)
+        if wish is None or not greedy.is_plain(self.model):
+            raise HarnessError(
+                f"{named(request)} asks for sampling or more than greedy search, and tools are chosen greedily; use "
+                "--gen_kwargs do_sample=false, or variant=no_tools"
+            )
+        if wish.limit >= self.max_length:
+            raise HarnessError(
+                f"{named(request)} asks for {wish.limit} new tokens, but the model's context holds {self.max_length}; "
+                "lower it with --gen_kwargs max_gen_toks=..."
+            )
+        wanted = self._wanted(request)
+        if wanted.procedure == "plan" and wanted.context.endswith(tuple(self.tools.trained_before) or "\0"):
+            raise HarnessError(
+                f"{named(request)} is among the plans that the tools were trained on, so its score would mean nothing; leave "
+                "these out with first_rows"
+            )
+        in_context = self.tools.variant == "in_context"
+        first = ids[request.args[0]]
+        if in_context:
+            wanted = self._with_list_of_tools(wanted)
+            first = self._writing.encode(wanted.context)
+        if not first:
+            raise HarnessError(f"{named(request)} has a prompt without tokens; fix the task")
+        self._check_question_fits(request, wanted, wish.limit)
+
+        def cut(text: str) -> str:
+            think_end = self.think_end_token if isinstance(self.think_end_token, str) else None
+            return str(postprocess_generated_text(text, list(wish.until), think_end))
+
+        return Answer(
+            wanted,
+            writing=self._writing,
+            toolbox=self.tools.toolbox,
+            limits=self.tools.limits,
+            limit=wish.limit,
+            stop=greedy.stopper(self, wish),
+            cut=cut,
+            finished=lambda token_ids: greedy.finished_text(self, token_ids, wish),
+            execute=self.tools.executor.call,
+            tool_text=lambda tool: self._tool_text(tool, wanted),
+            first_ids=first[-(self.max_length - wish.limit) :],
+            in_context=in_context,
+        )
+
+    def _tool_text(self, tool: Tool, wanted: Wanted) -> tuple[str, str]:
+        return self.tools.prompts.of_tool(tool, prompts=wanted.prompts, question=wanted.question, ending=wanted.ending)
+
+    def _wanted(self, request: Instance) -> Wanted:
+        """Return what the document and the prompt tell of an answer."""
+        doc = request.doc if isinstance(request.doc, dict) else {}
+        told: dict[str, Any] = doc.get("tool_use") or {}
+        context = str(request.args[0])
+        question = told.get("question") or doc.get("question")
+        if not isinstance(question, str) or not question or question not in context:
+            question = None
+        head = self._chat_head if self._chat_head and context.startswith(self._chat_head) else ""
+        start = context.rfind("\n\n", 0, context.rfind(question)) if question else -1
+        gold = tuple(told.get("calls") or ())
+        if self.tools.variant == "oracle_tool" and not gold:
+            raise HarnessError(f"{named(request)}: its task tells no right calls, which {self.tools.variant} needs")
+        allowed = told.get("tools")
+        known = set(self.tools.toolbox.keys)
+        return Wanted(
+            context=context,
+            procedure=told.get("procedure", "calls"),
+            question=question,
+            ending=context[max(start + 2, len(head)) :] if start >= 0 else context[len(head) :],
+            head=head,
+            prompts=told.get("prompts"),
+            gold=gold,
+            allowed=None if allowed is None else frozenset(self.tools.toolbox.number(k) for k in allowed if k in known),
+            objects=frozenset(str(name).strip("<>") for name in told.get("objects") or ()),
+            end=str(told.get("end") or "[END]"),
+        )
+
+    def _with_list_of_tools(self, wanted: Wanted) -> Wanted:
+        toolbox = self.tools.toolbox
+        tools = [tool for n, tool in enumerate(toolbox) if wanted.allowed is None or n in wanted.allowed]
+        text = self.tools.prompts.in_context(
+            prompts=wanted.prompts, question=wanted.question, ending=wanted.ending, tools=tools
+        )
+        return replace(wanted, context=wanted.head + text)
+
+    def _check_question_fits(self, request: Instance, wanted: Wanted, limit: int) -> None:
+        """Raise when cutting the prompt on the left would cut the question."""
+        if wanted.question is None:
+            return
+        from_question = wanted.context[wanted.context.rfind(wanted.question) :]
+        tokens = len(self._writing.encode(from_question))
+        if tokens > self.max_length - limit:
+            raise HarnessError(
+                f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
+                f"{self.max_length} beside {limit} new ones; lower these with --gen_kwargs max_gen_toks=..."
+            )
+
+    def _oracle_call(self, request: Instance) -> Explained:
+        """Return the answer that right calls give: what is lost is lost by the tools, not the model."""
+        wanted = self._wanted(request)
+        if not wanted.gold:
+            raise HarnessError(f"{named(request)}: its task tells no right calls, which oracle_call needs")
+        if wanted.procedure == "name":
+            key = str(wanted.gold[0]["tool"])
+            return Explained(f" <{key}>", around(f" <{key}>", [Call(key, 1, forced="oracle call")]))
+        lines, calls, at = [], [], 0
+        for gold in wanted.gold:
+            arguments = str(gold["args"])
+            outcome = self.tools.executor.call(str(gold["tool"]), arguments)
+            calls.append(
+                Call(str(gold["tool"]), at, None, arguments, outcome.text, outcome.error, outcome.detail, "oracle call")
+            )
+            lines.append(str(gold.get("before", "")) + (outcome.text or f"[{outcome.error}]"))
+            at += len(lines[-1]) + 1
+        text = "\n".join(lines) + f"\n#### {lines[-1]}"
+        return Explained(text, around(text, calls))
+
+    def _told(self, request: Instance, answer: Explained | None) -> str:
+        assert answer is not None
+        self.cache_hook.add_partial("generate_until", request.args, answer)
+        return answer
+
+    def _with_tools_in_scores(
+        self, requests: Sequence[Instance], words: Sequence[tuple[float, bool]]
+    ) -> list[tuple[float, bool]]:
+        from harness_tool_tokens.rows import IGNORED, Encoded
+        from harness_tool_tokens.states import frozen_states
+
+        assert self.tools.head is not None
+        encoded = []
+        for context, continuation in encoding.encode_pairs(self, [request.args for request in requests]):
+            ids = (context + continuation)[-(self.max_length + 1) :]
+            targets = [IGNORED] * (len(ids) - 1)
+            targets[len(ids) - 1 - len(continuation) :] = continuation
+            encoded.append(Encoded(ids[:-1], targets, 0))
+        states = frozen_states(self, encoded, cache=False)
+        tools = self.tools.head.logits(states.hidden)
+        lost = torch.nn.functional.softplus(torch.logsumexp(tools, -1) - states.log_total).double()
+        ahead = tools.amax(-1) > states.best_word
+        lost_of = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, states.rows, lost)
+        fires = torch.zeros(len(requests)).index_add_(0, states.rows, ahead.float()) > 0
+        return [
+            (value - float(less), is_greedy and not bool(fire))
+            for (value, is_greedy), less, fire in zip(words, lost_of, fires, strict=True)
+        ]
+
+    @property
+    def _chooser(self) -> Chooser:
+        is_rowless = self.tools.variant == "in_context"
+        return Chooser(
+            None if is_rowless else self.tools.head,
+            first_tool=self._first_tool,
+            continues_number=self._number_words,
+            is_oracle=self.tools.variant == "oracle_tool",
+            decode=self._writing.decode,
+        )
+
+    @cached_property
+    def _first_tool(self) -> int:
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @cached_property
+    def _number_words(self) -> torch.Tensor:
+        return number_words(self.tokenizer, self._first_tool).to(self.device)
+
+    @cached_property
+    def _writing(self) -> Writing:
+        return Writing(
+            encode=lambda text: encoding.encode_prompts(self, [text])[text],
+            decode=lambda ids: str(self.tok_decode([id_ for id_ in ids if id_ < self._first_tool])),
+            ends=greedy.end_tokens(self.model) | {self.eot_token_id},
+            first_tool=self._first_tool,
+            max_length=self.max_length,
+        )
+
+    @cached_property
+    def _chat_head(self) -> str:
+        """What a chat template puts before the user's first words; empty without one."""
+        if not getattr(self.tokenizer, "chat_template", None):
+            return ""
+        mark = "\u0001"
+        try:
+            head, found, _ = str(self.apply_chat_template([{"role": "user", "content": mark}])).partition(mark)
+        except Exception:  # a template is a program of its own
+            return ""
+        return head if found else ""

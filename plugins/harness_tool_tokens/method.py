@@ -1,0 +1,299 @@
+"""Tool tokens as a method: rows for tools beside a frozen model's output head, from a prior, trained on a handful of texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from harness import HarnessError
+from harness.folders import write_atomic
+from harness.progress import say
+from harness_tool_tokens import data
+from harness_tool_tokens.rows import Row, draw_shots, read_rows, rows_digest, split
+from harness_tool_tokens.tools import Toolbox
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+    from torch import Tensor
+
+    from harness_tool_tokens.lm import Tools
+    from harness_tool_tokens.saving import ToolRows
+    from harness_tool_tokens.states import States
+
+ROWS_FILE = "tool_rows.safetensors"
+STARTS: Mapping[str, Literal["random", "zeros"]] = {"random_start": "random", "zero_start": "zeros"}
+ROWLESS = frozenset({"no_tools", "in_context", "oracle_call"})
+
+
+@dataclass(frozen=True)
+class ToolTokens:
+    """Let a frozen model call tools through rows of its output head (Hao et al., 2023; Li et al., 2025).
+
+    A tool's row competes with the vocabulary for the next token. Where it wins, the model writes the arguments, the tool
+    runs, and its result takes the token's place. Rows start at a prior made of the tool's name; training moves nothing else.
+
+    Options:
+        tools: arithmetic (thirteen), gsm8k (its first four) or files of your own (.py, .toml, .json, .jsonl), joined by +.
+        first_tools: keep only so many of them.
+        train_file: .jsonl with text and calls to train the rows on; looked for in $HARNESS_TOOL_DATA, too. Without it the
+            prior is used as it is.
+        first_rows: keep only so many rows of train_file.
+        rows_file: rows that an earlier run saved (tool_rows.safetensors), used as they are.
+        shots_per_tool: train on so many rows of each tool, drawn by the seed; by default on all.
+        holdout: rows of each tool to leave out, for the task tool_choice; give the task the same number.
+        holdout_seed: draws them.
+        variant: tools; or a baseline: no_tools, in_context (calls written as text after a list of tools), oracle_tool (the
+            right tool where any fires or a result is due), oracle_call (right calls, run), random_start, zero_start.
+        prior: what rows start from.
+        prior_text: which text of a tool the prior is made of.
+        prior_template: text with a slot {} for it.
+        centre: subtract the mean over tools from the prior.
+        prior_length: length of the prior's rows; unit/sqrt(d) is 1 over the root of the model's width.
+        penalty: weight of the distance to the prior in training.
+        penalty_form: squared (as the paper's figure), norm (as its code) or none.
+        positions: train on all positions, or on those of tools alone, after which tools fire everywhere.
+        word_positions: keep a random sample of so many word positions, reweighted; by default all.
+        learning_rate: of Adam.
+        epochs: passes over the rows; by default 10, and no fewer than 3,000 steps.
+        steps: optimiser steps instead.
+        batch_size: rows of text per step.
+        bias: added to every tool's logit; auto takes the value that is best on rows not trained on, else on those.
+        max_calls: calls in one answer; after them tools are off.
+        max_argument_tokens: tokens in which a call has to close.
+        tool_timeout: seconds for one call of a tool of yours.
+        rounding: of results; paper rounds to two decimals as the publication does.
+        on_error: after a failing call write the next best token, the error as text, or stop.
+        prompts_file: JSON with a prompt for each tool of a data set; by default they are made of the tools' examples.
+        tools_in_scores: whether tools take part in the softmax of log-likelihood tasks, too.
+    """
+
+    name: ClassVar[str] = "tool_tokens"
+    leaves_model_unchanged: ClassVar[bool] = True
+    answers: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
+
+    tools: tuple[str, ...] = ("arithmetic",)
+    first_tools: int | None = None
+    train_file: str | None = None
+    first_rows: int | None = None
+    rows_file: Path | None = None
+    shots_per_tool: int | None = None
+    holdout: int = 0
+    holdout_seed: int = 0
+    variant: Literal["tools", "no_tools", "in_context", "oracle_tool", "oracle_call", "random_start", "zero_start"] = (
+        "tools"
+    )
+    prior: Literal["head_rows", "hidden_mean", "hidden_last", "input_rows", "random", "zeros"] = "head_rows"
+    prior_text: Literal["name", "description", "name+description"] = "name"
+    prior_template: str = ""
+    centre: bool = False
+    prior_length: float | Literal["unit/sqrt(d)", "word_mean", "keep"] = "keep"
+    penalty: float = 0.0
+    penalty_form: Literal["squared", "norm", "none"] = "squared"
+    positions: Literal["all", "tools"] = "all"
+    word_positions: int | None = None
+    learning_rate: float = 1e-3
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 1
+    bias: float | Literal["auto"] = "auto"
+    max_calls: int = 10
+    max_argument_tokens: int = 64
+    tool_timeout: float = 5.0
+    rounding: Literal["paper", "exact"] = "paper"
+    on_error: Literal["next_best", "text", "stop"] = "next_best"
+    prompts_file: str | None = None
+    tools_in_scores: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use."""
+        at_least = {"holdout": 0, "penalty": 0, "max_calls": 0, "max_argument_tokens": 1, "batch_size": 1}
+        optional = {
+            "first_tools": 1,
+            "first_rows": 1,
+            "shots_per_tool": 0,
+            "word_positions": 1,
+            "epochs": 0,
+            "steps": 0,
+        }
+        for name, least in (at_least | optional).items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} is {value}; it has to be {least} or more")
+        for name in ("learning_rate", "tool_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to be more than 0")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps are both given; leave one out")
+        if self.rows_file is not None and self.train_file is not None:
+            raise ValueError("rows_file and train_file are both given; rows are loaded or trained")
+        if self.variant in STARTS and self.rows_file is not None:
+            raise ValueError(f"variant={self.variant} starts anew, and rows_file gives finished rows; leave one out")
+        if not self.tools:
+            raise ValueError("tools is empty; name some, such as arithmetic")
+        if self.prior_template and "{}" not in self.prior_template:
+            raise ValueError("prior_template has no slot {}")
+
+    def fingerprint(self) -> str:
+        """Read tools, rows and prompts, and return their digest.
+
+        Raises:
+            HarnessError: one of them cannot be used.
+        """
+        digest = hashlib.sha256(self._toolbox.digest.encode())
+        digest.update(rows_digest([*self._rows[0], *self._rows[1]]).encode())
+        for path in (self._prompts_path, self.rows_file):
+            if path is not None and not path.is_file():
+                raise HarnessError(f"no file at '{path}'")
+            digest.update(path.read_bytes() if path is not None else b"-")
+        return digest.hexdigest()
+
+    def apply(self, lm: LM, *, seed: int, workdir: Path) -> LM:
+        """Make the tools' rows, or take those in ``workdir``, and return the LM that calls tools.
+
+        Args:
+            lm: a ``CausalLM``; its model stays as it is.
+            seed: draws shots, the order of rows, and random starts.
+            workdir: holds ``tool_rows.safetensors`` and ``report.json`` afterwards.
+
+        Raises:
+            HarnessError: the LM has no model, or what the options name does not fit it.
+        """
+        from harness.models.causal import CausalLM
+        from harness_tool_tokens.lm import ToolTokenLM
+
+        if not isinstance(lm, CausalLM):
+            raise HarnessError(f"method '{self.name}' needs a model that generates, which {type(lm).__name__} is not")
+        made, trained = (None, []) if self.variant in ROWLESS else self._made(lm, seed, workdir)
+        tools = self._tools(made, trained)
+        return ToolTokenLM(lm.model, lm.tokenizer, tools=tools, **lm.settings)
+
+    @cached_property
+    def _toolbox(self) -> Toolbox:
+        return Toolbox.load(self.tools, first=self.first_tools)
+
+    @cached_property
+    def _rows(self) -> tuple[list[Row], list[Row]]:
+        """The rows that may be trained on, and the held-out ones."""
+        if self.train_file is None:
+            return [], []
+        rows = read_rows(data.find(self.train_file), self._toolbox)[: self.first_rows]
+        return split(rows, holdout=self.holdout, seed=self.holdout_seed)
+
+    @property
+    def _prompts_path(self) -> Path | None:
+        return None if self.prompts_file is None else data.find(self.prompts_file)
+
+    def _tools(self, made: ToolRows | None, trained: Sequence[Row]) -> Tools:
+        from harness_tool_tokens.answering import Limits
+        from harness_tool_tokens.choosing import ToolHead
+        from harness_tool_tokens.executing import Executor
+        from harness_tool_tokens.judging import text_digest
+        from harness_tool_tokens.lm import Tools
+        from harness_tool_tokens.prompting import PromptBook
+
+        return Tools(
+            toolbox=self._toolbox,
+            head=None if made is None else ToolHead(made.rows, made.bias),
+            executor=Executor(self._toolbox, timeout=self.tool_timeout, rounding=self.rounding),
+            prompts=PromptBook(self._toolbox, self._prompts_path),
+            limits=Limits(self.max_calls, self.max_argument_tokens, self.on_error),
+            variant=self.variant,
+            in_scores=self.tools_in_scores,
+            trained_on=frozenset(text_digest(row.text) for row in trained),
+            trained_before=frozenset(row.text[: row.calls[0].start] for row in trained if row.calls),
+        )
+
+    def _made(self, lm: Any, seed: int, workdir: Path) -> tuple[ToolRows, list[Row]]:
+        """Return the rows, and the texts that they were trained on."""
+        from harness_tool_tokens.saving import ToolRows
+
+        shots = draw_shots(self._rows[0], self.shots_per_tool, seed=seed, toolbox=self._toolbox)
+        path = workdir / ROWS_FILE
+        if path.is_file():
+            return ToolRows.load(path, lm=lm, toolbox=self._toolbox), shots
+        prior = self._prior(lm, seed)
+        if self.rows_file is not None:
+            made = ToolRows.load(self.rows_file, lm=lm, toolbox=self._toolbox).filled(prior)
+            if self.bias != "auto":
+                made = made.with_bias(self.bias)
+            report: dict[str, Any] = {"rows_file": made.training_rows}
+        else:
+            made, report = self._trained(lm, prior, shots, seed)
+        made.save(path)
+        lengths = prior.norm(dim=-1)
+        report |= {"tools": len(self._toolbox), "bias": made.bias, "prior_length": float(lengths.mean())}
+        write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        return made, shots
+
+    def _prior(self, lm: Any, seed: int) -> Tensor:
+        from harness_tool_tokens.prior import prior_rows, prior_texts
+
+        kind = STARTS.get(self.variant, self.prior)
+        texts = prior_texts(self._toolbox, use=self.prior_text, template=self.prior_template)
+        say(f"rows of {len(texts)} tools start from {kind}: {', '.join(texts[:4])}{', ...' if len(texts) > 4 else ''}")
+        return prior_rows(
+            lm, texts, prior=kind, centre=self.centre and kind == self.prior, length=self.prior_length, seed=seed
+        )
+
+    def _trained(self, lm: Any, prior: Tensor, shots: list[Row], seed: int) -> tuple[ToolRows, dict[str, Any]]:
+        from harness_tool_tokens.rows import encode_rows
+        from harness_tool_tokens.saving import ToolRows
+        from harness_tool_tokens.states import frozen_states
+        from harness_tool_tokens.training import Settings, measure, train
+
+        rows, report, states = prior, dict[str, Any](), None
+        if shots:
+            encoded = encode_rows(lm, shots, self._toolbox, positions=self.positions)
+            states = frozen_states(lm, encoded, word_positions=self.word_positions, seed=seed)
+            settings = Settings(
+                penalty=self.penalty,
+                penalty_form=self.penalty_form,
+                lr=self.learning_rate,
+                epochs=self.epochs,
+                steps=self.steps,
+                batch=self.batch_size,
+                seed=seed,
+            )
+            rows, report = train(states, prior, prior, settings)
+            say(
+                f"trained on {len(shots)} texts in {report['steps']} steps, {report['seconds']:.1f} s: loss "
+                f"{report['losses'][0]:.3f} to {report['losses'][-1]:.3f}"
+                if report["losses"]
+                else "no step was taken"
+            )
+            report["tokens_trained"] = len(states) * max(1, round(report["epochs"]))
+        bias = self._bias(lm, rows, states, shots) if self.bias == "auto" else self.bias
+        if states is not None:
+            report["on_training_rows"] = measure(states, rows, bias)
+        made = ToolRows.of(
+            lm,
+            self._toolbox,
+            rows,
+            prior,
+            bias=bias,
+            settings={
+                "prior": STARTS.get(self.variant, self.prior),
+                "prior_text": self.prior_text,
+                "penalty": self.penalty,
+            },
+            training_rows=rows_digest(shots) if shots else "",
+        )
+        return made, report
+
+    def _bias(self, lm: Any, rows: Tensor, states: States | None, shots: Sequence[Row]) -> float:
+        """Return the best bias on rows that were not trained on, where there are some; 0 without any rows."""
+        from harness_tool_tokens.rows import encode_rows
+        from harness_tool_tokens.states import frozen_states
+        from harness_tool_tokens.training import best_bias
+
+        trained = {row.id for row in shots}
+        others = [row for row in self._rows[0] if row.id not in trained] if self.shots_per_tool is not None else []
+        others = draw_shots(others, 5, seed=0, toolbox=self._toolbox)
+        if others:
+            states = frozen_states(lm, encode_rows(lm, others, self._toolbox))
+        return 0.0 if states is None else best_bias(states, rows)
