@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.explained import Explained
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness_tool_tokens.tools import Tool, Toolbox
 
 SHOWN = 80  # characters of text around a call in its trace
+MOST_PLAN_TOKENS = 48  # of a plan, as in the code of Li et al., 2025
 
 
 @dataclass
@@ -33,6 +34,10 @@ class Call:
     error: str | None = None
     detail: str = ""
     forced: str = ""
+
+    def add_detail(self, words: str) -> None:
+        """Add a few words on what happened."""
+        self.detail = "; ".join(filter(None, [self.detail, words]))
 
 
 @dataclass(eq=False)
@@ -71,7 +76,7 @@ class Wanted:
         procedure: calls tools and goes on, ends with the name of a tool, or writes a plan of tool tokens.
         question: the question alone, as it stands in ``context``; None where the task does not tell.
         ending: the end of ``context``, from the question on.
-        head: the beginning of ``context`` that a chat template put there.
+        head, tail: what of ``context`` a chat template put before the user's last words and behind them.
         prompts: the data set whose prompt texts are used.
         gold: the right calls, in order, where the task tells.
         allowed: numbers of the tools that may fire; None: all.
@@ -84,6 +89,7 @@ class Wanted:
     question: str | None = None
     ending: str = ""
     head: str = ""
+    tail: str = ""
     prompts: str | None = None
     gold: tuple[dict[str, Any], ...] = ()
     allowed: frozenset[int] | None = None
@@ -124,37 +130,43 @@ class Answer:
         toolbox: Toolbox,
         limits: Limits,
         limit: int,
+        until: Sequence[str],
         stop: Callable[[list[int]], bool],
         cut: Callable[[str], str],
         finished: Callable[[list[int]], str],
         execute: Callable[[str, str], Outcome],
         tool_text: Callable[[Tool], tuple[str, str]],
         first_ids: list[int],
+        think_end: int | None = None,
         in_context: bool = False,
     ) -> None:
         """Take what the answer needs.
 
         Args:
             limit: the most tokens of reasoning.
-            stop: says whether an answer ends with the ids generated last.
+            until: the texts that end it.
+            stop: says whether it ends with the ids generated last.
             cut: takes off an answer's text what comes after its end.
             finished: the text of an answer without calls, of its ids: as the plain model's.
             execute: runs a call, given a tool's key and the text of its arguments.
             tool_text: the prompt under which a tool's arguments are written: what is shared, and the rest.
-            first_ids: the prompt's ids.
+            first_ids: the prompt's ids, cut on the left where they would leave no room.
+            think_end: the token with which thinking ends and the answer begins.
             in_context: the model writes calls as text; no tool row takes part.
         """
         self.wanted, self.writing, self.toolbox, self.limits = wanted, writing, toolbox, limits
-        self.limit, self.stop, self.cut, self.finished = limit, stop, cut, finished
-        self.is_cut = len(first_ids) < len(writing.encode(wanted.context))
+        self.limit, self.until, self.stop, self.cut, self.finished = limit, until, stop, cut, finished
+        self.dropped = len(writing.encode(wanted.context)) - len(first_ids)
+        self.think_end = think_end
         self.execute, self.tool_text, self.in_context = execute, tool_text, in_context
         self.first = ToolPrompt(first_ids, limit, self._is_finished, keeps=True, answer=self)
         if wanted.procedure == "plan":
             self.first = ToolPrompt(first_ids, 1, lambda _: True, keeps=True, answer=self, mode="plan")
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
-        self.text, self.called, self.used, self.seen = "", "", 0, 0
+    def begin(self) -> None:
+        """Forget all that was written: the first prompt begins, perhaps again, after memory ran out."""
+        self.text, self.called, self.used, self.seen, self.start = "", "", 0, 0, 0
         self.calls: list[Call] = []
         self.reasoning = self.first
         self.generated: list[int] = []  # of an answer without calls: decoded as the plain model's
@@ -164,24 +176,32 @@ class Answer:
     def took(self, prompt: Prompt, generated: list[int]) -> list[ToolPrompt]:
         """Take what a prompt of this answer ended with; return what comes next, nothing when the answer is there."""
         assert isinstance(prompt, ToolPrompt)
-        if prompt is self.first:
-            self._begin()  # again, after memory ran out
         if prompt.mode == "plan":
             return self._planned(prompt, generated)
         if prompt.mode == "arguments":
             return self._executed(self._arguments(self.writing.decode(generated)))
         self.reasoning = prompt
-        self.used += len(generated)
+        self.used += sum(token < self.writing.first_tool for token in generated)
         if generated[-1] >= self.writing.first_tool:
             return self._fired(prompt, generated)
         self._write(prompt, generated)
-        if self.in_context and (found := last_call(self.text[self.seen :], self.toolbox)):
+        if self._watches and (found := first_call(self.text[self.seen :], self.toolbox)):
             return self._written(*found)
         return self._finish()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything came after the first prompt."""
+        return bool(self.used or self.calls)
 
     def is_open(self) -> bool:
         """Whether another tool may be called."""
         return len(self.calls) < self.limits.max_calls and not self.in_context
+
+    @property
+    def _watches(self) -> bool:
+        """Whether calls that are written as text are run."""
+        return self.in_context and len(self.calls) < self.limits.max_calls
 
     # What happens at the end of each prompt.
 
@@ -189,6 +209,9 @@ class Answer:
         added = self.writing.added(prompt.token_ids, generated) if generated else ""
         if prompt is self.first:
             self.generated = generated
+        if self.think_end in generated:
+            behind = len(generated) - generated[::-1].index(self.think_end)
+            self.start = len(self.text) + len(added) - len(self.writing.added(generated[:behind], generated[behind:]))
         if added:
             self._failed = set()
         self.text += added
@@ -206,26 +229,29 @@ class Answer:
         ending = f"{rest}{self.called}<{tool.name}>("
         shared, ids = self._fitting(shared, ending)
         if ids is None:
-            self.calls[-1].detail = "the question does not fit the context beside the tool"
-            return self._executed(None)
+            return self._executed(None, "the question does not fit the context beside the tool")
         count = _common(self.writing.encode(shared), ids)
-        most = self.limits.max_argument_tokens
-        return [ToolPrompt(ids, most, self._is_closed, shared=count, answer=self, mode="arguments")]
+        return [ToolPrompt(ids, self._argument_tokens, self._is_closed, shared=count, answer=self, mode="arguments")]
 
     def _fitting(self, shared: str, ending: str) -> tuple[str, list[int] | None]:
         """Return the text before the question with examples dropped from its front until the ids fit, and the ids.
 
         None for the ids where even the question does not fit.
         """
-        head, room = self.wanted.head, self.writing.max_length - self.limits.max_argument_tokens
+        head, room = self.wanted.head, self.writing.max_length - self._argument_tokens
         blocks = shared.split("\n\n")  # a line on what to do, the examples, nothing
         ids = self.writing.encode(head + shared + ending)
+        if len(ids) > room:
+            self.calls[-1].add_detail("examples dropped to fit the context")
         while len(ids) > room and len(blocks) > 1:
             blocks = [blocks[0], *blocks[2:]] if len(blocks) > 2 else [""]
-            self.calls[-1].detail = "examples dropped to fit the context"
             shared = "\n\n".join(blocks)
             ids = self.writing.encode(head + shared + ending)
         return head + shared, ids if len(ids) <= room else None
+
+    @property
+    def _argument_tokens(self) -> int:
+        return min(self.limits.max_argument_tokens, max(1, self.writing.max_length // 4))
 
     def _arguments(self, text: str) -> str | None:
         """Return the argument text up to its closing bracket; None when it never closed."""
@@ -234,16 +260,17 @@ class Answer:
             self.calls[-1].arguments = text
         return None if end is None else text[:end]
 
-    def _executed(self, arguments: str | None) -> list[ToolPrompt]:
+    def _executed(self, arguments: str | None, why_none: str = "never closed") -> list[ToolPrompt]:
         """Run the call and put its result where it belongs, or do what is to be done with one that failed."""
         call = self.calls[-1]
         if arguments is None:
-            call.error, call.detail = "syntax", call.detail or "never closed"
+            call.error = "syntax"
+            call.add_detail(why_none)
         else:
             call.arguments = arguments
             outcome = self.execute(call.tool, arguments)
             call.result, call.error = outcome.text, outcome.error
-            call.detail = call.detail or outcome.detail
+            call.add_detail(outcome.detail)
         name = self.toolbox[self.toolbox.number(call.tool)].name
         if call.error is None and call.result is not None:
             self._failed = set()
@@ -263,11 +290,9 @@ class Answer:
         """Return the prompt that goes on with the answer, its text encoded as a whole."""
         context = self.wanted.context
         ids = self.writing.encode(context + (self.called if self.in_context else self.text))
-        room = self.limit - self.used
-        if self.is_cut:  # on the left, as the prompt itself
-            ids = ids[-(self.writing.max_length - room) :]
-        room = min(room, self.writing.max_length - len(ids))
-        if room < 1:
+        ids = ids[self.dropped :]  # cut on the left as the prompt itself, and no further
+        room = min(self.limit - self.used, self.writing.max_length - len(ids))
+        if room < 1 or any(text in self.text for text in self.until):
             return self._finish()
         return [
             ToolPrompt(
@@ -283,10 +308,17 @@ class Answer:
         ]
 
     def _finish(self, ending: str = "") -> list[ToolPrompt]:
-        text = self.cut(self.text) if self.calls or not self.generated else self.finished(self.generated)
+        text = self.text[self.start :]
+        before = len(self.text) - len(text.lstrip()) if self.start else 0
+        text = text.lstrip() if self.start else text
         if ending:
-            text = self.text + ending
-        self.result = Explained(text, around(text, [call for call in self.calls if call.at <= len(text)]))
+            text += ending
+        elif self.calls or not self.generated:
+            text = self.cut(text)
+        else:
+            text = self.finished(self.generated)
+        calls = [replace(call, at=max(0, call.at - before)) for call in self.calls]
+        self.result = Explained(text, around(text, [call for call in calls if call.at <= len(text)]))
         return []
 
     # A model that writes calls as text.
@@ -306,11 +338,7 @@ class Answer:
         if call.result is not None:
             self.text = self.called = f"{self.text}={call.result}"
             self.seen = len(self.text)
-        return (
-            self._go_on(after_result=call.result is not None)
-            if len(self.calls) < self.limits.max_calls
-            else self._finish()
-        )
+        return self._go_on(after_result=call.result is not None)
 
     # Plans: nothing but tool tokens.
 
@@ -319,10 +347,9 @@ class Answer:
         self.reasoning = prompt
         self.used += 1
         margin, forced = prompt.fired[0]
-        is_action = tool.text.startswith("[")
         self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
-        self.text += ("\n" if is_action and self.text else "" if is_action else " ") + tool.text
-        if tool.text == self.wanted.end or self.used >= self.limit:
+        self.text = plan_with(self.text, tool.text)
+        if tool.text == self.wanted.end or self.used >= min(self.limit, MOST_PLAN_TOKENS):
             return self._finish()
         ids = self.writing.encode(self.wanted.context + self.text)
         if len(ids) >= self.writing.max_length:
@@ -331,18 +358,28 @@ class Answer:
 
     def plan_allows(self, tool: Tool) -> bool:
         """Whether a plan may go on with ``tool``: objects of the scene, no action twice in a row but walking."""
+        if self.wanted.allowed is not None and self.toolbox.number(tool.key) not in self.wanted.allowed:
+            return False
         if not tool.text.startswith("["):
             return tool.text.strip("<>") in self.wanted.objects or not self.wanted.objects
         lines = self.text.split("\n")
-        action = lines[-1].split(" ")[0]
-        return "WALK" in tool.text or tool.text == self.wanted.end or tool.text != action
+        last = lines[-2].split(" ")[0] if len(lines) > 1 else ""
+        return "WALK" in tool.text or tool.text == self.wanted.end or tool.text != last
 
     # When a prompt ends.
 
     def _is_finished(self, generated: list[int]) -> bool:
-        if generated[-1] >= self.writing.first_tool or self.stop(generated):
+        if generated[-1] >= self.writing.first_tool or self.stop(generated) or self._completes_an_end(generated):
             return True
-        return self.in_context and last_call(self.writing.decode(generated), self.toolbox) is not None
+        return self._watches and first_call(self.writing.decode(generated), self.toolbox) is not None
+
+    def _completes_an_end(self, generated: list[int]) -> bool:
+        """Whether a text that ends the answer began before these ids, in a result for example."""
+        longest = max(map(len, self.until), default=0)
+        if not self.text or len(generated) > longest:
+            return False
+        text = self.text[-longest:] + self.writing.decode(generated)
+        return any(end in text for end in self.until)
 
     def _is_closed(self, generated: list[int]) -> bool:
         text = self.writing.decode(generated)
@@ -357,6 +394,13 @@ def around(text: str, calls: Sequence[Call]) -> list[dict[str, Any]]:
     ]
 
 
+def plan_with(plan: str, token: str) -> str:
+    """Return a plan with one more token: an action begins a line, an object ends it."""
+    if not token.startswith("["):
+        return f"{plan} {token}\n"
+    return plan + ("\n" if plan and not plan.endswith("\n") else "") + token
+
+
 def closing_bracket(text: str) -> int | None:
     """Return where the bracket closes that was opened before ``text``; None where it does not before the line ends."""
     depth = 0
@@ -369,7 +413,7 @@ def closing_bracket(text: str) -> int | None:
     return None
 
 
-def last_call(text: str, toolbox: Toolbox) -> tuple[Tool, int, int] | None:
+def first_call(text: str, toolbox: Toolbox) -> tuple[Tool, int, int] | None:
     """Return the first whole call that is written in ``text``: its tool, where it starts, where its bracket closes."""
     names = {tool.name: tool for tool in toolbox}
     for match in re.finditer(r"<([^<>\n]{1,100})>\(|\b(\w+)\(", text):

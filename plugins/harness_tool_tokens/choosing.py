@@ -62,6 +62,9 @@ class Chooser:
 
     def __call__(self, candidates: Candidates, places: Sequence[Place]) -> list[int]:
         """Return the id of the token at each place: a word's, or ``first_tool`` and more for a tool."""
+        for place in places:
+            if place.prompt is _answer(place).first and _answer(place).is_begun:
+                _answer(place).begin()  # again
         barred = [n for n, place in enumerate(places) if _may_not_count(place)]
         rows = torch.tensor(barred, device=candidates.hidden.device)
         words, values = candidates.best_words(Barred(rows, self.continues_number) if barred else None)
@@ -76,15 +79,18 @@ class Chooser:
         best, tools = logits.max(-1)
         # A word and a tool with the same logit: the word, which comes first.
         margins = (best - values[asked].float()).tolist()
-        for n, margin, tool in zip(asked, margins, tools.tolist(), strict=True):
-            chosen = self._chosen(places[n], tokens[n], margin, tool)
+        for row, (n, margin, tool) in enumerate(zip(asked, margins, tools.tolist(), strict=True)):
+            may = None if allowed is None else allowed[row]
+            chosen = self._chosen(places[n], tokens[n], margin, tool, may)
             if chosen is not None:
                 number, shown, forced = chosen
                 tokens[n] = self.first_tool + number
                 _prompt(places[n]).fired[len(places[n].generated)] = (shown, forced)
         return tokens
 
-    def _chosen(self, place: Place, word: int, margin: float, tool: int) -> tuple[int, float | None, str] | None:
+    def _chosen(
+        self, place: Place, word: int, margin: float, tool: int, allowed: Tensor | None
+    ) -> tuple[int, float | None, str] | None:
         """Return the number of the tool that is called here, its margin and what forced it; None for the word."""
         prompt = _prompt(place)
         if prompt.mode == "plan":
@@ -94,9 +100,10 @@ class Chooser:
         answer = _answer(place)
         if len(answer.calls) >= len(answer.wanted.gold):
             return None
-        if margin > 0 or self._begins_result(place, word):
-            key = str(answer.wanted.gold[len(answer.calls)]["tool"])
-            return answer.toolbox.number(key), margin if margin > 0 else None, "oracle tool"
+        number = answer.toolbox.number(str(answer.wanted.gold[len(answer.calls)]["tool"]))
+        may_fire = allowed is None or bool(allowed[number])
+        if may_fire and (margin > 0 or self._begins_result(place, word)):
+            return number, margin if margin > 0 else None, "oracle tool"
         return None
 
     def _begins_result(self, place: Place, word: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import torch
 
 from harness import HarnessError
 from harness.models.guards import named
-from harness_tool_tokens.rows import FIRST_TOOL, Call, Row, encode_row
+from harness_tool_tokens.rows import FIRST_TOOL, Call, Row, encode_row, text_digest
 from harness_tool_tokens.states import frozen_states
 
 if TYPE_CHECKING:
@@ -55,11 +54,6 @@ def judge(lm: ToolTokenLM, requests: Sequence[Instance]) -> list[dict[str, Any]]
         answer = _call(logits[place], gold, float(states.best_word[place]), tools.toolbox.keys)
         answers[int(states.rows[place])]["calls"].append(answer)
     return answers
-
-
-def text_digest(text: str) -> str:
-    """Return the SHA-256 of a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _call(logits: torch.Tensor, gold: int, best_word: float, keys: Sequence[str]) -> dict[str, Any]:

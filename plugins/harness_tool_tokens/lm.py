@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -20,8 +21,11 @@ from harness.models.generation import NotANumber, Prompt
 from harness.models.guards import check_finite, named, refuse_generation
 from harness.models.plain_generation import generate_plainly
 from harness.progress import bar
-from harness_tool_tokens.answering import Answer, Call, Limits, Wanted, Writing, around
+from harness_tool_tokens.answering import Answer, Limits, Wanted, Writing
+from harness_tool_tokens.chat import ChatTemplate
 from harness_tool_tokens.choosing import Chooser, ToolHead, number_words
+from harness_tool_tokens.oracle import oracle_answer
+from harness_tool_tokens.rows import text_digest
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 
     from harness_tool_tokens.executing import Executor
     from harness_tool_tokens.prompting import PromptBook
-    from harness_tool_tokens.tools import Tool, Toolbox
+    from harness_tool_tokens.tools import Toolbox
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,7 @@ class Tools:
         limits: bounds on every answer.
         variant: tools, no_tools, in_context, oracle_tool or oracle_call.
         in_scores: whether tools take their part of the softmax in log-likelihoods, too.
-        trained_on: digests of the texts that the rows were trained on.
-        trained_before: what stands before the first call in these texts.
+        trained_on: digests of the texts that the rows were trained on, and of their beginnings.
     """
 
     toolbox: Toolbox
@@ -56,7 +59,6 @@ class Tools:
     variant: str = "tools"
     in_scores: bool = False
     trained_on: frozenset[str] = frozenset()
-    trained_before: frozenset[str] = frozenset()
 
 
 class ToolTokenLM(CausalLM):
@@ -96,9 +98,11 @@ class ToolTokenLM(CausalLM):
         if self.tools.variant == "no_tools":
             return super().generate_until(requests, disable_tqdm)
         if self.tools.variant == "oracle_call":
-            return [self._told(request, self._oracle_call(request)) for request in requests]
-        limits = self._limits(requests)
-        ids = self._prompts(requests, limits)
+            call = self.tools.executor.call
+            return [self._told(request, oracle_answer(self._wanted(request), call)) for request in requests]
+        if not requests:
+            return []
+        ids = self._contexts(requests)
         distinct: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
             # Equal requests have equal answers; documents may tell more than the prompt does.
@@ -137,6 +141,23 @@ class ToolTokenLM(CausalLM):
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("loglikelihood", request.args, answer)
         return answers
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
+        self._refuse_in_scores("loglikelihood_rolling")
+        answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        return answers
+
+    def token_loglikelihoods(self, requests: list[Instance]) -> list[list[float]]:
+        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
+        self._refuse_in_scores("token_loglikelihoods")
+        return super().token_loglikelihoods(requests)
+
+    def _refuse_in_scores(self, kind: str) -> None:
+        if self.tools.in_scores and self.tools.head is not None:
+            raise HarnessError(
+                f"tools_in_scores is for loglikelihood requests, not for {kind}; leave it out for this task"
+            )
 
     @torch.no_grad()
     def tool_choice(self, requests: list[Instance]) -> list[dict[str, Any]]:
@@ -177,9 +198,11 @@ class ToolTokenLM(CausalLM):
             return more
 
         first = [answer.first for answer in answers]
+        self._check_ids([prompt.token_ids for prompt in first])
         try:
             self._check_steps()
-            self._sharing.generate(first, took, choose=self._chooser, longest=self.max_length)
+            with suppress(NotANumber):  # asked alone, the broken request will be named
+                self._sharing.generate(first, took, choose=self._chooser, longest=self.max_length)
             rest = sorted(left)
             self.work.need([first[place].token_ids for place in rest])
             generate_plainly(
@@ -190,13 +213,15 @@ class ToolTokenLM(CausalLM):
                 choose=self._chooser,
             )
         except NotANumber as error:
-            refuse_generation(requests[error.number])
+            refuse_generation(requests[rest[error.number]])
         except Refused as error:
             raise HarnessError(f"tools cannot be used with this model: {error}") from error
 
     def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         wish = greedy.wish(request.args[1], self.max_gen_toks, end)
+        if self._limits([request])[0] < 1:
+            raise HarnessError(f"{named(request)} asks for no new tokens; give --gen_kwargs max_gen_toks=1 or more")
         if wish is None or not greedy.is_plain(self.model):
             raise HarnessError(
                 f"{named(request)} asks for sampling or more than greedy search, and tools are chosen greedily; use "
@@ -208,16 +233,10 @@ class ToolTokenLM(CausalLM):
                 "lower it with --gen_kwargs max_gen_toks=..."
             )
         wanted = self._wanted(request)
-        if wanted.procedure == "plan" and wanted.context.endswith(tuple(self.tools.trained_before) or "\0"):
-            raise HarnessError(
-                f"{named(request)} is among the plans that the tools were trained on, so its score would mean nothing; leave "
-                "these out with first_rows"
-            )
+        if wanted.procedure == "plan":
+            self._check_plan(request, wanted)
         in_context = self.tools.variant == "in_context"
-        first = ids[request.args[0]]
-        if in_context:
-            wanted = self._with_list_of_tools(wanted)
-            first = self._writing.encode(wanted.context)
+        first = ids[wanted.context]
         if not first:
             raise HarnessError(f"{named(request)} has a prompt without tokens; fix the task")
         self._check_question_fits(request, wanted, wish.limit)
@@ -232,17 +251,38 @@ class ToolTokenLM(CausalLM):
             toolbox=self.tools.toolbox,
             limits=self.tools.limits,
             limit=wish.limit,
+            until=wish.until,
             stop=greedy.stopper(self, wish),
             cut=cut,
             finished=lambda token_ids: greedy.finished_text(self, token_ids, wish),
             execute=self.tools.executor.call,
-            tool_text=lambda tool: self._tool_text(tool, wanted),
+            tool_text=lambda tool: self.tools.prompts.of_tool(tool, wanted),
             first_ids=first[-(self.max_length - wish.limit) :],
+            think_end=self.think_end_token if isinstance(self.think_end_token, int) else None,
             in_context=in_context,
         )
 
-    def _tool_text(self, tool: Tool, wanted: Wanted) -> tuple[str, str]:
-        return self.tools.prompts.of_tool(tool, prompts=wanted.prompts, question=wanted.question, ending=wanted.ending)
+    def _contexts(self, requests: Sequence[Instance]) -> dict[str, list[int]]:
+        """Return the ids of the prompts that will be read; those that will be cut are counted."""
+        if self.tools.variant != "in_context":
+            return self._prompts(requests, self._limits(requests))
+        contexts = [self._wanted(request).context for request in requests]
+        ids = encoding.encode_prompts(self, contexts)
+        for request, context, limit in zip(requests, contexts, self._limits(requests), strict=True):
+            self.truncated[request.task_name] += len(ids[context]) > self.max_length - limit
+        return ids
+
+    def _check_plan(self, request: Instance, wanted: Wanted) -> None:
+        if self.tools.variant in {"in_context", "oracle_tool"}:
+            raise HarnessError(
+                f"{named(request)} asks for a plan of tool tokens, and there is none with variant={self.tools.variant}; "
+                "use no_tools or oracle_call beside tools"
+            )
+        if wanted.question is not None and text_digest(wanted.question) in self.tools.trained_on:
+            raise HarnessError(
+                f"{named(request)} is among the plans that the tools were trained on, so its score would mean nothing; leave "
+                "these out with first_rows"
+            )
 
     def _wanted(self, request: Instance) -> Wanted:
         """Return what the document and the prompt tell of an answer."""
@@ -252,33 +292,31 @@ class ToolTokenLM(CausalLM):
         question = told.get("question") or doc.get("question")
         if not isinstance(question, str) or not question or question not in context:
             question = None
-        head = self._chat_head if self._chat_head and context.startswith(self._chat_head) else ""
+        head, tail = self._chat.around(context) if self._chat else ("", "")
         start = context.rfind("\n\n", 0, context.rfind(question)) if question else -1
         gold = tuple(told.get("calls") or ())
-        if self.tools.variant == "oracle_tool" and not gold:
+        if self.tools.variant in {"oracle_tool", "oracle_call"} and not gold:
             raise HarnessError(f"{named(request)}: its task tells no right calls, which {self.tools.variant} needs")
         allowed = told.get("tools")
         known = set(self.tools.toolbox.keys)
-        return Wanted(
+        wanted = Wanted(
             context=context,
             procedure=told.get("procedure", "calls"),
             question=question,
             ending=context[max(start + 2, len(head)) :] if start >= 0 else context[len(head) :],
             head=head,
+            tail=tail,
             prompts=told.get("prompts"),
             gold=gold,
             allowed=None if allowed is None else frozenset(self.tools.toolbox.number(k) for k in allowed if k in known),
             objects=frozenset(str(name).strip("<>") for name in told.get("objects") or ()),
             end=str(told.get("end") or "[END]"),
         )
-
-    def _with_list_of_tools(self, wanted: Wanted) -> Wanted:
+        if self.tools.variant != "in_context":
+            return wanted
         toolbox = self.tools.toolbox
-        tools = [tool for n, tool in enumerate(toolbox) if wanted.allowed is None or n in wanted.allowed]
-        text = self.tools.prompts.in_context(
-            prompts=wanted.prompts, question=wanted.question, ending=wanted.ending, tools=tools
-        )
-        return replace(wanted, context=wanted.head + text)
+        shown = [tool for n, tool in enumerate(toolbox) if wanted.allowed is None or n in wanted.allowed]
+        return replace(wanted, context=self.tools.prompts.in_context(wanted, shown))
 
     def _check_question_fits(self, request: Instance, wanted: Wanted, limit: int) -> None:
         """Raise when cutting the prompt on the left would cut the question."""
@@ -291,26 +329,6 @@ class ToolTokenLM(CausalLM):
                 f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
                 f"{self.max_length} beside {limit} new ones; lower these with --gen_kwargs max_gen_toks=..."
             )
-
-    def _oracle_call(self, request: Instance) -> Explained:
-        """Return the answer that right calls give: what is lost is lost by the tools, not the model."""
-        wanted = self._wanted(request)
-        if not wanted.gold:
-            raise HarnessError(f"{named(request)}: its task tells no right calls, which oracle_call needs")
-        if wanted.procedure == "name":
-            key = str(wanted.gold[0]["tool"])
-            return Explained(f" <{key}>", around(f" <{key}>", [Call(key, 1, forced="oracle call")]))
-        lines, calls, at = [], [], 0
-        for gold in wanted.gold:
-            arguments = str(gold["args"])
-            outcome = self.tools.executor.call(str(gold["tool"]), arguments)
-            calls.append(
-                Call(str(gold["tool"]), at, None, arguments, outcome.text, outcome.error, outcome.detail, "oracle call")
-            )
-            lines.append(str(gold.get("before", "")) + (outcome.text or f"[{outcome.error}]"))
-            at += len(lines[-1]) + 1
-        text = "\n".join(lines) + f"\n#### {lines[-1]}"
-        return Explained(text, around(text, calls))
 
     def _told(self, request: Instance, answer: Explained | None) -> str:
         assert answer is not None
@@ -371,13 +389,7 @@ class ToolTokenLM(CausalLM):
         )
 
     @cached_property
-    def _chat_head(self) -> str:
-        """What a chat template puts before the user's first words; empty without one."""
+    def _chat(self) -> ChatTemplate | None:
         if not getattr(self.tokenizer, "chat_template", None):
-            return ""
-        mark = "\u0001"
-        try:
-            head, found, _ = str(self.apply_chat_template([{"role": "user", "content": mark}])).partition(mark)
-        except Exception:  # a template is a program of its own
-            return ""
-        return head if found else ""
+            return None
+        return ChatTemplate(lambda messages: str(self.apply_chat_template(messages)))

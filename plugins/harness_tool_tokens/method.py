@@ -14,7 +14,8 @@ from harness import HarnessError
 from harness.folders import write_atomic
 from harness.progress import say
 from harness_tool_tokens import data
-from harness_tool_tokens.rows import Row, draw_shots, read_rows, rows_digest, split
+from harness_tool_tokens.examples import EXAMPLES, example_rows, needed_example_rows
+from harness_tool_tokens.rows import Row, draw_shots, read_rows, rows_digest, split, trained_on
 from harness_tool_tokens.tools import Toolbox
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from harness_tool_tokens.lm import Tools
     from harness_tool_tokens.saving import ToolRows
-    from harness_tool_tokens.states import States
 
 ROWS_FILE = "tool_rows.safetensors"
 STARTS: Mapping[str, Literal["random", "zeros"]] = {"random_start": "random", "zero_start": "zeros"}
@@ -40,8 +40,8 @@ class ToolTokens:
     Options:
         tools: arithmetic (thirteen), gsm8k (its first four) or files of your own (.py, .toml, .json, .jsonl), joined by +.
         first_tools: keep only so many of them.
-        train_file: .jsonl with text and calls to train the rows on; looked for in $HARNESS_TOOL_DATA, too. Without it the
-            prior is used as it is.
+        train_file: .jsonl with text and calls to train the rows on; looked for in $HARNESS_TOOL_DATA, too. The word examples
+            trains on the tools' own examples. Without it the prior is used as it is.
         first_rows: keep only so many rows of train_file.
         rows_file: rows that an earlier run saved (tool_rows.safetensors), used as they are.
         shots_per_tool: train on so many rows of each tool, drawn by the seed; by default on all.
@@ -51,7 +51,7 @@ class ToolTokens:
             right tool where any fires or a result is due), oracle_call (right calls, run), random_start, zero_start.
         prior: what rows start from.
         prior_text: which text of a tool the prior is made of.
-        prior_template: text with a slot {} for it.
+        prior_template: text with a slot {} for it; by default a space before it, as inside a text.
         centre: subtract the mean over tools from the prior.
         prior_length: length of the prior's rows; unit/sqrt(d) is 1 over the root of the model's width.
         penalty: weight of the distance to the prior in training.
@@ -62,7 +62,8 @@ class ToolTokens:
         epochs: passes over the rows; by default 10, and no fewer than 3,000 steps.
         steps: optimiser steps instead.
         batch_size: rows of text per step.
-        bias: added to every tool's logit; auto takes the value that is best on rows not trained on, else on those.
+        bias: added to every tool's logit; auto takes the value with the best F1 on the tools' own examples, or on the rows
+            trained on where tools have none.
         max_calls: calls in one answer; after them tools are off.
         max_argument_tokens: tokens in which a call has to close.
         tool_timeout: seconds for one call of a tool of yours.
@@ -89,7 +90,7 @@ class ToolTokens:
     )
     prior: Literal["head_rows", "hidden_mean", "hidden_last", "input_rows", "random", "zeros"] = "head_rows"
     prior_text: Literal["name", "description", "name+description"] = "name"
-    prior_template: str = ""
+    prior_template: str = " {}"
     centre: bool = False
     prior_length: float | Literal["unit/sqrt(d)", "word_mean", "keep"] = "keep"
     penalty: float = 0.0
@@ -168,9 +169,8 @@ class ToolTokens:
 
         if not isinstance(lm, CausalLM):
             raise HarnessError(f"method '{self.name}' needs a model that generates, which {type(lm).__name__} is not")
-        made, trained = (None, []) if self.variant in ROWLESS else self._made(lm, seed, workdir)
-        tools = self._tools(made, trained)
-        return ToolTokenLM(lm.model, lm.tokenizer, tools=tools, **lm.settings)
+        made = None if self.variant in ROWLESS else self._made(lm, seed, workdir)
+        return ToolTokenLM(lm.model, lm.tokenizer, tools=self._tools(made), **lm.settings)
 
     @cached_property
     def _toolbox(self) -> Toolbox:
@@ -181,18 +181,21 @@ class ToolTokens:
         """The rows that may be trained on, and the held-out ones."""
         if self.train_file is None:
             return [], []
-        rows = read_rows(data.find(self.train_file), self._toolbox)[: self.first_rows]
+        if self.train_file == EXAMPLES:
+            rows = needed_example_rows(self._toolbox)
+        else:
+            rows = read_rows(data.find(self.train_file), self._toolbox)
+        rows = rows[: self.first_rows]
         return split(rows, holdout=self.holdout, seed=self.holdout_seed)
 
     @property
     def _prompts_path(self) -> Path | None:
         return None if self.prompts_file is None else data.find(self.prompts_file)
 
-    def _tools(self, made: ToolRows | None, trained: Sequence[Row]) -> Tools:
+    def _tools(self, made: ToolRows | None) -> Tools:
         from harness_tool_tokens.answering import Limits
         from harness_tool_tokens.choosing import ToolHead
         from harness_tool_tokens.executing import Executor
-        from harness_tool_tokens.judging import text_digest
         from harness_tool_tokens.lm import Tools
         from harness_tool_tokens.prompting import PromptBook
 
@@ -204,18 +207,16 @@ class ToolTokens:
             limits=Limits(self.max_calls, self.max_argument_tokens, self.on_error),
             variant=self.variant,
             in_scores=self.tools_in_scores,
-            trained_on=frozenset(text_digest(row.text) for row in trained),
-            trained_before=frozenset(row.text[: row.calls[0].start] for row in trained if row.calls),
+            trained_on=frozenset(made.trained_on if made is not None else ()),
         )
 
-    def _made(self, lm: Any, seed: int, workdir: Path) -> tuple[ToolRows, list[Row]]:
-        """Return the rows, and the texts that they were trained on."""
+    def _made(self, lm: Any, seed: int, workdir: Path) -> ToolRows:
+        """Return the tools' rows: those of an identical run, those of a file, or trained ones."""
         from harness_tool_tokens.saving import ToolRows
 
-        shots = draw_shots(self._rows[0], self.shots_per_tool, seed=seed, toolbox=self._toolbox)
         path = workdir / ROWS_FILE
         if path.is_file():
-            return ToolRows.load(path, lm=lm, toolbox=self._toolbox), shots
+            return ToolRows.load(path, lm=lm, toolbox=self._toolbox)
         prior = self._prior(lm, seed)
         if self.rows_file is not None:
             made = ToolRows.load(self.rows_file, lm=lm, toolbox=self._toolbox).filled(prior)
@@ -223,12 +224,13 @@ class ToolTokens:
                 made = made.with_bias(self.bias)
             report: dict[str, Any] = {"rows_file": made.training_rows}
         else:
+            shots = draw_shots(self._rows[0], self.shots_per_tool, seed=seed, toolbox=self._toolbox)
             made, report = self._trained(lm, prior, shots, seed)
         made.save(path)
         lengths = prior.norm(dim=-1)
         report |= {"tools": len(self._toolbox), "bias": made.bias, "prior_length": float(lengths.mean())}
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
-        return made, shots
+        return made
 
     def _prior(self, lm: Any, seed: int) -> Tensor:
         from harness_tool_tokens.prior import prior_rows, prior_texts
@@ -267,7 +269,7 @@ class ToolTokens:
                 else "no step was taken"
             )
             report["tokens_trained"] = len(states) * max(1, round(report["epochs"]))
-        bias = self._bias(lm, rows, states, shots) if self.bias == "auto" else self.bias
+        bias = self._bias(lm, rows, shots) if self.bias == "auto" else self.bias
         if states is not None:
             report["on_training_rows"] = measure(states, rows, bias)
         made = ToolRows.of(
@@ -282,18 +284,18 @@ class ToolTokens:
                 "penalty": self.penalty,
             },
             training_rows=rows_digest(shots) if shots else "",
+            trained_on=trained_on(shots),
         )
         return made, report
 
-    def _bias(self, lm: Any, rows: Tensor, states: States | None, shots: Sequence[Row]) -> float:
-        """Return the best bias on rows that were not trained on, where there are some; 0 without any rows."""
+    def _bias(self, lm: Any, rows: Tensor, shots: Sequence[Row]) -> float:
+        """Return the best bias on the tools' own examples, on the trained rows without such; 0 without either."""
         from harness_tool_tokens.rows import encode_rows
         from harness_tool_tokens.states import frozen_states
         from harness_tool_tokens.training import best_bias
 
-        trained = {row.id for row in shots}
-        others = [row for row in self._rows[0] if row.id not in trained] if self.shots_per_tool is not None else []
-        others = draw_shots(others, 5, seed=0, toolbox=self._toolbox)
-        if others:
-            states = frozen_states(lm, encode_rows(lm, others, self._toolbox))
-        return 0.0 if states is None else best_bias(states, rows)
+        own = example_rows(self._toolbox) if self.train_file != EXAMPLES else []
+        rows_of_text = own or list(shots)
+        if not rows_of_text:
+            return 0.0
+        return best_bias(frozen_states(lm, encode_rows(lm, rows_of_text, self._toolbox)), rows)

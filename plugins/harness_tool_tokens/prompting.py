@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import HarnessError
 from harness.names import printable
+from harness_tool_tokens.answering import Wanted
 from harness_tool_tokens.tools import Tool, Toolbox
 
 SLOT = "[QUESTION]"
@@ -29,35 +30,29 @@ class PromptBook:
         self.toolbox = toolbox
         self.texts: dict[str, dict[str, str]] = {} if file is None else _read(file)
 
-    def of_tool(self, tool: Tool, *, prompts: str | None, question: str | None, ending: str) -> tuple[str, str]:
-        """Return the text under which the model writes the arguments of ``tool``: what all questions share, and the rest.
-
-        Args:
-            prompts: the data set whose texts are used where there are some.
-            question: None where a task does not tell; then its whole prompt follows the examples.
-            ending: the question as it stands in the task's prompt, up to where the answer begins.
-        """
-        text = self.texts.get(prompts or "", {}).get(tool.name)
-        if text is not None and question is not None:
+    def of_tool(self, tool: Tool, wanted: Wanted) -> tuple[str, str]:
+        """Return the text under which the model writes the arguments of ``tool``: what all questions share, and the rest."""
+        text = self.texts.get(wanted.prompts or "", {}).get(tool.name)
+        if text is not None and wanted.question is not None:
             before, _, after = text.partition(SLOT)
-            return before, question + after
+            return before, wanted.question + after + wanted.tail
         lines = [f"Answer the question with the tool <{tool.name}>{_of(tool)}.", *tool.examples]
-        return "\n\n".join(lines) + "\n\n", ending
+        return "\n\n".join(lines) + "\n\n", wanted.ending
 
-    def in_context(self, *, prompts: str | None, question: str | None, ending: str, tools: Sequence[Tool]) -> str:
+    def in_context(self, wanted: Wanted, tools: Sequence[Tool]) -> str:
         """Return the prompt that lists all ``tools``, with an example of each, for a model without tool rows."""
-        text = self.texts.get(prompts or "", {}).get("func")
-        if text is not None and question is not None:
+        text = self.texts.get(wanted.prompts or "", {}).get("func")
+        if text is not None and wanted.question is not None:
             before, _, after = text.partition(SLOT)
-            return before + question + after
+            return wanted.head + before + wanted.question + after + wanted.tail
         names = [f"<{tool.name}>({tool.argument}){_of(tool)}" for tool in tools]
         examples = [tool.examples[0] for tool in tools if tool.examples]
         lines = ["Answer the question; these tools can be called:\n" + "\n".join(names), *examples]
-        return "\n\n".join(lines) + "\n\n" + ending
+        return wanted.head + "\n\n".join(lines) + "\n\n" + wanted.ending
 
 
 def _of(tool: Tool) -> str:
-    return f": {tool.description}" if tool.description else ""
+    return f": {tool.description.rstrip('.')}" if tool.description else ""
 
 
 def _read(file: Path) -> dict[str, dict[str, str]]:

@@ -103,9 +103,10 @@ def split(rows: Sequence[Row], *, holdout: int, seed: int) -> tuple[list[Row], l
     """
     held: set[int] = set()
     for tool, members in _by_tool(rows).items():
-        order = _drawn(rows, members, f"holdout/{seed}/{tool}")
-        distinct = list({rows[number].text: number for number in reversed(order)}.values())[::-1]
-        held.update(distinct[: max(0, min(holdout, len(distinct) - 1))])
+        first: dict[str, int] = {}
+        for number in _drawn(rows, members, f"holdout/{seed}/{tool}"):
+            first.setdefault(rows[number].text, number)
+        held.update(list(first.values())[: max(0, min(holdout, len(first) - 1))])
     texts = {rows[number].text for number in held}
     return [row for row in rows if row.text not in texts], [rows[number] for number in sorted(held)]
 
@@ -125,6 +126,17 @@ def draw_shots(rows: Sequence[Row], per_tool: int | None, *, seed: int, toolbox:
         for key in toolbox.keys
         for number in _drawn(rows, groups.get(key, []), f"shots/{seed}/{key}")[:per_tool]
     ]
+
+
+def text_digest(text: str) -> str:
+    """Return what tells a text from others, short enough to keep one for each of thousands."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the digests of texts and of what stands before their first calls: by either, a question would be known."""
+    texts = [part for row in rows for part in (row.text, row.text[: row.calls[0].start] if row.calls else row.text)]
+    return tuple(sorted({text_digest(text) for text in texts}))
 
 
 def rows_digest(rows: Sequence[Row]) -> str:

@@ -36,6 +36,7 @@ class ToolRows:
         model: name of the base model; head: fingerprint of its output head.
         settings: of prior, penalty and training, as JSON values.
         training_rows: digest of the rows of text, empty for untrained ones.
+        trained_on: ``text_digest`` of each text, and of what stands in it before the first call.
         missing: keys of tools that the file had no rows for; theirs are zeros until ``filled``.
     """
 
@@ -47,6 +48,7 @@ class ToolRows:
     head: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
     training_rows: str = ""
+    trained_on: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
     @classmethod
@@ -101,7 +103,7 @@ class ToolRows:
             )
         found = cls(
             tensors["rows"], tensors["prior"], tuple(known["tools"]), known["bias"], known["model"], known["head"],
-            known["settings"], known["training_rows"],
+            known["settings"], known["training_rows"], tuple(known["trained_on"]),
         )  # fmt: skip
         return found._matched(toolbox, path)
 
