@@ -26,7 +26,7 @@ from typing import Any
 STARTS: dict[str, dict[str, Any]] = {
     "random": {"variant": "random_start"},
     "zeros": {"variant": "zero_start"},
-    "hidden mean, as released": {"prior": "hidden_mean", "prior_length": "unit/sqrt(d)"},
+    "hidden mean, as released": {"prior": "hidden_mean", "prior_template": "{}", "prior_length": "unit/sqrt(d)"},
     "hidden mean, centred": {"prior": "hidden_mean", "centre": True, "prior_length": 0.5},
     "head rows, name": {},
     "head rows, description": {"prior_text": "description"},

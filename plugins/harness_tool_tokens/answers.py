@@ -92,7 +92,10 @@ def call_counts(gold_calls: Sequence[Mapping[str, Any]], trace: Sequence[Mapping
         tool; ``false``: meet none; ``missed``: gold calls that meet none; ``errors``: calls that failed while running.
         ``calls == right + wrong + false`` and ``len(gold_calls) == right + wrong + missed``.
     """
-    right, wrong = _alignment([str(call["tool"]) for call in gold_calls], [str(call["tool"]) for call in trace])
+    due, called = [str(call["tool"]) for call in gold_calls], [str(call["tool"]) for call in trace]
+    pairs = pairing(due, called)
+    right = sum(due[number] == called[place] for number, place in pairs)
+    wrong = len(pairs) - right
     counts = {
         "calls": len(trace),
         "right": right,
@@ -102,6 +105,29 @@ def call_counts(gold_calls: Sequence[Mapping[str, Any]], trace: Sequence[Mapping
         "errors": sum(bool(call.get("error")) for call in trace),
     }
     return {name: float(count) for name, count in counts.items()}
+
+
+def pairing(due: Sequence[str], called: Sequence[str]) -> list[tuple[int, int]]:
+    """Return which due call each call meets, as (place in ``due``, place in ``called``), in order.
+
+    As many pairs of the same tool as possible (the longest common subsequence), and of those alignments one with as many
+    pairs at all.
+    """
+    # best[i][j]: (pairs of the same tool, other pairs) of due[i:] and called[j:].
+    best = [[(0, 0)] * (len(called) + 1) for _ in range(len(due) + 1)]
+    for i in reversed(range(len(due))):
+        for j in reversed(range(len(called))):
+            best[i][j] = max(_paired(best[i + 1][j + 1], due[i] == called[j]), best[i + 1][j], best[i][j + 1])
+    pairs, i, j = [], 0, 0
+    while i < len(due) and j < len(called):
+        if best[i][j] == _paired(best[i + 1][j + 1], due[i] == called[j]):
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
 
 
 def ceiling(rows: Iterable[Mapping[str, Any]], *, rounding: Literal["paper", "exact"] = "paper") -> dict[str, int]:
@@ -170,14 +196,5 @@ def _rounded(number: Decimal, exact: Context) -> Decimal:
     return number.quantize(Decimal("0.01"), context=exact)
 
 
-def _alignment(gold: Sequence[str], called: Sequence[str]) -> tuple[int, int]:
-    """Return (pairs of the same tool, pairs of different tools) of the best alignment; ``call_counts`` says which."""
-    above = [(0, 0)] * (len(called) + 1)
-    for tool in gold:
-        row = [(0, 0)]
-        for column, call in enumerate(called):
-            same, other = above[column]
-            paired = (same + 1, other) if call == tool else (same, other + 1)
-            row.append(max(paired, above[column + 1], row[column]))
-        above = row
-    return above[-1]
+def _paired(pairs: tuple[int, int], is_same: bool) -> tuple[int, int]:
+    return (pairs[0] + 1, pairs[1]) if is_same else (pairs[0], pairs[1] + 1)

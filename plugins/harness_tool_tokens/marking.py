@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.records import answers
+from harness_tool_tokens.answers import pairing
 from harness_tool_tokens.arguments import ERRORS
 
 MOST_ALIGNED = 500
@@ -91,33 +92,6 @@ def judge(row: dict[str, Any]) -> list[JudgedAnswer]:
         for n in range(max(len(texts), len(traces)))
     ]
     return [_judged(text, _calls(trace), expected) for text, trace in pairs]
-
-
-def pairing(due: Sequence[str], called: Sequence[str]) -> list[tuple[int, int]]:
-    """Return which due call each call meets, as (place in ``due``, place in ``called``), in order.
-
-    The alignment is one whose counts ``answers.call_counts`` gives: as many pairs of the same tool as possible, and of
-    those as many pairs at all.
-    """
-    # best[i][j]: (pairs of the same tool, other pairs) of due[i:] and called[j:].
-    best = [[(0, 0)] * (len(called) + 1) for _ in range(len(due) + 1)]
-    for i in reversed(range(len(due))):
-        for j in reversed(range(len(called))):
-            best[i][j] = max(_paired(best[i + 1][j + 1], due[i] == called[j]), best[i + 1][j], best[i][j + 1])
-    pairs, i, j = [], 0, 0
-    while i < len(due) and j < len(called):
-        if best[i][j] == _paired(best[i + 1][j + 1], due[i] == called[j]):
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
-def _paired(pairs: tuple[int, int], is_same: bool) -> tuple[int, int]:
-    return (pairs[0] + 1, pairs[1]) if is_same else (pairs[0], pairs[1] + 1)
 
 
 def _judged(text: str, calls: Sequence[JudgedCall], expected: tuple[Mapping[str, Any], ...] | None) -> JudgedAnswer:

@@ -19,9 +19,9 @@ import pytest
 
 from harness.names import printable
 from harness.run import Run, evaluate
-from harness_tool_tokens import calls, marking, page
+from harness_tool_tokens import calls, page
 from harness_tool_tokens.__main__ import main
-from harness_tool_tokens.answers import call_counts
+from harness_tool_tokens.answers import call_counts, pairing
 from harness_tool_tokens.tools import Tool, Toolbox
 
 DUE = [{"tool": "multiply", "args": "2, 7", "result": "14"}, {"tool": "subtract", "args": "14, 5", "result": "9"}]
@@ -173,7 +173,7 @@ def test_pairs_give_the_counts_that_the_metrics_give() -> None:
     draw = random.Random(0)
     for _ in range(3000):
         due, called = ([draw.choice("abc") for _ in range(draw.randint(0, 7))] for _ in range(2))
-        pairs = marking.pairing(due, called)
+        pairs = pairing(due, called)
         assert pairs == sorted(pairs) and all(len({*places}) == len(pairs) for places in zip(*pairs, strict=True))
         counts = call_counts([{"tool": tool} for tool in due], [{"tool": tool} for tool in called])
         same = sum(due[i] == called[j] for i, j in pairs)
