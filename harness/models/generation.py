@@ -178,7 +178,7 @@ class _Generation:
         while waiting or self.rows or self.later:
             while self.later and len(self.rows) < self.most:
                 self._admit(*self.later.pop(0))
-            while waiting and (not self.rows or len(self.rows) + self._count(waiting[-1]) <= self.most):
+            while waiting and self._has_room(self._count(waiting[-1])):
                 pack = waiting.pop()
                 self._prefill(pack)
                 self.done.update(pack.done)
@@ -188,6 +188,11 @@ class _Generation:
             for trunk in self.done - used:
                 self.trunks.pop(trunk, None)
             self.done &= used
+
+    def _has_room(self, prompts: int) -> bool:
+        """Whether so many more may begin; what goes on later has a place already."""
+        under_way = len(self.rows) + len(self.later)
+        return not under_way or under_way + prompts <= self.most
 
     def _count(self, pack: Pack) -> int:
         leaves = self.of_leaf.keys()
@@ -221,7 +226,7 @@ class _Generation:
     def _admit(self, number: int, prompt: Prompt) -> None:
         """Take in a prompt that came later, with the keys there are of its beginning; its other tokens are pending."""
         kept = prompt.after.kept if prompt.after is not None else None
-        same = 0 if kept is None else _common(kept.token_ids, prompt.token_ids[:-1])
+        same = 0 if kept is None else common_length(kept.token_ids, prompt.token_ids[:-1])
         if kept is not None and same >= max(kept.base, 1):
             row = _Row(number, prompt, kept.trunk, kept.base, same - kept.base, Drafts(prompt.token_ids), [])
             self.cache.put(len(self.rows), kept, row.length)
@@ -331,7 +336,7 @@ class _Generation:
         self.kept.add(row.prompt.kept)
 
 
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
     """Return how many ids two sequences begin with in common."""
     return next(
         (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.explained import Explained
-from harness.models.generation import Prompt
+from harness.models.generation import Prompt, common_length
 
 if TYPE_CHECKING:
     from harness_tool_tokens.arguments import Outcome
@@ -168,6 +168,7 @@ class Answer:
         """Forget all that was written: the first prompt begins, perhaps again, after memory ran out."""
         self.text, self.called, self.used, self.seen, self.start = "", "", 0, 0, 0
         self.calls: list[Call] = []
+        self.first.kept = None
         self.reasoning = self.first
         self.generated: list[int] = []  # of an answer without calls: decoded as the plain model's
         self.result: Explained | None = None
@@ -180,7 +181,7 @@ class Answer:
             return self._planned(prompt, generated)
         if prompt.mode == "arguments":
             return self._executed(self._arguments(self.writing.decode(generated)))
-        self.reasoning = prompt
+        self._now_at(prompt)
         self.used += sum(token < self.writing.first_tool for token in generated)
         if generated[-1] >= self.writing.first_tool:
             return self._fired(prompt, generated)
@@ -230,7 +231,7 @@ class Answer:
         shared, ids = self._fitting(shared, ending)
         if ids is None:
             return self._executed(None, "the question does not fit the context beside the tool")
-        count = _common(self.writing.encode(shared), ids)
+        count = common_length(self.writing.encode(shared), ids)
         return [ToolPrompt(ids, self._argument_tokens, self._is_closed, shared=count, answer=self, mode="arguments")]
 
     def _fitting(self, shared: str, ending: str) -> tuple[str, list[int] | None]:
@@ -307,7 +308,14 @@ class Answer:
             )
         ]
 
+    def _now_at(self, prompt: ToolPrompt) -> None:
+        """Note the prompt whose keys the answer will go on with, and let go of those before: they are large."""
+        if prompt is not self.reasoning:
+            self.reasoning.kept = None
+        self.reasoning = prompt
+
     def _finish(self, ending: str = "") -> list[ToolPrompt]:
+        self.reasoning.kept = None
         text = self.text[self.start :]
         before = len(self.text) - len(text.lstrip()) if self.start else 0
         text = text.lstrip() if self.start else text
@@ -344,7 +352,7 @@ class Answer:
 
     def _planned(self, prompt: ToolPrompt, generated: list[int]) -> list[ToolPrompt]:
         tool = self.toolbox[generated[-1] - self.writing.first_tool]
-        self.reasoning = prompt
+        self._now_at(prompt)
         self.used += 1
         margin, forced = prompt.fired[0]
         self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
@@ -422,10 +430,3 @@ def first_call(text: str, toolbox: Toolbox) -> tuple[Tool, int, int] | None:
         if tool is not None and end is not None:
             return tool, match.start(), match.end() + end
     return None
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many ids two sequences begin with in common."""
-    return next(
-        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )

@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from harness_tool_tokens.lm import Tools
     from harness_tool_tokens.saving import ToolRows
+    from harness_tool_tokens.states import States
 
 ROWS_FILE = "tool_rows.safetensors"
+MOST_LOSSES = 50
 STARTS: Mapping[str, Literal["random", "zeros"]] = {"random_start": "random", "zero_start": "zeros"}
 ROWLESS = frozenset({"no_tools", "in_context", "oracle_call"})
 
@@ -229,7 +231,7 @@ class ToolTokens:
         made.save(path)
         lengths = prior.norm(dim=-1)
         report |= {"tools": len(self._toolbox), "bias": made.bias, "prior_length": float(lengths.mean())}
-        write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        write_atomic(workdir / "report.json", json.dumps(_rounded(report), allow_nan=False))
         return made
 
     def _prior(self, lm: Any, seed: int) -> Tensor:
@@ -243,32 +245,10 @@ class ToolTokens:
         )
 
     def _trained(self, lm: Any, prior: Tensor, shots: list[Row], seed: int) -> tuple[ToolRows, dict[str, Any]]:
-        from harness_tool_tokens.rows import encode_rows
         from harness_tool_tokens.saving import ToolRows
-        from harness_tool_tokens.states import frozen_states
-        from harness_tool_tokens.training import Settings, measure, train
+        from harness_tool_tokens.training import measure
 
-        rows, report, states = prior, dict[str, Any](), None
-        if shots:
-            encoded = encode_rows(lm, shots, self._toolbox, positions=self.positions)
-            states = frozen_states(lm, encoded, word_positions=self.word_positions, seed=seed)
-            settings = Settings(
-                penalty=self.penalty,
-                penalty_form=self.penalty_form,
-                lr=self.learning_rate,
-                epochs=self.epochs,
-                steps=self.steps,
-                batch=self.batch_size,
-                seed=seed,
-            )
-            rows, report = train(states, prior, prior, settings)
-            say(
-                f"trained on {len(shots)} texts in {report['steps']} steps, {report['seconds']:.1f} s: loss "
-                f"{report['losses'][0]:.3f} to {report['losses'][-1]:.3f}"
-                if report["losses"]
-                else "no step was taken"
-            )
-            report["tokens_trained"] = len(states) * max(1, round(report["epochs"]))
+        rows, states, report = self._train(lm, prior, shots, seed) if shots else (prior, None, {})
         bias = self._bias(lm, rows, shots) if self.bias == "auto" else self.bias
         if states is not None:
             report["on_training_rows"] = measure(states, rows, bias)
@@ -288,6 +268,37 @@ class ToolTokens:
         )
         return made, report
 
+    def _train(self, lm: Any, prior: Tensor, shots: list[Row], seed: int) -> tuple[Tensor, States, dict[str, Any]]:
+        """Return trained rows, what they were trained on, and a report."""
+        from harness_tool_tokens.rows import encode_rows
+        from harness_tool_tokens.states import frozen_states
+        from harness_tool_tokens.training import Settings, train
+
+        encoded = encode_rows(lm, shots, self._toolbox, positions=self.positions)
+        states = frozen_states(lm, encoded, word_positions=self.word_positions, seed=seed)
+        settings = Settings(
+            penalty=self.penalty,
+            penalty_form=self.penalty_form,
+            lr=self.learning_rate,
+            epochs=self.epochs,
+            steps=self.steps,
+            batch=self.batch_size,
+            seed=seed,
+        )
+        rows, report = train(states, prior, prior, settings)
+        losses = report.pop("losses")
+        if losses:
+            tenth = max(1, len(losses) // 10)
+            report["loss_first"], report["loss_last"] = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+            say(
+                f"trained on {len(shots)} texts in {len(losses)} steps, {report['seconds']:.1f} s: loss "
+                f"{report['loss_first']:.3f} to {report['loss_last']:.3f}"
+            )
+        # A few of the losses: the report is part of every record.
+        report["losses"] = losses[:: max(1, -(-len(losses) // MOST_LOSSES))]
+        report["tokens_trained"] = len(states) * max(1, round(report["epochs"]))
+        return rows, states, report
+
     def _bias(self, lm: Any, rows: Tensor, shots: Sequence[Row]) -> float:
         """Return the best bias on the tools' own examples, on the trained rows without such; 0 without either."""
         from harness_tool_tokens.rows import encode_rows
@@ -299,3 +310,12 @@ class ToolTokens:
         if not rows_of_text:
             return 0.0
         return best_bias(frozen_states(lm, encode_rows(lm, rows_of_text, self._toolbox)), rows)
+
+
+def _rounded(value: Any) -> Any:
+    """Return a report with its numbers in six digits."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, Mapping):
+        return {name: _rounded(part) for name, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value

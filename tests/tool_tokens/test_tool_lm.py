@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import itertools
 import json
 import time
@@ -21,6 +22,7 @@ from harness.models.causal import CausalLM
 from harness.models.generation import Candidates, Place
 from harness.models.identity import tensor_fingerprints
 from harness.models.loading import load_lm, resolve
+from harness.models.row_attention import KeptKeys
 from harness_tool_tokens.answering import ToolPrompt
 from harness_tool_tokens.choosing import ToolHead
 from harness_tool_tokens.lm import ToolTokenLM
@@ -500,6 +502,25 @@ def test_tools_in_scores_that_never_fire_change_no_score_to_speak_of(apply: Call
 
 
 # --- biases -----------------------------------------------------------------------------------------------------------------
+
+
+def test_keys_of_answers_are_let_go_as_soon_as_they_are_there(
+    apply: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Demand: memory does not grow with the number of documents: at most one set of keys for each text under way."""
+    lm = apply(bias=1e3, max_calls=3, max_argument_tokens=3).replace()
+    lm = type(lm)(lm.model, lm.tokenizer, tools=lm.tools, batch_size=2)
+    alive: list[int] = []
+
+    class Hook:
+        def add_partial(self, *_: Any) -> None:
+            gc.collect()
+            alive.append(sum(isinstance(thing, KeptKeys) for thing in gc.get_objects()))
+
+    monkeypatch.setattr(lm, "cache_hook", Hook())
+    found = answers(lm, requests_of([f"Q: what is {n}?\nA:" for n in range(12)], max_gen_toks=6))
+    assert all(len(one.trace) == 3 for one in found)
+    assert len(alive) == 12 and max(alive) <= 3
 
 
 @pytest.mark.parametrize("on_error", ["next_best", "text", "stop"])
