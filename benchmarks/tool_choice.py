@@ -3,8 +3,9 @@
     python benchmarks/tool_choice.py funcqa --data FOLDER --output results/tool_choice
     python benchmarks/tool_choice.py kamel  --data FOLDER --output results/tool_choice
 
-Every cell is an ordinary run of ``harness eval``; one that has its records already is not run again. Frozen states are cached,
-so that a run takes seconds once the texts went through the model.
+Every cell is an ordinary run of ``harness eval``; one that is in ``cells.jsonl`` already is not run again. Frozen states are
+cached, so that a run takes seconds once the texts went through the model. Samples are left out of the records: no licence is
+stated for most of the data, so its texts are not for publishing.
 """
 
 from __future__ import annotations
@@ -31,20 +32,28 @@ STARTS: dict[str, dict[str, Any]] = {
     "head rows, name": {},
     "head rows, description": {"prior_text": "description"},
 }
-SHOTS = {"funcqa": (0, 1, 3, 10, None), "kamel": (0, 1, 3, 10, None)}
+SHOTS = (0, 1, 3, 10, None)
 PENALTIES = (1e-3, 1e-2, 1e-1)
 METRICS = ("selection", "recall", "false")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: the start, examples per tool (None: all), the penalty, the draw of held-out rows and that of shots."""
+    """One run: the start, examples per tool (None: all), the penalty, the draw of held-out rows and that of shots.
+
+    Without a draw of held-out rows the questions are always the same, a test set.
+    """
 
     start: str
     shots: int | None
     penalty: float
-    holdout_seed: int
+    holdout_seed: int | None
     seed: int
+
+    @property
+    def is_of_table(self) -> bool:
+        """Whether both draws go together; the others are for the leaderboard, which averages over equal questions."""
+        return self.holdout_seed is None or self.holdout_seed == self.seed
 
 
 def main() -> int:
@@ -64,6 +73,7 @@ def main() -> int:
             with notes.open("a", encoding="utf-8") as file:
                 file.write(json.dumps([repr(cell), scores]) + "\n")
             print(f"{number} of {len(cells)}: {cell}, {time.monotonic() - started:.1f} s", file=sys.stderr)
+    cells = [cell for cell in cells if cell.is_of_table]
     for title, chosen in _tables(cells):
         print(f"\n{title}\n\n{table(chosen, done)}")
     if arguments.plot:
@@ -95,6 +105,7 @@ def run(arguments: argparse.Namespace, cell: Cell, output: Path) -> dict[str, fl
         seeds=(cell.seed, 1234, 1234, 1234),
         model_args={"pretrained": arguments.model} if arguments.model else {},
         output_path=output,
+        log_samples=False,
     )
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         records = evaluate(plan)
@@ -126,7 +137,7 @@ def plot(cells: Sequence[Cell], done: dict[str, dict[str, float]], path: Path) -
     matplotlib.rcParams["svg.hashsalt"] = "tool choice"
     from matplotlib import pyplot
 
-    plain = [cell for cell in cells if cell.penalty == 0 and cell.holdout_seed == cell.seed or _is_only(cells)]
+    plain = [cell for cell in cells if cell.penalty == 0]
     shots = list(dict.fromkeys(cell.shots for cell in plain))
     figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for axis, metric in zip(axes, METRICS, strict=False):
@@ -146,21 +157,18 @@ def plot(cells: Sequence[Cell], done: dict[str, dict[str, float]], path: Path) -
     figure.savefig(path, metadata={"Date": None})
 
 
-def _is_only(cells: Sequence[Cell]) -> bool:
-    return all(cell.holdout_seed == 0 for cell in cells)
-
-
 def _cells(arguments: argparse.Namespace) -> Iterator[Cell]:
-    is_funcqa = arguments.rows == "funcqa"
+    has_draws = arguments.rows == "funcqa"
     for start in STARTS:
-        for shots in SHOTS[arguments.rows]:
+        for shots in SHOTS:
             for draw in range(arguments.draws):
-                yield Cell(start, shots, 0.0, draw if is_funcqa else 0, draw)
+                for holdout_seed in sorted({0, draw}) if has_draws else [None]:
+                    yield Cell(start, shots, 0.0, holdout_seed, draw)
     for start in ("random", "head rows, name") if arguments.penalties else ():
         for penalty in PENALTIES:
             for shots in (1, 3, 10):
                 for draw in range(arguments.draws):
-                    yield Cell(start, shots, penalty, draw if is_funcqa else 0, draw)
+                    yield Cell(start, shots, penalty, draw if has_draws else None, draw)
 
 
 def _tables(cells: Sequence[Cell]) -> Iterator[tuple[str, list[Cell]]]:

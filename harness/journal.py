@@ -185,7 +185,9 @@ def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:
             keys.append(None)
             continue
         text = json.dumps(
-            [kind, request.task_name, request.doc_id, request.idx, request.args], sort_keys=True, default=str
+            [kind, request.task_name, request.doc_id, request.idx, request.args, request.doc],
+            sort_keys=True,
+            default=str,
         )
         times[text] += 1
         keys.append(hashlib.sha256(f"{text} {times[text]}".encode()).hexdigest()[:32])

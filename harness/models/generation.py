@@ -35,6 +35,8 @@ PROMPT_TOKENS = 1024
 MANY_ROWS = 16
 # Tokens of a later prompt that go through the model beside the other rows' next ones.
 CHUNK = 32
+# Tokens whose keys are held for beginnings that come again.
+SHARED_TOKENS = 16384
 # Numbers of trunks that are kept for prompts to come; those of the prompts' own tree are below.
 FIRST_SHARED = 1 << 40
 
@@ -169,11 +171,19 @@ class _Generation:
         for number, path in enumerate(self.trie.paths):
             self.of_leaf.setdefault(int(path[-1]), []).append(number)
         self.later: list[tuple[int, Prompt]] = []  # what ended texts go on with
-        self.shared: dict[tuple[int, ...], int] = {}  # trunks of beginnings that come again
+        self.shared: dict[tuple[int, ...], int] = {}  # trunks of beginnings that come again, the last used last
+        self.made = 0
         self.kept: weakref.WeakSet[KeptKeys] = weakref.WeakSet()
 
     def run(self) -> None:
-        """Generate everything."""
+        """Generate everything. Whatever ends it early, no keys are left behind."""
+        try:
+            self._run()
+        finally:
+            for kept in self.kept:
+                kept.forget()
+
+    def _run(self) -> None:
         waiting = list(reversed(self.packs))
         while waiting or self.rows or self.later:
             while self.later and len(self.rows) < self.most:
@@ -241,15 +251,24 @@ class _Generation:
         """Return number and length of the trunk of a beginning that comes again; -1 and 0 of an empty one."""
         if not token_ids:
             return -1, 0
-        if token_ids not in self.shared:
+        if token_ids in self.shared:
+            self.shared[token_ids] = self.shared.pop(token_ids)  # the last one used is the last one
+        else:
+            self._make_room(len(token_ids))
             trie = Trie.build([token_ids], [1])
             (pack,) = plan(trie, len(token_ids))
             attention = TreeAttention(pack, trie, {}, self.tree_model.device, keep=True)
             with route(self.tree_model.model, attention):
                 self.tree_model.push(pack, trie, attention, np.array([len(token_ids) - 1]))
-            number = self.shared[token_ids] = FIRST_SHARED + len(self.shared)
+            self.made += 1
+            number = self.shared[token_ids] = FIRST_SHARED + self.made
             self.trunks[number] = Trunk([(keys.clone(), values.clone()) for keys, values in attention.kept])
         return self.shared[token_ids], len(token_ids)
+
+    def _make_room(self, tokens: int) -> None:
+        """Let go of the beginnings that were not used for longest, once no row uses them, until so many tokens fit."""
+        while self.shared and sum(map(len, self.shared)) + tokens > SHARED_TOKENS:
+            self.done.add(self.shared.pop(next(iter(self.shared))))
 
     def _step(self) -> None:
         """Give every row its next token, and as many more as were guessed right."""

@@ -38,6 +38,11 @@ class KeptKeys:
     token_ids: list[int]
     layers: list[tuple[Tensor, Tensor]]
 
+    def forget(self) -> None:
+        """Let go of the keys; nothing can go on with them."""
+        self.trunk, self.base = -1, 0
+        self.token_ids, self.layers = [], []
+
 
 class RowCache:
     """Keys and values of the rows under way: one (rows, heads, places, width) pair per layer, grown as needed."""

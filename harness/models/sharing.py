@@ -9,7 +9,7 @@ import torch
 
 from harness.models.attention import Refused
 from harness.models.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
-from harness.models.generation import Choose, OnDone, Prompt, generate, most_likely
+from harness.models.generation import Choose, OnDone, Prompt, common_length, generate, most_likely
 from harness.models.memory import Budget, is_out_of_memory
 from harness.models.scoring import Scored, Scoring
 from harness.models.work import Work
@@ -93,14 +93,15 @@ class Sharing:
         Args:
             on_done: is told of each prompt that ended; what it returns comes next, under the same number.
             choose: chooses the tokens.
-            longest: tokens of the longest text that there will be; None: of prompts and what they may generate.
+            longest: tokens of the longest text that there will be, not above ``most_tokens``; None: that of a prompt and
+                what it may generate.
 
         Raises:
             NotANumber: the logits of a prompt, or of one beside it, are NaN or infinite.
         """
         ids = [prompt.token_ids for prompt in prompts]
-        lengths = [longest or len(prompt.token_ids) + prompt.limit for prompt in prompts]
-        waiting = self._able(ids, lengths, generates=True)
+        lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
+        waiting = self._able(ids, lengths, generates=True, longest=longest)
         self.work.need([ids[number] for number in waiting])
         while waiting:
             numbers = sorted(waiting)
@@ -127,6 +128,16 @@ class Sharing:
                 self._after(error)
         return None
 
+    def most_tokens(self, sequences: Sequences, lengths: Sequence[int]) -> int | None:
+        """Return how long a text may be that shares, None where there is no bound or nothing shares.
+
+        Args:
+            sequences: token ids of prompts, on some of which the model is tried out.
+            lengths: of the texts that they will be the beginnings of.
+        """
+        self._able(sequences, lengths, generates=True)
+        return self._fit.most_tokens if self._fit is not None and self.refusal is None else None
+
     @property
     def tree_model(self) -> Any:
         """The model as it is run over packs; only once it was found fit."""
@@ -139,7 +150,9 @@ class Sharing:
         self.refusal = self.work.reason = reason
         say(f"scoring every request on its own, as lm-eval does, because {reason}")
 
-    def _able(self, sequences: Sequences, lengths: Sequence[int], *, generates: bool = False) -> set[int]:
+    def _able(
+        self, sequences: Sequences, lengths: Sequence[int], *, generates: bool = False, longest: int | None = None
+    ) -> set[int]:
         """Return the numbers of the sequences that may share, after trying the model out on the first of them."""
         parts = parts_of(self.model)
         if parts != self._parts and not self._is_off:
@@ -150,7 +163,7 @@ class Sharing:
             try:
                 with self.work.timed("check"):
                     tokens = [token for sequence in sequences[:8] for token in sequence]
-                    self._try(tokens, longest=max(lengths), generates=generates)
+                    self._try(tokens, longest=max([*lengths, longest or 0]), generates=generates)
                 break
             except Refused as refused:
                 self.refuse(str(refused))
@@ -188,4 +201,4 @@ class Sharing:
 def _new(prompt: Prompt) -> Sequence[int]:
     """Return the tokens of a prompt that came later which are new: not of the text it goes on from, nor shared."""
     kept = prompt.after.kept if prompt.after is not None else None
-    return prompt.token_ids[len(kept.token_ids) if kept is not None else prompt.shared :]
+    return prompt.token_ids[prompt.shared if kept is None else common_length(kept.token_ids, prompt.token_ids) :]

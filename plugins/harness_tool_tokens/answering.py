@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from harness.explained import Explained
 from harness.models.generation import Prompt, common_length
+from harness_tool_tokens.parts import Call, Limits, Wanted, around, closing_bracket, first_call, plan_with
 
 if TYPE_CHECKING:
     from harness_tool_tokens.arguments import Outcome
     from harness_tool_tokens.tools import Tool, Toolbox
 
-SHOWN = 80  # characters of text around a call in its trace
 MOST_PLAN_TOKENS = 48  # of a plan, as in the code of Li et al., 2025
-
-
-@dataclass
-class Call:
-    """One call in an answer: where it stands (characters of the answer before it), and what came of it.
-
-    ``margin`` is by how many logits the tool was ahead of the best word, bias included; None where it was not chosen
-    by its row. ``forced`` names what chose it then.
-    """
-
-    tool: str
-    at: int
-    margin: float | None = None
-    arguments: str = ""
-    result: str | None = None
-    error: str | None = None
-    detail: str = ""
-    forced: str = ""
-
-    def add_detail(self, words: str) -> None:
-        """Add a few words on what happened."""
-        self.detail = "; ".join(filter(None, [self.detail, words]))
 
 
 @dataclass(eq=False)
@@ -56,45 +33,6 @@ class ToolPrompt(Prompt):
     barred_first: frozenset[int] = frozenset()
     after_result: bool = False
     fired: dict[int, tuple[float | None, str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Bounds and choices of every answer; see the method's options of the same names."""
-
-    max_calls: int = 10
-    max_argument_tokens: int = 64
-    on_error: Literal["next_best", "text", "stop"] = "next_best"
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a task tells of one answer.
-
-    Args:
-        context: the prompt as the task has it.
-        procedure: calls tools and goes on, ends with the name of a tool, or writes a plan of tool tokens.
-        question: the question alone, as it stands in ``context``; None where the task does not tell.
-        ending: the end of ``context``, from the question on.
-        head, tail: what of ``context`` a chat template put before the user's last words and behind them.
-        prompts: the data set whose prompt texts are used.
-        gold: the right calls, in order, where the task tells.
-        allowed: numbers of the tools that may fire; None: all.
-        objects: what a plan may name (plans only).
-        end: the token that ends a plan.
-    """
-
-    context: str
-    procedure: Literal["calls", "name", "plan"] = "calls"
-    question: str | None = None
-    ending: str = ""
-    head: str = ""
-    tail: str = ""
-    prompts: str | None = None
-    gold: tuple[dict[str, Any], ...] = ()
-    allowed: frozenset[int] | None = None
-    objects: frozenset[str] = frozenset()
-    end: str = "[END]"
 
 
 class Writing:
@@ -155,6 +93,7 @@ class Answer:
             in_context: the model writes calls as text; no tool row takes part.
         """
         self.wanted, self.writing, self.toolbox, self.limits = wanted, writing, toolbox, limits
+        self.max_length = writing.max_length
         self.limit, self.until, self.stop, self.cut, self.finished = limit, until, stop, cut, finished
         self.dropped = len(writing.encode(wanted.context)) - len(first_ids)
         self.think_end = think_end
@@ -239,7 +178,7 @@ class Answer:
 
         None for the ids where even the question does not fit.
         """
-        head, room = self.wanted.head, self.writing.max_length - self._argument_tokens
+        head, room = self.wanted.head, self.max_length - self._argument_tokens
         blocks = shared.split("\n\n")  # a line on what to do, the examples, nothing
         ids = self.writing.encode(head + shared + ending)
         if len(ids) > room:
@@ -252,7 +191,7 @@ class Answer:
 
     @property
     def _argument_tokens(self) -> int:
-        return min(self.limits.max_argument_tokens, max(1, self.writing.max_length // 4))
+        return min(self.limits.max_argument_tokens, max(1, self.max_length // 4))
 
     def _arguments(self, text: str) -> str | None:
         """Return the argument text up to its closing bracket; None when it never closed."""
@@ -292,7 +231,7 @@ class Answer:
         context = self.wanted.context
         ids = self.writing.encode(context + (self.called if self.in_context else self.text))
         ids = ids[self.dropped :]  # cut on the left as the prompt itself, and no further
-        room = min(self.limit - self.used, self.writing.max_length - len(ids))
+        room = min(self.limit - self.used, self.max_length - len(ids))
         if room < 1 or any(text in self.text for text in self.until):
             return self._finish()
         return [
@@ -353,6 +292,8 @@ class Answer:
     def _planned(self, prompt: ToolPrompt, generated: list[int]) -> list[ToolPrompt]:
         tool = self.toolbox[generated[-1] - self.writing.first_tool]
         self._now_at(prompt)
+        if not self.plan_allows(tool):  # nor any other
+            return self._finish()
         self.used += 1
         margin, forced = prompt.fired[0]
         self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
@@ -360,7 +301,7 @@ class Answer:
         if tool.text == self.wanted.end or self.used >= min(self.limit, MOST_PLAN_TOKENS):
             return self._finish()
         ids = self.writing.encode(self.wanted.context + self.text)
-        if len(ids) >= self.writing.max_length:
+        if len(ids) >= self.max_length:
             return self._finish()
         return [ToolPrompt(ids, 1, lambda _: True, after=prompt, keeps=True, answer=self, mode="plan")]
 
@@ -392,41 +333,3 @@ class Answer:
     def _is_closed(self, generated: list[int]) -> bool:
         text = self.writing.decode(generated)
         return generated[-1] in self.writing.ends or "\n" in text or closing_bracket(text) is not None
-
-
-def around(text: str, calls: Sequence[Call]) -> list[dict[str, Any]]:
-    """Return the trace of an answer's calls, each with some of the text before it and after."""
-    return [
-        asdict(call) | {"before": text[max(0, call.at - SHOWN) : call.at], "after": text[call.at : call.at + SHOWN]}
-        for call in calls
-    ]
-
-
-def plan_with(plan: str, token: str) -> str:
-    """Return a plan with one more token: an action begins a line, an object ends it."""
-    if not token.startswith("["):
-        return f"{plan} {token}\n"
-    return plan + ("\n" if plan and not plan.endswith("\n") else "") + token
-
-
-def closing_bracket(text: str) -> int | None:
-    """Return where the bracket closes that was opened before ``text``; None where it does not before the line ends."""
-    depth = 0
-    for place, character in enumerate(text):
-        if character == "\n":
-            return None
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            return place
-    return None
-
-
-def first_call(text: str, toolbox: Toolbox) -> tuple[Tool, int, int] | None:
-    """Return the first whole call that is written in ``text``: its tool, where it starts, where its bracket closes."""
-    names = {tool.name: tool for tool in toolbox}
-    for match in re.finditer(r"<([^<>\n]{1,100})>\(|\b(\w+)\(", text):
-        tool = names.get(match[1] or match[2])
-        end = closing_bracket(text[match.end() :]) if tool is not None else None
-        if tool is not None and end is not None:
-            return tool, match.start(), match.end() + end
-    return None

@@ -15,7 +15,9 @@ from harness.names import printable, suggestion
 VARIABLE = "HARNESS_TOOL_DATA"
 QUESTION_SLOT = "[QUESTION]"
 KAMEL_SIZES = (30, 60, 100, 234)
-HOW_TO_NAME_IT = f"name the folder with --metadata data_folder=DIR or the environment variable {VARIABLE}"
+HOW_TO_NAME_IT = (
+    f"name the folder with the environment variable {VARIABLE} (or, for a task, --metadata data_folder=DIR)"
+)
 Row = dict[str, Any]
 Keys = Mapping[str, type | tuple[type, ...]]
 _CALL_KEYS: Keys = {"tool": str, "args": str, "result": str}

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import HarnessError
-from harness_tool_tokens.answering import closing_bracket
+from harness_tool_tokens.parts import closing_bracket
 from harness_tool_tokens.rows import Call, Row
 
 if TYPE_CHECKING:

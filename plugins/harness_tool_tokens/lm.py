@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -20,12 +21,13 @@ from harness.models.causal import CausalLM
 from harness.models.generation import NotANumber, Prompt
 from harness.models.guards import check_finite, named, refuse_generation
 from harness.models.plain_generation import generate_plainly
-from harness.progress import bar
-from harness_tool_tokens.answering import Answer, Limits, Wanted, Writing
+from harness.progress import bar, say
+from harness_tool_tokens import documents
+from harness_tool_tokens.answering import Answer, Writing
 from harness_tool_tokens.chat import ChatTemplate
 from harness_tool_tokens.choosing import Chooser, ToolHead, number_words
 from harness_tool_tokens.oracle import oracle_answer
-from harness_tool_tokens.rows import text_digest
+from harness_tool_tokens.parts import Limits, Wanted
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -99,7 +101,7 @@ class ToolTokenLM(CausalLM):
             return super().generate_until(requests, disable_tqdm)
         if self.tools.variant == "oracle_call":
             call = self.tools.executor.call
-            return [self._told(request, oracle_answer(self._wanted(request), call)) for request in requests]
+            return [oracle_answer(documents.wanted_of(request, self.tools, self._chat), call) for request in requests]
         if not requests:
             return []
         ids = self._contexts(requests)
@@ -110,11 +112,15 @@ class ToolTokenLM(CausalLM):
             distinct.setdefault(key, []).append(number)
         members = list(distinct.values())
         answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
+        self._bound(answers)
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
+            # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
+            times = Counter(repr(requests[numbers[0]].args) for numbers in members)
 
             def done(place: int, _: Answer) -> None:
-                for number in members[place]:
-                    self._told(requests[number], answers[place].result)
+                if times[repr(requests[members[place][0]].args)] == 1:
+                    for number in members[place]:
+                        self._told(requests[number], answers[place].result)
                 progress.update(len(members[place]))
 
             self._generate_with_tools(answers, [requests[numbers[0]] for numbers in members], done)
@@ -202,8 +208,15 @@ class ToolTokenLM(CausalLM):
         try:
             self._check_steps()
             with suppress(NotANumber):  # asked alone, the broken request will be named
-                self._sharing.generate(first, took, choose=self._chooser, longest=self.max_length)
+                longest = max(answer.max_length for answer in answers)
+                self._sharing.generate(first, took, choose=self._chooser, longest=longest)
             rest = sorted(left)
+            if rest:
+                why = (
+                    self._sharing.refusal
+                    or "they are longer than what this model can share, or its logits are no numbers"
+                )
+                say(f"{len(rest)} answers are written one after the other, without kept keys, which is slow: {why}")
             self.work.need([first[place].token_ids for place in rest])
             generate_plainly(
                 self.model,
@@ -216,6 +229,14 @@ class ToolTokenLM(CausalLM):
             refuse_generation(requests[rest[error.number]])
         except Refused as error:
             raise HarnessError(f"tools cannot be used with this model: {error}") from error
+
+    def _bound(self, answers: Sequence[Answer]) -> None:
+        """Keep answers within what the model can share, where their prompts are: texts grow by calls and results."""
+        first = [answer.first for answer in answers]
+        most = self._sharing.most_tokens([p.token_ids for p in first], [len(p.token_ids) + p.limit for p in first])
+        for answer in answers:
+            if most is not None and len(answer.first.token_ids) + answer.first.limit <= most:
+                answer.max_length = min(answer.max_length, most)
 
     def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
@@ -232,9 +253,8 @@ class ToolTokenLM(CausalLM):
                 f"{named(request)} asks for {wish.limit} new tokens, but the model's context holds {self.max_length}; "
                 "lower it with --gen_kwargs max_gen_toks=..."
             )
-        wanted = self._wanted(request)
-        if wanted.procedure == "plan":
-            self._check_plan(request, wanted)
+        wanted = documents.wanted_of(request, self.tools, self._chat)
+        documents.check(request, wanted, self.tools)
         in_context = self.tools.variant == "in_context"
         first = ids[wanted.context]
         if not first:
@@ -266,57 +286,11 @@ class ToolTokenLM(CausalLM):
         """Return the ids of the prompts that will be read; those that will be cut are counted."""
         if self.tools.variant != "in_context":
             return self._prompts(requests, self._limits(requests))
-        contexts = [self._wanted(request).context for request in requests]
+        contexts = [documents.wanted_of(request, self.tools, self._chat).context for request in requests]
         ids = encoding.encode_prompts(self, contexts)
         for request, context, limit in zip(requests, contexts, self._limits(requests), strict=True):
             self.truncated[request.task_name] += len(ids[context]) > self.max_length - limit
         return ids
-
-    def _check_plan(self, request: Instance, wanted: Wanted) -> None:
-        if self.tools.variant in {"in_context", "oracle_tool"}:
-            raise HarnessError(
-                f"{named(request)} asks for a plan of tool tokens, and there is none with variant={self.tools.variant}; "
-                "use no_tools or oracle_call beside tools"
-            )
-        if wanted.question is not None and text_digest(wanted.question) in self.tools.trained_on:
-            raise HarnessError(
-                f"{named(request)} is among the plans that the tools were trained on, so its score would mean nothing; leave "
-                "these out with first_rows"
-            )
-
-    def _wanted(self, request: Instance) -> Wanted:
-        """Return what the document and the prompt tell of an answer."""
-        doc = request.doc if isinstance(request.doc, dict) else {}
-        told: dict[str, Any] = doc.get("tool_use") or {}
-        context = str(request.args[0])
-        question = told.get("question") or doc.get("question")
-        if not isinstance(question, str) or not question or question not in context:
-            question = None
-        head, tail = self._chat.around(context) if self._chat else ("", "")
-        start = context.rfind("\n\n", 0, context.rfind(question)) if question else -1
-        gold = tuple(told.get("calls") or ())
-        if self.tools.variant in {"oracle_tool", "oracle_call"} and not gold:
-            raise HarnessError(f"{named(request)}: its task tells no right calls, which {self.tools.variant} needs")
-        allowed = told.get("tools")
-        known = set(self.tools.toolbox.keys)
-        wanted = Wanted(
-            context=context,
-            procedure=told.get("procedure", "calls"),
-            question=question,
-            ending=context[max(start + 2, len(head)) :] if start >= 0 else context[len(head) :],
-            head=head,
-            tail=tail,
-            prompts=told.get("prompts"),
-            gold=gold,
-            allowed=None if allowed is None else frozenset(self.tools.toolbox.number(k) for k in allowed if k in known),
-            objects=frozenset(str(name).strip("<>") for name in told.get("objects") or ()),
-            end=str(told.get("end") or "[END]"),
-        )
-        if self.tools.variant != "in_context":
-            return wanted
-        toolbox = self.tools.toolbox
-        shown = [tool for n, tool in enumerate(toolbox) if wanted.allowed is None or n in wanted.allowed]
-        return replace(wanted, context=self.tools.prompts.in_context(wanted, shown))
 
     def _check_question_fits(self, request: Instance, wanted: Wanted, limit: int) -> None:
         """Raise when cutting the prompt on the left would cut the question."""
@@ -372,7 +346,9 @@ class ToolTokenLM(CausalLM):
 
     @cached_property
     def _first_tool(self) -> int:
-        return int(self.model.config.get_text_config().vocab_size)
+        head = self.model.get_output_embeddings()
+        rows = getattr(head, "out_features", None)
+        return int(len(head.weight) if rows is None else rows)
 
     @cached_property
     def _number_words(self) -> torch.Tensor:

@@ -15,6 +15,7 @@ from harness.folders import write_atomic
 from harness.progress import say
 from harness_tool_tokens import data
 from harness_tool_tokens.examples import EXAMPLES, example_rows, needed_example_rows
+from harness_tool_tokens.prompting import PromptBook
 from harness_tool_tokens.rows import Row, draw_shots, read_rows, rows_digest, split, trained_on
 from harness_tool_tokens.tools import Toolbox
 
@@ -78,7 +79,6 @@ class ToolTokens:
     name: ClassVar[str] = "tool_tokens"
     leaves_model_unchanged: ClassVar[bool] = True
     answers: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
-
     tools: tuple[str, ...] = ("arithmetic",)
     first_tools: int | None = None
     train_file: str | None = None
@@ -148,6 +148,7 @@ class ToolTokens:
             HarnessError: one of them cannot be used.
         """
         digest = hashlib.sha256(self._toolbox.digest.encode())
+        PromptBook(self._toolbox, self._prompts_path)
         digest.update(rows_digest([*self._rows[0], *self._rows[1]]).encode())
         for path in (self._prompts_path, self.rows_file):
             if path is not None and not path.is_file():
@@ -195,11 +196,10 @@ class ToolTokens:
         return None if self.prompts_file is None else data.find(self.prompts_file)
 
     def _tools(self, made: ToolRows | None) -> Tools:
-        from harness_tool_tokens.answering import Limits
         from harness_tool_tokens.choosing import ToolHead
         from harness_tool_tokens.executing import Executor
         from harness_tool_tokens.lm import Tools
-        from harness_tool_tokens.prompting import PromptBook
+        from harness_tool_tokens.parts import Limits
 
         return Tools(
             toolbox=self._toolbox,
@@ -296,7 +296,7 @@ class ToolTokens:
             )
         # A few of the losses: the report is part of every record.
         report["losses"] = losses[:: max(1, -(-len(losses) // MOST_LOSSES))]
-        report["tokens_trained"] = len(states) * max(1, round(report["epochs"]))
+        report["tokens_trained"] = round(len(states) * report["epochs"])
         return rows, states, report
 
     def _bias(self, lm: Any, rows: Tensor, shots: Sequence[Row]) -> float:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.explained import Explained
-from harness_tool_tokens.answering import Call, Wanted, around, plan_with
+from harness_tool_tokens.parts import Call, Wanted, around, plan_with
 
 if TYPE_CHECKING:
     from harness_tool_tokens.arguments import Outcome

@@ -120,7 +120,7 @@ def _raw(lm: CausalLM, texts: Sequence[str], prior: Prior, seed: int) -> Tensor:
         with torch.no_grad():
             return torch.stack([embed(torch.tensor(one, device=lm.device)).float().mean(0).cpu() for one in ids])
     # Each text in a pass of its own, so that no row depends on what other tools there are.
-    states = [Frozen(lm).hidden([one])[0].float() for one in ids]
+    states = [Frozen(lm).hidden(one).float() for one in ids]
     return torch.stack([(one.mean(0) if prior == "hidden_mean" else one[-1]).cpu() for one in states])
 
 
@@ -137,6 +137,8 @@ def _random(texts: Sequence[str], width: int, seed: int) -> Tensor:
 
 def _token_ids(lm: CausalLM, text: str) -> list[int]:
     ids: list[int] = lm.tokenizer.encode(text, add_special_tokens=False)
+    if text.startswith(" ") and len(ids) > 1 and not lm.tokenizer.decode(ids[:1]).strip():
+        ids = lm.tokenizer.encode(text[1:], add_special_tokens=False)  # which puts a space before every text itself
     if not ids:
         raise HarnessError(f"the prior text '{printable(text)}' of a tool has no tokens; give the tool a name")
     return ids[: lm.max_length]

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import HarnessError
 from harness.names import printable
-from harness_tool_tokens.answering import Wanted
+from harness_tool_tokens.parts import Wanted
 from harness_tool_tokens.tools import Tool, Toolbox
 
 SLOT = "[QUESTION]"

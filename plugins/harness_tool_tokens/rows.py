@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 IGNORED = -1
 # Tool k of a toolbox is the label FIRST_TOOL - k, so that word ids stay what they are.
 FIRST_TOOL = -2
+# A shorter line may well stand in another text, too.
+LEAST_CHARACTERS = 20
 PLAN_TOKEN = re.compile(r"\[[^\[\]\n]+\]|<[^<>\n]+>")
 Offsets = list[tuple[int, int]]
 
@@ -129,14 +131,28 @@ def draw_shots(rows: Sequence[Row], per_tool: int | None, *, seed: int, toolbox:
 
 
 def text_digest(text: str) -> str:
-    """Return what tells a text from others, short enough to keep one for each of thousands."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    """Return what tells a text from others whatever its white space, short enough to keep some for each of thousands."""
+    return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return the digests of texts and of what stands before their first calls: by either, a question would be known."""
-    texts = [part for row in rows for part in (row.text, row.text[: row.calls[0].start] if row.calls else row.text)]
-    return tuple(sorted({text_digest(text) for text in texts}))
+    """Return digests of texts, of what stands in them before the first call, and of the lines of that: questions."""
+    found: set[str] = set()
+    for row in rows:
+        before = row.text[: row.calls[0].start] if row.calls else row.text
+        found |= {text_digest(row.text), text_digest(before)}
+        found |= {text_digest(line) for line in question_lines(before)}
+    return tuple(sorted(found))
+
+
+def question_lines(text: str) -> list[str]:
+    """Return the lines of a text that ask something, all where none does, without a label such as ``Q:`` before them.
+
+    Lines too short to be known again are left out.
+    """
+    lines = [re.sub(r"^\s*(Q|Question)\s*:\s*", "", line) for line in text.split("\n")]
+    long = [line for line in lines if len(line.strip()) >= LEAST_CHARACTERS]
+    return [line for line in long if "?" in line] or long
 
 
 def rows_digest(rows: Sequence[Row]) -> str:

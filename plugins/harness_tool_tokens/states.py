@@ -19,7 +19,6 @@ from harness.models.attention import Refused
 from harness.models.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE
 from harness.models.head import ENOUGH_ROWS, Head
 from harness.models.identity import fingerprint_of, tensor_fingerprints
-from harness.models.memory import Budget, in_portions
 from harness.names import printable
 from harness.progress import bar, say
 from harness_tool_tokens.rows import FIRST_TOOL, IGNORED, Encoded
@@ -118,17 +117,16 @@ class Frozen:
         """The width D of the hidden states."""
         return int(self.lm.model.config.get_text_config().hidden_size)
 
-    def hidden(self, sequences: Sequence[Sequence[int]]) -> list[Tensor]:
-        """Return the hidden states (T, D) of each sequence, those of one call in one batch, where the model is."""
-        # Causal attention does not see what is padded on the right.
-        inputs = torch.zeros((len(sequences), max(map(len, sequences))), dtype=torch.long)
-        for line, sequence in zip(inputs, sequences, strict=True):
-            line[: len(sequence)] = torch.tensor(sequence)
+    def hidden(self, token_ids: Sequence[int]) -> Tensor:
+        """Return the hidden states (T, D) of a sequence, where the model is.
+
+        Alone: beside others they would differ in the last digits by what these are.
+        """
         with torch.no_grad(), self._taking() as taken:
-            self.lm._model_call(inputs.to(self.lm.device))
+            self.lm._model_call(torch.tensor([list(token_ids)], device=self.lm.device))
         if len(taken) != 1:
             raise _unusable(f"it is called {len(taken)} times in a forward pass")
-        return [states[: len(sequence)] for states, sequence in zip(taken[0], sequences, strict=True)]
+        return taken[0][0]
 
     def learn_finish(self, token_ids: Sequence[int]) -> None:
         """Find out, on a few tokens, what the model does to the head's output; without it ``summary`` is of raw logits."""
@@ -158,7 +156,7 @@ class Frozen:
             columns.append(torch.stack([total, torch.where(due >= 0, word, 0.0), best]))
         log_total, target_logit, best_word = torch.cat(columns, -1).float().cpu() if columns else torch.zeros(3, 0)
         if not bool(torch.isfinite(log_total).all()):
-            raise HarnessError("the model's logits for training rows are NaN or infinite; load it with dtype=float32")
+            raise HarnessError("the model's logits are NaN or infinite; load it with dtype=float32")
         return {
             "hidden": hidden.float().cpu(), "log_total": log_total.clone(), "target_logit": target_logit.clone(),
             "best_word": best_word.clone(),
@@ -265,25 +263,15 @@ def _pieces(frozen: Frozen, ids: list[list[int]], targets: list[Tensor], store: 
 
 
 def _run(frozen: Frozen, ids: list[list[int]], numbers: list[int], finish: Callable[[int, Tensor], None]) -> None:
-    """Give ``finish`` the hidden states (T, D) of rows by number, the longest first, in batches of similar length."""
+    """Give ``finish`` the hidden states (T, D) of rows by number, the longest first."""
     if not numbers:
         return
     numbers = sorted(numbers, key=lambda number: -len(ids[number]))
     frozen.learn_finish(ids[numbers[0]])
-    budget, done = Budget(frozen.lm.model), set[int]()
-    with bar(len(numbers), "Reading training rows", unit="row") as progress:
-
-        def answer(part: list[int]) -> None:
-            part = [number for number in part if number not in done]
-            while part:
-                size = budget.plain_rows(len(ids[part[0]]))
-                for number, hidden in zip(part, frozen.hidden([ids[n] for n in part[:size]]), strict=False):
-                    finish(number, hidden)
-                    done.add(number)
-                    progress.update(1)
-                part = part[size:]
-
-        in_portions(numbers, answer, budget)
+    with bar(len(numbers), "Reading texts", unit="text") as progress:
+        for number in numbers:
+            finish(number, frozen.hidden(ids[number]))
+            progress.update(1)
 
 
 def _key(token_ids: Sequence[int], targets: Tensor) -> str:

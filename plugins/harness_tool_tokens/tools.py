@@ -104,13 +104,14 @@ class Toolbox(Sequence[Tool]):
         object.__setattr__(self, "_numbers", {each.key: number for number, each in enumerate(self.tools)})
 
     @classmethod
-    def load(cls, specs: Sequence[str], *, first: int | None = None) -> Toolbox:
+    def load(cls, specs: Sequence[str], *, first: int | None = None, folder: str | None = None) -> Toolbox:
         """Load and concatenate tools.
 
         Args:
             specs: each ``arithmetic`` (all thirteen), ``gsm8k`` (its first four) or a file: Python with functions marked by
                 ``tool``, or TOML, JSON or JSONL. A file that does not exist here is looked for in the data folder.
             first: keep so many tools.
+            folder: the data folder, as a task is told it.
 
         Raises:
             HarnessError: a file cannot be read, or a tool in it or all of them together do not do.
@@ -119,7 +120,7 @@ class Toolbox(Sequence[Tool]):
 
         tools: list[Tool] = []
         for spec in [specs] if isinstance(specs, str) else specs:
-            tools += _built_in(spec) if spec in _BUILT_IN else read_file(_located(spec))
+            tools += _built_in(spec) if spec in _BUILT_IN else read_file(_located(spec, folder))
         if first is not None and not 1 <= first <= len(tools):
             raise HarnessError(
                 f"the first {first} of {len(tools)} tools are asked for; give a number from 1 to {len(tools)}"
@@ -190,7 +191,7 @@ def _built_in(spec: str) -> tuple[Tool, ...]:
     return ARITHMETIC[: _BUILT_IN[spec]]
 
 
-def _located(spec: str) -> Path:
+def _located(spec: str, folder: str | None) -> Path:
     """Return the file that a spec names, here or in the data folder."""
     path = Path(spec).expanduser()
     if path.exists():
@@ -202,7 +203,7 @@ def _located(spec: str) -> Path:
         )
     from harness_tool_tokens.data import find
 
-    return find(path)
+    return find(path, folder)
 
 
 def _check(each: Tool) -> None:

@@ -13,16 +13,13 @@ import torch
 from harness.models.generation import Candidates, Place, Prompt
 from harness_tool_tokens.answering import (
     Answer,
-    Limits,
     ToolPrompt,
-    Wanted,
     Writing,
-    closing_bracket,
-    first_call,
 )
 from harness_tool_tokens.arguments import Outcome
 from harness_tool_tokens.choosing import CONTINUES_NUMBER, Chooser, ToolHead
 from harness_tool_tokens.executing import Executor
+from harness_tool_tokens.parts import Limits, Wanted, closing_bracket, first_call
 from harness_tool_tokens.tools import Tool, Toolbox
 
 END, FIRST_TOOL = 256, 257

@@ -204,7 +204,7 @@ def test_missing_folders_and_files_are_said_with_what_to_do(
     with pytest.raises(HarnessError, match=r"data folder '.*nowhere' does not exist"):
         data.funcqa("one_hop")
     monkeypatch.delenv(data.VARIABLE)
-    with pytest.raises(HarnessError, match=r"no data folder is named; .*data_folder=DIR .*HARNESS_TOOL_DATA"):
+    with pytest.raises(HarnessError, match=r"no data folder is named; .*HARNESS_TOOL_DATA.*data_folder=DIR"):
         data.prompts()
 
 

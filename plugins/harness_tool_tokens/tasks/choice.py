@@ -42,7 +42,7 @@ class ToolChoice(OwnDocsTask):
 
         holdout = _whole("holdout", metadata["holdout"], at_least=1)
         seed = _whole("holdout_seed", metadata["holdout_seed"], at_least=0)
-        toolbox = Toolbox.load(str(metadata["tools"]).split("+"))
+        toolbox = Toolbox.load(str(metadata["tools"]).split("+"), folder=metadata.get("data_folder"))
         rows = read_rows(data.find(str(metadata["rows"]), metadata.get("data_folder")), toolbox)
         _, held_out = split(rows, holdout=holdout, seed=seed)
         if not held_out:
