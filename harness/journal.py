@@ -185,13 +185,21 @@ def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:
             keys.append(None)
             continue
         text = json.dumps(
-            [kind, request.task_name, request.doc_id, request.idx, request.args, request.doc],
+            [kind, request.task_name, request.doc_id, request.idx, request.args, _document(request)],
             sort_keys=True,
             default=str,
         )
         times[text] += 1
         keys.append(hashlib.sha256(f"{text} {times[text]}".encode()).hexdigest()[:32])
     return keys
+
+
+def _document(request: Instance) -> str:
+    """Return the document as text, which may tell an LM more than the arguments do; empty where JSON cannot hold it."""
+    try:
+        return json.dumps(request.doc, sort_keys=True)
+    except (TypeError, ValueError):
+        return ""
 
 
 def _forget_old(folder: Path) -> None:

@@ -311,8 +311,7 @@ class Answer:
             return False
         if not tool.text.startswith("["):
             return tool.text.strip("<>") in self.wanted.objects or not self.wanted.objects
-        lines = self.text.split("\n")
-        last = lines[-2].split(" ")[0] if len(lines) > 1 else ""
+        last = self.text.strip().split("\n")[-1].split(" ")[0]
         return "WALK" in tool.text or tool.text == self.wanted.end or tool.text != last
 
     # When a prompt ends.

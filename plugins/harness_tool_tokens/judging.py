@@ -9,7 +9,7 @@ import torch
 
 from harness import HarnessError
 from harness.models.guards import named
-from harness_tool_tokens.rows import FIRST_TOOL, Call, Row, encode_row, text_digest
+from harness_tool_tokens.rows import FIRST_TOOL, Call, Row, encode_row, questions_in, text_digest
 from harness_tool_tokens.states import frozen_states
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ def judge(lm: ToolTokenLM, requests: Sequence[Instance]) -> list[dict[str, Any]]
     encoded = []
     for request in requests:
         text, told = request.args[0], request.args[1]
-        if text_digest(text) in tools.trained_on:
+        is_question = all(call["start"] == len(text) for call in told["calls"])
+        texts = [text, *(questions_in(text) if is_question else ())]
+        if any(text_digest(one) in tools.trained_on for one in texts):
             raise HarnessError(
                 f"{named(request)} is among the rows that the tools were trained on, so its score would mean nothing; give "
                 "method and task the same holdout and holdout_seed"

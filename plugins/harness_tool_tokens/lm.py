@@ -112,6 +112,7 @@ class ToolTokenLM(CausalLM):
             distinct.setdefault(key, []).append(number)
         members = list(distinct.values())
         answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
+        self._check_ids([answer.first.token_ids for answer in answers])
         self._bound(answers)
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
             # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
@@ -204,7 +205,6 @@ class ToolTokenLM(CausalLM):
             return more
 
         first = [answer.first for answer in answers]
-        self._check_ids([prompt.token_ids for prompt in first])
         try:
             self._check_steps()
             with suppress(NotANumber):  # asked alone, the broken request will be named

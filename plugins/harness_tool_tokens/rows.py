@@ -136,23 +136,26 @@ def text_digest(text: str) -> str:
 
 
 def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
-    """Return digests of texts, of what stands in them before the first call, and of the lines of that: questions."""
+    """Return digests of texts, of what stands in them before the first call, and of their questions."""
     found: set[str] = set()
     for row in rows:
         before = row.text[: row.calls[0].start] if row.calls else row.text
         found |= {text_digest(row.text), text_digest(before)}
-        found |= {text_digest(line) for line in question_lines(before)}
+        found |= {text_digest(question) for question in questions_in(row.text)}
     return tuple(sorted(found))
 
 
-def question_lines(text: str) -> list[str]:
-    """Return the lines of a text that ask something, all where none does, without a label such as ``Q:`` before them.
+def questions_in(text: str) -> list[str]:
+    """Return what a text may ask: up to each question mark, from the start, from the line's and from the mark before it.
 
-    Lines too short to be known again are left out.
+    Labels such as ``Q:`` are left out, and what is too short to be known again. A text without a mark asks its lines.
     """
-    lines = [re.sub(r"^\s*(Q|Question)\s*:\s*", "", line) for line in text.split("\n")]
-    long = [line for line in lines if len(line.strip()) >= LEAST_CHARACTERS]
-    return [line for line in long if "?" in line] or long
+    found: list[str] = []
+    for match in re.finditer(r"\?", text):
+        whole = text[: match.end()]
+        found += [whole, whole.split("\n")[-1], re.split(r"\?\s|\n", whole)[-1]]
+    unlabelled = (re.sub(r"^\s*(Q|Question)\s*:\s*", "", question).strip() for question in found or text.split("\n"))
+    return [question for question in dict.fromkeys(unlabelled) if len(question) >= LEAST_CHARACTERS]
 
 
 def rows_digest(rows: Sequence[Row]) -> str:

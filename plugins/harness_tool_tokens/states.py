@@ -115,7 +115,8 @@ class Frozen:
     @property
     def width(self) -> int:
         """The width D of the hidden states."""
-        return int(self.lm.model.config.get_text_config().hidden_size)
+        read = getattr(self.head.module, "in_features", None)
+        return int(self.lm.model.config.get_text_config().hidden_size if read is None else read)
 
     def hidden(self, token_ids: Sequence[int]) -> Tensor:
         """Return the hidden states (T, D) of a sequence, where the model is.

@@ -34,16 +34,18 @@ Function = Callable[..., Any]
 def main(path: str) -> None:
     """Load a file of tools, say what is in it, and answer calls until the input ends."""
     requests, replies = _take_pipes()
+    owner = os.getpid()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_pass_on, args=(requests, lines), daemon=True).start()
     _limit(LOADING_SECONDS)
     try:
         module = _load(Path(path))
+        if os.getpid() != owner:
+            os._exit(0)
         _write(replies, _describe(module))
     except BaseException as error:
         _write(replies, {"error": "domain", "detail": _explain(error)})
         return
-    owner = os.getpid()
     while True:
         _limit(None)
         request = json.loads(lines.get())

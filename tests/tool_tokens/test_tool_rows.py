@@ -23,6 +23,8 @@ from harness_tool_tokens.rows import (
     read_rows,
     rows_digest,
     split,
+    text_digest,
+    trained_on,
 )
 from harness_tool_tokens.tools import Tool, Toolbox
 
@@ -277,3 +279,32 @@ def test_the_digest_of_rows_follows_every_part_of_them() -> None:
     rows = rows_for(2, 1)
     changed = [*rows[:-1], Row(rows[-1].id, rows[-1].text, ())]
     assert rows_digest(rows) == rows_digest(list(rows)) != rows_digest(changed) != rows_digest(rows[::-1])
+
+
+QUESTION = "Who owns the clockmaker's shop in the old town?"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Q: {QUESTION}\nA: It is owned by Ann.",
+        f"{QUESTION} The owner of the shop is Ann.",
+        f"Q: {QUESTION} A: Ann.",
+        f"Question: {QUESTION}\nAnswer: The answer is Ann.",
+        f"Q: Where is it and since when?\nA: In town, Ann. {QUESTION} Ann.",
+    ],
+)
+def test_a_question_is_known_again_in_whatever_form_it_was_trained_on(text: str) -> None:
+    """Demand: a leak is found, whatever stands around the question."""
+    place = text.index("Ann")
+    row = Row("one", text, (Call("add", place, place + 3),))
+    assert text_digest(QUESTION) in trained_on([row])
+    assert text_digest("Who owns the bakery beside it in the old town?") not in trained_on([row])
+
+
+def test_a_question_of_two_lines_is_another_where_only_its_last_line_is_the_same() -> None:
+    """Demand: no question is taken for trained on because it ends as another does."""
+    ending = "\nHow many clocks do they have in all?"
+    trained = trained_on([Row("one", f"Q: Ann has 3 and Bea 4.{ending}\nA: 7", ())])
+    assert text_digest(f"Ann has 3 and Bea 4.{ending}") in trained
+    assert text_digest(f"Carl has 8 and Dora 9.{ending}") not in trained
