@@ -146,14 +146,14 @@ def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def questions_in(text: str) -> list[str]:
-    """Return what a text may ask: up to each question mark, from the start, from the line's and from the mark before it.
+    """Return what a text may ask: up to each question mark, from the start, the line's, the mark's or the sentence's before it.
 
     Labels such as ``Q:`` are left out, and what is too short to be known again. A text without a mark asks its lines.
     """
     found: list[str] = []
     for match in re.finditer(r"\?", text):
         whole = text[: match.end()]
-        found += [whole, whole.split("\n")[-1], re.split(r"\?\s|\n", whole)[-1]]
+        found += [whole, whole.split("\n")[-1], re.split(r"\?\s|\n", whole)[-1], re.split(r"[.?!]\s|\n", whole)[-1]]
     unlabelled = (re.sub(r"^\s*(Q|Question)\s*:\s*", "", question).strip() for question in found or text.split("\n"))
     return [question for question in dict.fromkeys(unlabelled) if len(question) >= LEAST_CHARACTERS]
 

@@ -147,7 +147,7 @@ class Echo:
 
 
 def request(*args: Any, doc: int = 0, idx: int = 0) -> Any:
-    return SimpleNamespace(args=args, doc_id=doc, idx=idx, task_name="t")
+    return SimpleNamespace(args=args, doc_id=doc, idx=idx, task_name="t", doc={})
 
 
 def test_a_journal_gives_back_what_was_answered_bit_for_bit(tmp_path: Path) -> None:
