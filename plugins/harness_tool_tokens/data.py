@@ -90,12 +90,16 @@ def read_lines(path: Path, keys: Keys) -> list[Row]:
 
 
 def prompts(folder: str | None = None) -> dict[str, dict[str, str]]:
-    """Return the prompt texts of ``prompts.json``: ``{data set: {"general" or a tool's name: text}}``.
+    """Return the texts of ``prompts.json`` in the data folder; see ``read_prompts``."""
+    return read_prompts(data_file("prompts.json", folder))
+
+
+def read_prompts(path: Path) -> dict[str, dict[str, str]]:
+    """Return the prompt texts of a file: ``{data set: {"general" or a tool's name: text}}``.
 
     Raises:
         HarnessError: the file is missing or of another form.
     """
-    path = data_file("prompts.json", folder)
     content = read_json(path)
     is_right = isinstance(content, dict) and all(
         isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()) for texts in content.values()

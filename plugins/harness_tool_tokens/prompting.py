@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from harness import HarnessError
 from harness.names import printable
+from harness_tool_tokens.data import QUESTION_SLOT, read_prompts
 from harness_tool_tokens.parts import Wanted
 from harness_tool_tokens.tools import Tool, Toolbox
-
-SLOT = "[QUESTION]"
 
 
 class PromptBook:
@@ -34,7 +31,7 @@ class PromptBook:
         """Return the text under which the model writes the arguments of ``tool``: what all questions share, and the rest."""
         text = self.texts.get(wanted.prompts or "", {}).get(tool.name)
         if text is not None and wanted.question is not None:
-            before, _, after = text.partition(SLOT)
+            before, _, after = text.partition(QUESTION_SLOT)
             return before, wanted.question + after + wanted.tail
         lines = [f"Answer the question with the tool <{tool.name}>{_of(tool)}.", *tool.examples]
         return "\n\n".join(lines) + "\n\n", wanted.ending
@@ -43,7 +40,7 @@ class PromptBook:
         """Return the prompt that lists all ``tools``, with an example of each, for a model without tool rows."""
         text = self.texts.get(wanted.prompts or "", {}).get("func")
         if text is not None and wanted.question is not None:
-            before, _, after = text.partition(SLOT)
+            before, _, after = text.partition(QUESTION_SLOT)
             return wanted.head + before + wanted.question + after + wanted.tail
         names = [f"<{tool.name}>({tool.argument}){_of(tool)}" for tool in tools]
         examples = [tool.examples[0] for tool in tools if tool.examples]
@@ -56,16 +53,11 @@ def _of(tool: Tool) -> str:
 
 
 def _read(file: Path) -> dict[str, dict[str, str]]:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise HarnessError(f"prompts '{printable(file)}' cannot be read: {printable(error)}") from error
-    if not isinstance(content, dict) or not all(isinstance(texts, dict) for texts in content.values()):
-        raise HarnessError(f"prompts '{printable(file)}' are no JSON object of objects, one for each data set")
+    content = read_prompts(file)
     for name, texts in content.items():
         for key, text in texts.items():
-            if not isinstance(text, str) or text.count(SLOT) != 1:
+            if text.count(QUESTION_SLOT) != 1:
                 raise HarnessError(
-                    f"prompts '{printable(file)}': '{printable(key)}' of '{printable(name)}' has to be text with one {SLOT}"
+                    f"prompts '{printable(file)}': '{printable(key)}' of '{printable(name)}' has to hold one {QUESTION_SLOT}"
                 )
     return content

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
 from comparing import llama
+from going_on import greedily, run, some, whole
 
 from harness.models.attention import Refused
 from harness.models.causal import CausalLM
@@ -22,32 +23,6 @@ from harness.models.plain_generation import generate_plainly
 def lm(tokenizer: Any) -> CausalLM:
     """A tiny Llama with large random weights."""
     return CausalLM(llama(tokenizer), tokenizer, batch_size=8)
-
-
-def some(generator: random.Random, count: int) -> list[int]:
-    """Return so many random ids."""
-    return [generator.randrange(3, 300) for _ in range(count)]
-
-
-def whole(limit: int) -> Callable[[list[int]], bool]:
-    """Return what never ends a text before its limit."""
-    return lambda generated: len(generated) >= limit
-
-
-def greedily(lm: CausalLM, ids: Sequence[int], count: int) -> list[int]:
-    """Return the likeliest next tokens by plain forward passes."""
-    text = list(ids)
-    with torch.no_grad():
-        for _ in range(count):
-            text.append(int(lm.model(torch.tensor([text])).logits[0, -1].argmax()))
-    return text[len(ids) :]
-
-
-def run(lm: CausalLM, prompts: Sequence[Prompt], on_done: Any, **more: Any) -> None:
-    """Generate with sharing; fail when the model is not shared."""
-    with torch.no_grad():
-        lm._sharing.generate(prompts, on_done, longest=lm.max_length, **more)
-    assert lm._sharing.refusal is None
 
 
 @pytest.mark.parametrize("inserted", [0, 1, 40])

@@ -449,11 +449,11 @@ def test_unfinished_answers_hold_no_keys_when_they_begin_again(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{not JSON", "cannot be read"),
-        ("[]", "are no JSON object of objects"),
-        ('{"sums": {"add": "no slot"}}', "has to be text with one [QUESTION]"),
-        ('{"sums": {"add": "[QUESTION] [QUESTION]"}}', "has to be text with one [QUESTION]"),
-        ('{"sums": {"add": 3}}', "has to be text with one [QUESTION]"),
+        ("{not JSON", "is no valid JSON"),
+        ("[]", "does not map data sets to prompt texts"),
+        ('{"sums": {"add": "no slot"}}', "has to hold one [QUESTION]"),
+        ('{"sums": {"add": "[QUESTION] [QUESTION]"}}', "has to hold one [QUESTION]"),
+        ('{"sums": {"add": 3}}', "does not map data sets to prompt texts"),
         ('{"sums": {"add": "Q: [QUESTION]"}}', ""),
     ],
 )
