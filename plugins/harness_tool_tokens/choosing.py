@@ -45,7 +45,7 @@ class Chooser:
         first_tool: the id of the first tool, after the last word.
         continues_number: (V,) True for words that would go on with a number.
         is_oracle: the right tool is called where any fires, or where the model would write a number after an equals sign.
-        decode: ids to text, for the oracle.
+        decode: ids to text.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class Chooser:
         for place in places:
             if place.prompt is _answer(place).first and _answer(place).is_begun:
                 _answer(place).begin()  # again
-        barred = [n for n, place in enumerate(places) if _may_not_count(place)]
+        barred = [n for n, place in enumerate(places) if self._may_not_count(place)]
         rows = torch.tensor(barred, device=candidates.hidden.device)
         words, values = candidates.best_words(Barred(rows, self.continues_number) if barred else None)
         tokens: list[int] = words.tolist()
-        asked = [n for n, place in enumerate(places) if tokens[n] >= 0 and _may_call(place)]
+        asked = [n for n, place in enumerate(places) if tokens[n] >= 0 and self._may_call(place)]
         if self.head is None or not asked:
             return tokens
         logits = self.head.logits(candidates.hidden[asked])
@@ -105,6 +105,22 @@ class Chooser:
         if may_fire and (margin > 0 or self._begins_result(place, word)):
             return number, margin if margin > 0 else None, "oracle tool"
         return None
+
+    def _is_behind_result(self, place: Place) -> bool:
+        """Whether a result has just ended: nothing came after it, or a point, which would make its number a longer one."""
+        if not _prompt(place).after_result or len(place.generated) > 1:
+            return False
+        return not place.generated or (self.decode is not None and self.decode(place.generated) == ".")
+
+    def _may_not_count(self, place: Place) -> bool:
+        """Whether the word here may not go on with the number that a result ended with."""
+        return self._is_behind_result(place) and _answer(place).text[-1:].isdigit()
+
+    def _may_call(self, place: Place) -> bool:
+        prompt = _prompt(place)
+        if prompt.mode == "plan":
+            return True
+        return prompt.mode == "reasoning" and not self._is_behind_result(place) and _answer(place).is_open()
 
     def _begins_result(self, place: Place, word: int) -> bool:
         """Whether ``word`` would begin a number right after an equals sign."""
@@ -144,20 +160,6 @@ def _answer(place: Place) -> Answer:
     answer = _prompt(place).answer
     assert answer is not None
     return answer
-
-
-def _may_not_count(place: Place) -> bool:
-    """Whether the word here may not go on with the number that a result ended with."""
-    prompt = _prompt(place)
-    return prompt.after_result and not place.generated and _answer(place).text[-1:].isdigit()
-
-
-def _may_call(place: Place) -> bool:
-    prompt, answer = _prompt(place), _answer(place)
-    if prompt.mode == "plan":
-        return True
-    is_behind_result = prompt.after_result and not place.generated
-    return prompt.mode == "reasoning" and not is_behind_result and answer.is_open()
 
 
 def _mask(place: Place, count: int) -> Tensor | None:

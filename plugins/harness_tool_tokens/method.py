@@ -229,6 +229,7 @@ class ToolTokens:
             shots = draw_shots(self._rows[0], self.shots_per_tool, seed=seed, toolbox=self._toolbox)
             made, report = self._trained(lm, prior, shots, seed)
         made.save(path)
+        say(f"tools get a bias of {made.bias:.3g}")
         lengths = prior.norm(dim=-1)
         report |= {"tools": len(self._toolbox), "bias": made.bias, "prior_length": float(lengths.mean())}
         write_atomic(workdir / "report.json", json.dumps(_rounded(report), allow_nan=False))
@@ -239,7 +240,10 @@ class ToolTokens:
 
         kind = STARTS.get(self.variant, self.prior)
         texts = prior_texts(self._toolbox, use=self.prior_text, template=self.prior_template)
-        say(f"rows of {len(texts)} tools start from {kind}: {', '.join(texts[:4])}{', ...' if len(texts) > 4 else ''}")
+        if self.rows_file is None:
+            say(
+                f"rows of {len(texts)} tools start from {kind}: {', '.join(texts[:4])}{', ...' if len(texts) > 4 else ''}"
+            )
         return prior_rows(
             lm, texts, prior=kind, centre=self.centre and kind == self.prior, length=self.prior_length, seed=seed
         )

@@ -359,6 +359,12 @@ def test_the_token_budget_counts_what_the_model_wrote_itself() -> None:
 # --- acceptance property 15: numbers are not continued --------------------------------------------------------------------
 
 
+def test_a_point_after_a_result_is_followed_by_neither_digits_nor_a_tool() -> None:
+    """Acceptance property 15, and beyond: 0 stays 0 and does not become 0.0 or 0.1 by way of a token that is a point."""
+    scripted = Scripted(["=", tool("subtract"), ".", (ord("1"), tool("add"), ord(" ")), "12", END], [["2, 2)"]])
+    check(scripted, "=0. 12", [call("subtract", 1, "2, 2", "0")])
+
+
 def test_the_token_after_a_result_is_no_digit_and_the_one_after_may_be() -> None:
     """Acceptance property 15."""
     scripted = Scripted(["=", tool("divide"), (ord("5"), ord("9"), ord(",")), "42", END], [["1, 7)"]])

@@ -38,7 +38,14 @@ def test_an_answer_is_right_when_its_last_number_is_the_count() -> None:
         ["letter_count"], [tasks.TaskFolder("tool_tokens", folder) for folder in harness_task_folders()]
     ).tasks["letter_count"]
     doc = next(doc for doc in task.eval_docs if doc["answer"] == "3")
-    for answer, value in ((" It occurs 3 times.", 1.0), ("3", 1.0), (" 33 times", 0.0), (" three", 0.0), ("", 0.0)):
+    for answer, value in (
+        (" It occurs 3 times.", 1.0),
+        ("3", 1.0),
+        (" 33 times", 0.0),
+        (" three", 0.0),
+        ("", 0.0),
+        (" 3.0.", 1.0),
+    ):
         assert task.process_results(doc, [answer]) == {"exact_match": value}
 
 

@@ -257,9 +257,10 @@ def test_the_token_after_a_result_begins_with_no_digit_and_the_one_after_may(app
     lm = apply(prior="zeros")
     digits = [id_ for token, id_ in lm.tokenizer.get_vocab().items() if token[:1] in set("0123456789")]
     assert len(digits) >= 10
-    six = lm.tokenizer.encode("6")[0]
-    scripts = {"How long?": Script(["=", tool(lm, "divide"), tuple(digits[:15]), six, lm.eot_token_id], [["1, 7)"]])}
-    assert [str(one) for one in answers(scripted(lm, scripts), requests_of(["How long?"]))] == ["=0.14.6"]
+    six, colon = lm.tokenizer.encode("6")[0], lm.tokenizer.encode(":")[0]
+    wished = (*digits[:15], colon)
+    scripts = {"How long?": Script(["=", tool(lm, "divide"), wished, six, lm.eot_token_id], [["1, 7)"]])}
+    assert [str(one) for one in answers(scripted(lm, scripts), requests_of(["How long?"]))] == ["=0.14:6"]
 
 
 def test_memory_running_out_in_the_middle_changes_no_answer(apply: Callable[..., Any]) -> None:

@@ -27,8 +27,9 @@ def make(**_: Any) -> dict[str, Dataset]:
 
 
 def score(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Return ``exact_match``: whether the last number of the answer is the count."""
-    return {"exact_match": float(read_number(results[0]) == doc["answer"])}
+    """Return ``exact_match``: whether the last number of the answer is the count, ``0.0`` as well as ``0``."""
+    number = read_number(results[0])
+    return {"exact_match": float(number is not None and float(number) == float(doc["answer"]))}
 
 
 def _letters(word: str) -> list[str]:
