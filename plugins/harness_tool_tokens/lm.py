@@ -14,7 +14,6 @@ from lm_eval.api.model import CacheHook
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness import HarnessError
-from harness.explained import Explained
 from harness.models import encoding, greedy
 from harness.models.attention import Refused
 from harness.models.causal import CausalLM
@@ -118,10 +117,10 @@ class ToolTokenLM(CausalLM):
             # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
             times = Counter(repr(requests[numbers[0]].args) for numbers in members)
 
-            def done(place: int, _: Answer) -> None:
-                if times[repr(requests[members[place][0]].args)] == 1:
-                    for number in members[place]:
-                        self._told(requests[number], answers[place].result)
+            def done(place: int) -> None:
+                args = requests[members[place][0]].args
+                if times[repr(args)] == 1:
+                    self.cache_hook.add_partial("generate_until", args, answers[place].result)
                 progress.update(len(members[place]))
 
             self._generate_with_tools(answers, [requests[numbers[0]] for numbers in members], done)
@@ -193,7 +192,7 @@ class ToolTokenLM(CausalLM):
     # How an answer is made.
 
     def _generate_with_tools(
-        self, answers: Sequence[Answer], requests: Sequence[Instance], done: Callable[[int, Answer], None]
+        self, answers: Sequence[Answer], requests: Sequence[Instance], done: Callable[[int], None]
     ) -> None:
         left = set(range(len(answers)))
 
@@ -201,7 +200,7 @@ class ToolTokenLM(CausalLM):
             more = answers[place].took(prompt, generated)
             if not more:
                 left.discard(place)
-                done(place, answers[place])
+                done(place)
             return more
 
         first = [answer.first for answer in answers]
@@ -303,11 +302,6 @@ class ToolTokenLM(CausalLM):
                 f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
                 f"{self.max_length} beside {limit} new ones; lower these with --gen_kwargs max_gen_toks=..."
             )
-
-    def _told(self, request: Instance, answer: Explained | None) -> str:
-        assert answer is not None
-        self.cache_hook.add_partial("generate_until", request.args, answer)
-        return answer
 
     def _with_tools_in_scores(
         self, requests: Sequence[Instance], words: Sequence[tuple[float, bool]]

@@ -79,6 +79,7 @@ class ToolTokens:
     name: ClassVar[str] = "tool_tokens"
     leaves_model_unchanged: ClassVar[bool] = True
     answers: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
+
     tools: tuple[str, ...] = ("arithmetic",)
     first_tools: int | None = None
     train_file: str | None = None
@@ -148,12 +149,12 @@ class ToolTokens:
             HarnessError: one of them cannot be used.
         """
         digest = hashlib.sha256(self._toolbox.digest.encode())
-        PromptBook(self._toolbox, self._prompts_path)
+        digest.update(self._prompts.digest.encode())
         digest.update(rows_digest([*self._rows[0], *self._rows[1]]).encode())
-        for path in (self._prompts_path, self.rows_file):
-            if path is not None and not path.is_file():
-                raise HarnessError(f"no file at '{path}'")
-            digest.update(path.read_bytes() if path is not None else b"-")
+        if self.rows_file is not None:
+            if not self.rows_file.is_file():
+                raise HarnessError(f"no file at '{self.rows_file}'")
+            digest.update(self.rows_file.read_bytes())
         return digest.hexdigest()
 
     def apply(self, lm: LM, *, seed: int, workdir: Path) -> LM:
@@ -191,9 +192,9 @@ class ToolTokens:
         rows = rows[: self.first_rows]
         return split(rows, holdout=self.holdout, seed=self.holdout_seed)
 
-    @property
-    def _prompts_path(self) -> Path | None:
-        return None if self.prompts_file is None else data.find(self.prompts_file)
+    @cached_property
+    def _prompts(self) -> PromptBook:
+        return PromptBook(self._toolbox, None if self.prompts_file is None else data.find(self.prompts_file))
 
     def _tools(self, made: ToolRows | None) -> Tools:
         from harness_tool_tokens.choosing import ToolHead
@@ -205,7 +206,7 @@ class ToolTokens:
             toolbox=self._toolbox,
             head=None if made is None else ToolHead(made.rows, made.bias),
             executor=Executor(self._toolbox, timeout=self.tool_timeout, rounding=self.rounding),
-            prompts=PromptBook(self._toolbox, self._prompts_path),
+            prompts=self._prompts,
             limits=Limits(self.max_calls, self.max_argument_tokens, self.on_error),
             variant=self.variant,
             in_scores=self.tools_in_scores,

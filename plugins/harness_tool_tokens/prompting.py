@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +28,11 @@ class PromptBook:
     def __init__(self, toolbox: Toolbox, file: Path | None = None) -> None:
         self.toolbox = toolbox
         self.texts: dict[str, dict[str, str]] = {} if file is None else _read(file)
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the file's texts."""
+        return hashlib.sha256(json.dumps(self.texts, sort_keys=True).encode()).hexdigest()
 
     def of_tool(self, tool: Tool, wanted: Wanted) -> tuple[str, str]:
         """Return the text under which the model writes the arguments of ``tool``: what all questions share, and the rest."""
