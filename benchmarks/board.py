@@ -19,7 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.records import board, leaderboard, ledger, page
+from harness.board import board, page
+from harness.board import markdown_page as leaderboard
+from harness.records import ledger
 from harness.records.record import SettingsPart
 
 ROUNDS = 20

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.folders import append_lines
-from harness.records.environment import harness_commit
+from harness.run.environment import harness_commit
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from scoring_cases import Cases, read_questions
 from harness.models.causal import CausalLM
 from harness.models.loading import load_lm, resolve
 from harness.progress import quiet
-from harness.records.environment import measured_peak
+from harness.run.environment import measured_peak
 
 # HFLM's own error against float64 is about 1e-5 of a sum (see the README); ours is a hundredth of that.
 TOLERANCE, RELATIVE = 1e-3, 2e-5

@@ -83,7 +83,7 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, cell: Cell, output: Path) -> dict[str, float]:
     """Evaluate one cell and return its scores by metric."""
-    from harness.run import Run, evaluate
+    from harness.run.evaluating import Run, evaluate
 
     options: dict[str, Any] = {"bias": 0.0, "penalty": cell.penalty, **STARTS[cell.start]}
     metadata: dict[str, Any] = {}

@@ -17,11 +17,11 @@ import torch
 
 from harness.models.causal import CausalLM
 from harness.models.loading import load_lm, resolve
-from harness_tool_tokens.prior import prior_rows, prior_texts
-from harness_tool_tokens.rows import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_rows, read_rows
-from harness_tool_tokens.states import frozen_states
-from harness_tool_tokens.tools import Toolbox
-from harness_tool_tokens.training import Settings, epoch_order, train
+from harness_tool_tokens.rows.prior import prior_rows, prior_texts
+from harness_tool_tokens.rows.states import frozen_states
+from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_rows, read_rows
+from harness_tool_tokens.rows.training import Settings, epoch_order, train
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 # Relative, of each loss, and of the norm of all rows; Adam makes steps of full length out of gradients near 0.
 LOSS_TOLERANCE, ROWS_TOLERANCE = 1e-5, 1e-3

@@ -6,7 +6,8 @@ import inspect
 import sys
 from pathlib import Path
 
-from harness import hookspecs, methods
+from harness import hookspecs
+from harness.methods import options as methods
 
 PAGE = Path(__file__).with_name("hooks.md")
 

@@ -28,7 +28,7 @@ def execute(args: argparse.Namespace) -> int:
     """Apply and write."""
     run = to_run(args)
 
-    from harness.export import apply_and_write
+    from harness.run.exporting import apply_and_write
 
     print(apply_and_write(run, args.output))
     return 0

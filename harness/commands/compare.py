@@ -65,7 +65,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Compare and print; 1 when a line was no record."""
-    from harness.records import compare, compare_sides, compare_tables
+    from harness.comparing import comparison as compare
+    from harness.comparing import sides as compare_sides
+    from harness.comparing import tables as compare_tables
 
     pool = compare_sides.Pool(args.records)
     sides = compare_sides.find_sides(args.sides, pool)

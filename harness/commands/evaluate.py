@@ -39,7 +39,7 @@ def execute(args: argparse.Namespace) -> int:
     run = to_run(args)
 
     from harness.progress import is_first_process
-    from harness.run import SomeFailed, evaluate
+    from harness.run.evaluating import SomeFailed, evaluate
 
     failed: SomeFailed | None = None
     try:
@@ -55,7 +55,7 @@ def execute(args: argparse.Namespace) -> int:
 
 def _show(records: list[Record], output: Path) -> None:
     from harness.records import ledger
-    from harness.summary import print_summary
+    from harness.run.summary import print_summary
 
     if records:
         print_summary(records, ledger.read(output).records)

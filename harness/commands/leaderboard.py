@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 
 if TYPE_CHECKING:
-    from harness.records.board import Board
+    from harness.board.board import Board
 
 SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
 EPILOG = """\
@@ -63,8 +63,9 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
+    from harness.board import board
     from harness.folders import write_atomic
-    from harness.records import board, ledger
+    from harness.records import ledger
 
     kinds = [(path, args.format or _kind(path)) for path in args.output or []]
     reading = ledger.read(args.folder)
@@ -91,13 +92,14 @@ def _kind(path: Path) -> str:
 
 
 def _writer(kind: str) -> Callable[[Board], str]:
-    from harness.records import leaderboard, page
+    from harness.board import markdown_page as leaderboard
+    from harness.board import page
 
     return page.render if kind == "html" else leaderboard.render_board
 
 
 def _render_folder(folder: Path) -> int:
-    from harness.records import published
+    from harness.board import published
 
     published.render(folder)
     print(f"wrote {printable(folder / published.MARKDOWN)} and {printable(folder / published.HTML)}")
@@ -105,7 +107,7 @@ def _render_folder(folder: Path) -> int:
 
 
 def _check(folder: Path) -> int:
-    from harness.records import checking
+    from harness.verifying import checking
 
     checked = checking.check(folder)
     for warning in checked.warnings:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from harness import methods, plugins
+from harness import plugins
 from harness.errors import HarnessError
+from harness.methods import options as methods
 from harness.names import printable
 
 
@@ -54,7 +55,7 @@ def _explain(plugin: plugins.Plugin) -> None:
             continue
         _print_columns([(f"  {o.name}", f"{o.type}, default {o.default}", o.meaning) for o in offered])
     if plugin.task_folders:
-        from harness.tasks import TaskFolder, index
+        from harness.tasks.finding import TaskFolder, index
 
         entries = index(TaskFolder(plugin.name, path) for path in plugin.task_folders)
         print("\ntasks")

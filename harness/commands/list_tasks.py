@@ -26,7 +26,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """List; 1 when a plugin could not be listed."""
-    from harness.tasks import TaskFolder, index
+    from harness.tasks.finding import TaskFolder, index
 
     names = [args.plugin] if args.plugin else sorted({plugin.name for plugin in plugins.installed()})
     rows: list[tuple[str, str, str]] = []

@@ -127,8 +127,8 @@ def _select(args: argparse.Namespace) -> Selection:
 
 
 def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> int:
+    from harness.board import published as boards
     from harness.publishing import ledgers
-    from harness.records import published as boards
 
     folder = Path(target)
     published = ledgers.publish(
@@ -201,7 +201,7 @@ def _to_hub(selection: Selection, target: str, args: argparse.Namespace) -> int:
 
 
 def _track(args: argparse.Namespace) -> int:
-    from harness.methods import parse_args
+    from harness.methods.options import parse_args
     from harness.progress import say
     from harness.publishing import lm_eval_files, tracking
 

@@ -16,8 +16,8 @@ from harness.names import printable
 
 if TYPE_CHECKING:
     from harness.records.record import Record
-    from harness.reproducing import Reproduction
-    from harness.run import Run
+    from harness.run.evaluating import Run
+    from harness.run.reproducing import Reproduction
 
 EPILOG = """\
 The method is applied again (an identical earlier run's work is found, --no-cache trains anew), and so many random documents
@@ -65,8 +65,8 @@ def execute(args: argparse.Namespace) -> int:
     if args.limit < 1:
         raise HarnessError(f"--limit is {args.limit}; it has to be 1 or more documents")
 
-    from harness import reproducing
     from harness.records import ledger
+    from harness.run import reproducing
 
     reading = ledger.read(args.record)
     record, file = reproducing.choose(reading, key=args.key, task=args.task, method=args.method, run=args.run)
@@ -106,7 +106,7 @@ def recorded_run(record: Record) -> Run:
 
 def with_places_here(run: Run, args: argparse.Namespace) -> Run:
     """Return ``run`` with model, files and device where the flags say they are."""
-    from harness.methods import parse_args
+    from harness.methods.options import parse_args
 
     if run.include_path and not args.include_path:
         named = " ".join(f"--include_path {printable(path)}" for path in run.include_path)

@@ -12,9 +12,9 @@ from harness.errors import HarnessError
 from harness.names import printable
 
 if TYPE_CHECKING:
-    from harness.browsing import Documents, Side
     from harness.records.record import Record
-    from harness.showing import Shown
+    from harness.showing.documents import Documents, Side
+    from harness.showing.runs import Shown
 
 EPILOG = """\
 On a terminal, keys walk through the documents after the overview: n next, p previous, w next wrong, c next changed, t next
@@ -50,8 +50,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
-    from harness import showing
     from harness.records import ledger
+    from harness.showing import runs as showing
 
     reading = ledger.read(args.path)
     for problem in reading.problems:
@@ -78,7 +78,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
-    from harness import browsing, showing
+    from harness.showing import documents as browsing
+    from harness.showing import runs as showing
 
     browser = browsing.Browser(tasks, showing.console())
     if args.doc is not None:
@@ -90,7 +91,8 @@ def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) 
 
 
 def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
-    from harness import browsing, showing
+    from harness.showing import documents as browsing
+    from harness.showing import runs as showing
 
     if not tasks:
         raise HarnessError("the run has no sample files here, so it has no documents to show")
@@ -118,7 +120,7 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
     Raises:
         HarnessError: the task that is asked for is not there, or has no samples.
     """
-    from harness import browsing
+    from harness.showing import documents as browsing
 
     mine = _sides(run, args.metric)
     if args.task is not None and args.task not in mine:
@@ -136,8 +138,8 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
 
 def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
     """Return the record that tells right from wrong, and its sample file, of each task of ``run``."""
-    from harness.browsing import Side
     from harness.records import samples
+    from harness.showing.documents import Side
 
     order = {name: place for place, name in enumerate([*([metric] if metric else []), *RIGHT_OR_WRONG])}
     found: dict[str, Side] = {}
@@ -154,8 +156,8 @@ def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
 
 def _other_sides(run: Shown, args: argparse.Namespace) -> dict[tuple[str, str, str], Side]:
     """Return the sides to compare with: of the run that is named, else of the baseline on the same boards."""
-    from harness.browsing import Side
     from harness.records import ledger, samples
+    from harness.showing.documents import Side
 
     readings = (
         [ledger.read(args.against)] if args.against is not None else [ledger.read(args.path), *_readings_beside(run)]

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 
 if TYPE_CHECKING:
-    from harness.records.verify import Report
+    from harness.verifying.verify import Report
 
 EPILOG = """\
 Checked are: digest and key of each record, the chain of a ledger, bounds and counts, the command against the fields, the
@@ -47,7 +47,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Check and print; 1 when a record does not follow."""
-    from harness.records import ledger, verify
+    from harness.records import ledger
+    from harness.verifying import verify
 
     reading = ledger.read(args.path)
     if not reading.records and not reading.problems:
@@ -63,7 +64,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _print(report: Report) -> None:
-    from harness.records.verify import counted
+    from harness.verifying.verify import counted
 
     for finding in report.findings:
         where = printable(finding.file) + (f", line {finding.line}" if finding.line else "")

@@ -17,15 +17,15 @@ from transformers import LogitsProcessorList
 
 from harness.errors import HarnessError
 from harness.models import encoding, greedy
-from harness.models.generation import NotANumber, Prompt
 from harness.models.guards import RefuseNaN, check_finite, named
 from harness.models.identity import has_separate_head
-from harness.models.memory import Budget, in_portions
-from harness.models.pieces import Window, in_whole, windows_of
-from harness.models.scoring import Scored
-from harness.models.sharing import Sharing
 from harness.models.tokenizer_only import encode_all
-from harness.models.work import Work
+from harness.models.tree.generation import NotANumber, Prompt
+from harness.models.tree.memory import Budget, in_portions
+from harness.models.tree.pieces import Window, in_whole, windows_of
+from harness.models.tree.scoring import Scored
+from harness.models.tree.sharing import Sharing
+from harness.models.tree.work import Work
 from harness.progress import bar, process_count, quiet
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.attention import Refused
+from harness.models.tree.attention import Refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, new_folder
-from harness.methods import convert
+from harness.methods.options import convert
 from harness.models.identity import WEIGHT_SUFFIXES, digest_files
 from harness.names import printable, safe_name, suggestion
 from harness.progress import process_count, say

@@ -15,7 +15,7 @@ from harness.publishing.files import PlannedFile, planned
 from harness.publishing.metrics import is_share
 from harness.publishing.selection import Item
 from harness.records.record import Record
-from harness.summary import method_label
+from harness.run.summary import method_label
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
+from harness.board.published import RECORDS
 from harness.errors import HarnessError
 from harness.folders import check_writable
 from harness.names import printable, safe_name
@@ -16,7 +17,6 @@ from harness.publishing.files import Outcome, PlannedFile, compressed, write_all
 from harness.publishing.selection import Item, where
 from harness.records import ledger, samples
 from harness.records.ledger import Origin
-from harness.records.published import RECORDS
 from harness.records.record import Record
 
 BASELINES = "baseline"

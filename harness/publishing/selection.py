@@ -62,7 +62,7 @@ def select(path: Path, *, allow_partial: bool, skip_refused: bool, note: Callabl
     Raises:
         HarnessError: nothing may be published, or something may not and ``skip_refused`` is off.
     """
-    from harness.records import verify
+    from harness.verifying import verify
 
     reading = ledger.read(path)
     note(f"checking {len(reading.records)} records")

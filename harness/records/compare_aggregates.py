@@ -9,8 +9,8 @@ from typing import Any
 import numpy
 
 from harness.names import printable
-from harness.records import recomputing
-from harness.records.recomputing import NotRecomputableError
+from harness.records import aggregation as recomputing
+from harness.records.aggregation import NotRecomputableError
 from harness.records.statistics import Values
 
 # Each of lm-eval's aggregations as a function of means over documents: (N, K) columns of one document each, and the score

@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness import corpus
 from harness.errors import HarnessError
+from harness.methods import corpus
 from harness_stochastok.splitting import expand, stream_seed
 from harness_stochastok.windows import Resplitter
 

@@ -12,8 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from harness import HarnessError, corpus
+from harness import HarnessError
 from harness.folders import new_folder, write_atomic
+from harness.methods import corpus
 from harness.progress import say
 from harness_stochastok.examples import read_examples, rows
 from harness_stochastok.splitting import table_digest
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from peft import PeftModel
 
-    from harness import training
+    from harness.methods import training
     from harness.models.causal import CausalLM
 
 PROBE_TEXT = (
@@ -156,7 +157,7 @@ class StochasTok:
         )
 
     def _train(self, lm: Any, resplitter: Resplitter, workdir: Path) -> CausalLM:
-        from harness import training
+        from harness.methods import training
 
         probe_ids = lm.tokenizer.encode(PROBE_TEXT, add_special_tokens=False)
         before = training.probe_loss(lm.model, probe_ids)
@@ -186,7 +187,7 @@ class StochasTok:
         return lm_after
 
     def _train_on_text(self, model: PeftModel, resplitter: Resplitter, length: int) -> training.TrainingLog:
-        from harness import training
+        from harness.methods import training
 
         windows = iter(
             Windows(
@@ -207,7 +208,7 @@ class StochasTok:
         )
 
     def _train_on_examples(self, model: PeftModel, resplitter: Resplitter, length: int) -> training.TrainingLog:
-        from harness import training
+        from harness.methods import training
 
         assert self.examples_file is not None
         examples = read_examples(self.examples_file)
@@ -223,7 +224,7 @@ class StochasTok:
         )
 
     def _with_finished_adapter(self, lm: Any, workdir: Path) -> CausalLM:
-        from harness import training
+        from harness.methods import training
 
         known = json.loads((workdir / "report.json").read_text(encoding="utf-8"))["probe"]
         probe_ids = lm.tokenizer.encode(PROBE_TEXT, add_special_tokens=False)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.corpus import Corpus
 from harness.errors import HarnessError
+from harness.methods.corpus import Corpus
 from harness_stochastok.splitting import SplitTable, build_split_table, count_attempts, expand, stream_seed, token_bytes
 
 if TYPE_CHECKING:

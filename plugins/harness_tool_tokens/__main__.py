@@ -17,8 +17,8 @@ from harness.names import printable, suggestion
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from harness_tool_tokens.calls import Report
-    from harness_tool_tokens.tools import Tool, Toolbox
+    from harness_tool_tokens.report.calls import Report
+    from harness_tool_tokens.tools.toolbox import Tool, Toolbox
 
 EPILOG = """\
 examples:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _calls(arguments: argparse.Namespace) -> int:
     """Print the tables, and write the page."""
-    from harness_tool_tokens import calls
+    from harness_tool_tokens.report import calls
 
     if arguments.most < 0:
         raise HarnessError(f"--most {arguments.most} questions cannot be shown; give 0 or more")
@@ -108,7 +108,7 @@ def _calls(arguments: argparse.Namespace) -> int:
 def _print_report(out: Console, report: Report) -> None:
     from rich.text import Text
 
-    from harness_tool_tokens import calls
+    from harness_tool_tokens.report import calls
 
     source = report.source
     out.print(Text(f"{printable(source.task)}: {printable(source.run)}", style="bold"))
@@ -126,7 +126,7 @@ def _print_report(out: Console, report: Report) -> None:
 
 def _write_page(path: Path, reports: Sequence[Report], most: int) -> None:
     from harness.folders import write_atomic
-    from harness_tool_tokens import page
+    from harness_tool_tokens.report import page
 
     try:
         write_atomic(path, page.render(reports, most=most))
@@ -137,7 +137,7 @@ def _write_page(path: Path, reports: Sequence[Report], most: int) -> None:
 
 def _call(arguments: argparse.Namespace) -> int:
     """Run one call, print its result, or what went wrong."""
-    from harness_tool_tokens.executing import Executor
+    from harness_tool_tokens.tools.executing import Executor
 
     toolbox = _toolbox(arguments.tools)
     tool = _tool_of(toolbox, arguments.tool)
@@ -170,7 +170,7 @@ def _tools(arguments: argparse.Namespace) -> int:
 
 
 def _toolbox(specs: Sequence[str] | None) -> Toolbox:
-    from harness_tool_tokens.tools import Toolbox
+    from harness_tool_tokens.tools.toolbox import Toolbox
 
     parts = [
         part

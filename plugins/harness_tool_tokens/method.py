@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import write_atomic
 from harness.progress import say
-from harness_tool_tokens import data
-from harness_tool_tokens.examples import EXAMPLES, example_rows, needed_example_rows
-from harness_tool_tokens.prompting import PromptBook
-from harness_tool_tokens.rows import Row, draw_shots, read_rows, rows_digest, split, trained_on
-from harness_tool_tokens.tools import Toolbox
+from harness_tool_tokens.answering.prompting import PromptBook
+from harness_tool_tokens.rows.examples import EXAMPLES, example_rows, needed_example_rows
+from harness_tool_tokens.rows.texts import Row, draw_shots, read_rows, rows_digest, split, trained_on
+from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from torch import Tensor
 
-    from harness_tool_tokens.lm import Tools
-    from harness_tool_tokens.saving import ToolRows
-    from harness_tool_tokens.states import States
+    from harness_tool_tokens.answering.lm import Tools
+    from harness_tool_tokens.rows.saving import ToolRows
+    from harness_tool_tokens.rows.states import States
 
 ROWS_FILE = "tool_rows.safetensors"
 MOST_LOSSES = 50
@@ -169,7 +169,7 @@ class ToolTokens:
             HarnessError: the LM has no model, or what the options name does not fit it.
         """
         from harness.models.causal import CausalLM
-        from harness_tool_tokens.lm import ToolTokenLM
+        from harness_tool_tokens.answering.lm import ToolTokenLM
 
         if not isinstance(lm, CausalLM):
             raise HarnessError(f"method '{self.name}' needs a model that generates, which {type(lm).__name__} is not")
@@ -197,10 +197,10 @@ class ToolTokens:
         return PromptBook(self._toolbox, None if self.prompts_file is None else data.find(self.prompts_file))
 
     def _tools(self, made: ToolRows | None) -> Tools:
-        from harness_tool_tokens.choosing import ToolHead
-        from harness_tool_tokens.executing import Executor
-        from harness_tool_tokens.lm import Tools
-        from harness_tool_tokens.parts import Limits
+        from harness_tool_tokens.answering.choosing import ToolHead
+        from harness_tool_tokens.answering.lm import Tools
+        from harness_tool_tokens.answering.parts import Limits
+        from harness_tool_tokens.tools.executing import Executor
 
         return Tools(
             toolbox=self._toolbox,
@@ -215,7 +215,7 @@ class ToolTokens:
 
     def _made(self, lm: Any, seed: int, workdir: Path) -> ToolRows:
         """Return the tools' rows: those of an identical run, those of a file, or trained ones."""
-        from harness_tool_tokens.saving import ToolRows
+        from harness_tool_tokens.rows.saving import ToolRows
 
         path = workdir / ROWS_FILE
         if path.is_file():
@@ -237,7 +237,7 @@ class ToolTokens:
         return made
 
     def _prior(self, lm: Any, seed: int) -> Tensor:
-        from harness_tool_tokens.prior import prior_rows, prior_texts
+        from harness_tool_tokens.rows.prior import prior_rows, prior_texts
 
         kind = STARTS.get(self.variant, self.prior)
         texts = prior_texts(self._toolbox, use=self.prior_text, template=self.prior_template)
@@ -250,8 +250,8 @@ class ToolTokens:
         )
 
     def _trained(self, lm: Any, prior: Tensor, shots: list[Row], seed: int) -> tuple[ToolRows, dict[str, Any]]:
-        from harness_tool_tokens.saving import ToolRows
-        from harness_tool_tokens.training import measure
+        from harness_tool_tokens.rows.saving import ToolRows
+        from harness_tool_tokens.rows.training import measure
 
         rows, states, report = self._train(lm, prior, shots, seed) if shots else (prior, None, {})
         bias = self._bias(lm, rows, shots) if self.bias == "auto" else self.bias
@@ -275,9 +275,9 @@ class ToolTokens:
 
     def _train(self, lm: Any, prior: Tensor, shots: list[Row], seed: int) -> tuple[Tensor, States, dict[str, Any]]:
         """Return trained rows, what they were trained on, and a report."""
-        from harness_tool_tokens.rows import encode_rows
-        from harness_tool_tokens.states import frozen_states
-        from harness_tool_tokens.training import Settings, train
+        from harness_tool_tokens.rows.states import frozen_states
+        from harness_tool_tokens.rows.texts import encode_rows
+        from harness_tool_tokens.rows.training import Settings, train
 
         encoded = encode_rows(lm, shots, self._toolbox, positions=self.positions)
         states = frozen_states(lm, encoded, word_positions=self.word_positions, seed=seed)
@@ -306,9 +306,9 @@ class ToolTokens:
 
     def _bias(self, lm: Any, rows: Tensor, shots: Sequence[Row]) -> float:
         """Return the best bias on the tools' own examples, on the trained rows without such; 0 without either."""
-        from harness_tool_tokens.rows import encode_rows
-        from harness_tool_tokens.states import frozen_states
-        from harness_tool_tokens.training import best_bias
+        from harness_tool_tokens.rows.states import frozen_states
+        from harness_tool_tokens.rows.texts import encode_rows
+        from harness_tool_tokens.rows.training import best_bias
 
         own = example_rows(self._toolbox) if self.train_file != EXAMPLES else []
         rows_of_text = own or list(shots)

@@ -19,8 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "records"))
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
 from chromium import Browser, installed
 
+from harness.board import board, page
 from harness.names import printable
-from harness.records import board, ledger, page
+from harness.records import ledger
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [

@@ -13,7 +13,7 @@ from made_records import made, number_of
 
 from harness import HarnessError
 from harness.records import ledger, samples
-from harness.run_folder import RunFolder
+from harness.run.folder import RunFolder
 
 OLD, NEW = 1, 2
 

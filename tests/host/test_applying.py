@@ -355,8 +355,8 @@ def test_whatever_a_methods_own_code_raises_while_asking_is_told_and_the_next_ta
 def test_a_disk_that_refuses_leaves_no_record_and_the_scores_on_the_terminal(
     stage: str, make_method: MakeMethod, evaluate: Command, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness import run_folder
     from harness.records import ledger
+    from harness.run import folder as run_folder
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")

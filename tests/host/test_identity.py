@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import HarnessError, methods
-from harness.applying import work_folder
+from harness import HarnessError
+from harness.methods import options as methods
 from harness.models.loading import ModelSource, resolve
+from harness.run.applying import work_folder
 
 COMMITS = {"org/a": "a" * 40, "org/b": "b" * 40}
 

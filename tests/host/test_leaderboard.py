@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.records.leaderboard import render
+from harness.board.markdown_page import render
 from harness.records.record import Record
 
 Command = Callable[..., Any]
@@ -224,7 +224,7 @@ def test_a_folder_that_is_not_there_and_one_that_cannot_be_written_are_told(cli:
 
 
 def test_a_hostile_name_is_harmless_in_the_table_at_the_end_of_a_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.summary import print_summary
+    from harness.run.summary import print_summary
 
     for name in (
         "model[/b]",
@@ -245,7 +245,7 @@ def test_a_hostile_name_is_harmless_in_the_table_at_the_end_of_a_run(capsys: pyt
 
 
 def test_the_summary_shows_the_difference_to_the_baseline_on_the_same_board(capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.summary import print_summary
+    from harness.run.summary import print_summary
 
     print_summary(
         [record(0.5, stderr=0.125)], [baseline(0.75), baseline(0.1, task_name="other"), baseline(0.2, model_name="big")]
@@ -309,8 +309,8 @@ def test_repair_sets_bad_lines_aside_and_keeps_the_old_file(cli: Command) -> Non
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\ud83d" not in name])
 def test_a_reason_for_no_rank_and_a_bad_line_stay_text(name: str) -> None:
-    from harness.records import board
-    from harness.records.leaderboard import render_board
+    from harness.board import board
+    from harness.board.markdown_page import render_board
 
     dead = record(None, method=name, plugin_name=name, metric={"name": name}, status="invalid")
     page = render_board(board.build([baseline(metric={"name": name}), dead], problems=[name]))

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, Optional
 
 import pytest
 
-from harness import HarnessError, methods
+from harness import HarnessError
+from harness.methods import options as methods
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.records import agreement, samples
+from harness.records import samples
 from harness.records.record import Record, digest_of
+from harness.verifying import agreement
 
 Command = Callable[..., Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.journal import Journal
+from harness.run.journal import Journal
 
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.tasks import TaskFolder, index, load, read_yaml, request_types
+from harness.tasks.finding import TaskFolder, index, load, read_yaml, request_types
 
 Command = Callable[..., Any]
 

@@ -12,11 +12,11 @@ import torch
 from comparing import llama
 from going_on import greedily, run, some, whole
 
-from harness.models.attention import Refused
 from harness.models.causal import CausalLM
-from harness.models.generation import Candidates, Place, Prompt, most_likely
 from harness.models.head import Barred
-from harness.models.plain_generation import generate_plainly
+from harness.models.tree.attention import Refused
+from harness.models.tree.generation import Candidates, Place, Prompt, most_likely
+from harness.models.tree.plain_generation import generate_plainly
 
 
 @pytest.fixture

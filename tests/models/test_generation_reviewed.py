@@ -15,12 +15,12 @@ from comparing import build, llama, sizes
 from going_on import greedily, run, some, whole
 from lm_eval.api.instance import Instance
 
-from harness import journal
-from harness.journal import Journal
-from harness.models import fitness, generation
 from harness.models.causal import CausalLM
-from harness.models.generation import FIRST_SHARED, Prompt
-from harness.models.row_attention import KeptKeys
+from harness.models.tree import fitness, generation
+from harness.models.tree.generation import FIRST_SHARED, Prompt
+from harness.models.tree.row_attention import KeptKeys
+from harness.run import journal
+from harness.run.journal import Journal
 
 OnDone = Callable[[int, Prompt, list[int]], Sequence[Prompt] | None]
 

@@ -12,9 +12,9 @@ from comparing import asking, assert_scores, build, is_shared, llama, lm_eval_of
 from test_safety import Declared, Kept, pairs
 
 from harness.errors import HarnessError
-from harness.models import attention, generation, memory, tree_attention
 from harness.models.causal import CausalLM
-from harness.models.trie import Trie, plan
+from harness.models.tree import attention, generation, memory, tree_attention
+from harness.models.tree.trie import Trie, plan
 
 Tensor = torch.Tensor
 

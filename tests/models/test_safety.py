@@ -146,7 +146,7 @@ def test_a_mistake_in_shared_attention_is_caught_by_the_try_out(
     model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, mistake: str
 ) -> None:
     """Demand: were a token shown one sibling, or not shown one ancestor, the fast path would refuse itself."""
-    from harness.models import tree_attention
+    from harness.models.tree import tree_attention
 
     pieces = tree_attention._branch_pieces
 

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from harness.models.trie import Pack, Trie, plan
+from harness.models.tree.trie import Pack, Trie, plan
 
 
 def random_sequences(seed: int) -> list[list[int]]:

@@ -16,7 +16,8 @@ from harness.errors import HarnessError
 from harness.publishing import hub as publishing_hub
 from harness.publishing.hub import Upload, plan, upload
 from harness.publishing.selection import select
-from harness.records import ledger, verify
+from harness.records import ledger
+from harness.verifying import verify
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ import pytest
 from harness.cli import main
 from harness.publishing import ledgers
 from harness.publishing.selection import select
-from harness.records import ledger, verify
+from harness.records import ledger
+from harness.verifying import verify
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,8 +11,8 @@ import pytest
 from lm_eval.api.instance import Instance
 
 from harness.models import loading
-from harness_tool_tokens import data
 from harness_tool_tokens.method import ToolTokens
+from harness_tool_tokens.tasks import data
 
 DRAWS = range(3)
 

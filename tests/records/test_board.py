@@ -12,8 +12,9 @@ import numpy
 import pytest
 from board_records import baseline, record, sampled, write
 
-from harness.records import board, ledger, ranking
-from harness.records.board import Board, Row, Score, Table, build
+from harness.board import board, ranking
+from harness.board.board import Board, Row, Score, Table, build
+from harness.records import ledger
 from harness.records.record import Record
 
 ACC = ("acc", "none")

@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from board_records import baseline, doc_hash, record, sampled
 
+from harness.board import published
 from harness.errors import HarnessError
-from harness.records import checking, ledger, published
+from harness.records import ledger
+from harness.verifying import checking
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import pytest
 from compared_runs import make_record, write_run
 
 from harness.cli import main
-from harness.records import ledger, samples, statistics
-from harness.records.compare import (
+from harness.comparing.comparison import (
     BETTER,
     HIGHER,
     NO_DIFFERENCE,
@@ -25,7 +24,8 @@ from harness.records.compare import (
     TaskComparison,
     compare,
 )
-from harness.records.compare_sides import Pool, find_sides
+from harness.comparing.sides import Pool, find_sides
+from harness.records import ledger, samples, statistics
 
 GENERATOR = np.random.default_rng(0)
 FEW = [float(x) for x in GENERATOR.random(40) < 0.5]

@@ -10,10 +10,10 @@ import pytest
 from compared_runs import make_record, write_run
 
 from harness.cli import main
+from harness.comparing.comparison import Comparison, Request, compare
+from harness.comparing.sides import Pool, find_sides
 from harness.errors import HarnessError
 from harness.records import ledger
-from harness.records.compare import Comparison, Request, compare
-from harness.records.compare_sides import Pool, find_sides
 
 FEW = [float(x) for x in np.random.default_rng(0).random(40) < 0.5]
 

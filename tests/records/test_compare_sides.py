@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from compared_runs import write_run
 
+from harness.comparing.sides import Pool, Side, find_sides
 from harness.errors import HarnessError
-from harness.records.compare_sides import Pool, Side, find_sides
 
 VALUES = [1.0, 0.0, 1.0]
 

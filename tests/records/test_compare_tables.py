@@ -13,9 +13,9 @@ import pytest
 from compared_runs import write_run
 
 from harness.cli import main
-from harness.records.compare import Request, compare
-from harness.records.compare_sides import Pool, find_sides
-from harness.records.compare_tables import to_json, to_markdown, to_text
+from harness.comparing.comparison import Request, compare
+from harness.comparing.sides import Pool, find_sides
+from harness.comparing.tables import to_json, to_markdown, to_text
 
 VALUES = [1.0, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0]
 BETTER = [1.0] * 8

@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
 
+from harness.board import board, details, page
 from harness.names import printable
-from harness.records import board, details, ledger, page
+from harness.records import ledger
 from harness.records.record import Record
 
 VOID = {"meta", "input", "br"}

@@ -8,9 +8,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record
 
+from harness.board import plots
+from harness.board.board import Table, build
 from harness.names import printable
-from harness.records import plots
-from harness.records.board import Table, build
 
 SVG = {"svg", "title", "desc", "text", "line", "path", "circle"}
 

@@ -13,8 +13,10 @@ import pytest
 from written_records import write_board, write_samples
 
 from harness.cli import main
-from harness.records import ledger, recomputing, samples, verify
+from harness.records import aggregation as recomputing
+from harness.records import ledger, samples
 from harness.records.record import Record, digest_of
+from harness.verifying import verify
 
 Lines = list[dict[str, Any]]
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness import HarnessError, methods
+from harness import HarnessError
+from harness.methods import options as methods
 from harness.models.loading import load_lm, resolve
-from harness.run import Run, evaluate
+from harness.run.evaluating import Run, evaluate
 from harness_stochastok.method import PROBE_TEXT, StochasTok
 
 SMALL: dict[str, Any] = {"steps": 8, "batch_size": 4, "context_length": 32, "learning_rate": 0.02}

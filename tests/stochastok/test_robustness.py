@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.models.loading import load_lm, resolve
-from harness.run import Run, evaluate
+from harness.run.evaluating import Run, evaluate
 from harness_stochastok.tasks.robustness import PROPORTIONS, TokenizationRobustness
 
 CONFIG = {"task": "tokenization_robustness", "metadata": {"version": 1.0, "seed": 0, "draws": 2}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.corpus import Corpus
+from harness.methods.corpus import Corpus
 from harness_stochastok.examples import rows
 from harness_stochastok.windows import Resplitter, Windows, expansion_report
 

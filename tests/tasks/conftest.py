@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import harness_tasks
-from harness.texts import TEXTS
+from harness.tasks.texts import TEXTS
 
 Evaluate = Callable[..., dict[str, Any]]
 

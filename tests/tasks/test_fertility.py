@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 from transformers import PreTrainedTokenizerFast
 
 from harness import HarnessError
-from harness.texts import TEXTS
+from harness.tasks.texts import TEXTS
 
 
 class TokenizerLM(LM):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from harness.texts import TEXTS
+from harness.tasks.texts import TEXTS
 from harness_tasks.words import WORDS
 
 

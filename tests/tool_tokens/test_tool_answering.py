@@ -10,17 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from harness.models.generation import Candidates, Place, Prompt
-from harness_tool_tokens.answering import (
-    Answer,
-    ToolPrompt,
-    Writing,
-)
-from harness_tool_tokens.arguments import Outcome
-from harness_tool_tokens.choosing import CONTINUES_NUMBER, Chooser, ToolHead
-from harness_tool_tokens.executing import Executor
-from harness_tool_tokens.parts import Limits, Wanted, closing_bracket, first_call
-from harness_tool_tokens.tools import Tool, Toolbox
+from harness.models.tree.generation import Candidates, Place, Prompt
+from harness_tool_tokens.answering.answer import Answer, ToolPrompt, Writing
+from harness_tool_tokens.answering.choosing import CONTINUES_NUMBER, Chooser, ToolHead
+from harness_tool_tokens.answering.parts import Limits, Wanted, closing_bracket, first_call
+from harness_tool_tokens.tools.arguments import Outcome
+from harness_tool_tokens.tools.executing import Executor
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox
 
 END, FIRST_TOOL = 256, 257
 # The logit of what the script prefers; the next one has one less.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness_tool_tokens import answers, data, enlarging
+from harness_tool_tokens.tasks import answers, data, enlarging
 
 TOOLS = ("add", "divide", "power", "sqrt")
 ENLARGED: dict[str, Any] = {

@@ -20,9 +20,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness_tool_tokens.arguments import ERRORS, Outcome, arity_bounds, compute, evaluate, read_arguments
-from harness_tool_tokens.arithmetic import ARITHMETIC
-from harness_tool_tokens.calculating import MOST_BITS, OPERATIONS, number_text
+from harness_tool_tokens.tools.arguments import ERRORS, Outcome, arity_bounds, compute, evaluate, read_arguments
+from harness_tool_tokens.tools.arithmetic import ARITHMETIC
+from harness_tool_tokens.tools.calculating import MOST_BITS, OPERATIONS, number_text
 
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
 WRITTEN = [

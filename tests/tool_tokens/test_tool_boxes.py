@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
-from harness_tool_tokens.arithmetic import ARITHMETIC
-from harness_tool_tokens.executing import Executor
-from harness_tool_tokens.tools import Tool, Toolbox, tool
+from harness_tool_tokens.tools.arithmetic import ARITHMETIC
+from harness_tool_tokens.tools.executing import Executor
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox, tool
 
 TEN_LINES = """\
 from harness_tool_tokens import tool
@@ -242,7 +242,7 @@ def test_python_that_cannot_be_used_is_refused_in_a_sentence(write: Write, case:
 
 def test_python_that_does_not_finish_loading_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a time limit of its own."""
-    from harness_tool_tokens import process
+    from harness_tool_tokens.tools import process
 
     monkeypatch.setattr(process.ToolProcess.__init__, "__kwdefaults__", {"seconds": 0.5})
     with pytest.raises(HarnessError, match=r"took longer than 0\.5 s to load"):

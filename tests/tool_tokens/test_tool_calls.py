@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from harness.names import printable
-from harness.run import Run, evaluate
-from harness_tool_tokens import calls, page
+from harness.run.evaluating import Run, evaluate
 from harness_tool_tokens.__main__ import main
-from harness_tool_tokens.answers import call_counts, pairing
-from harness_tool_tokens.tools import Tool, Toolbox
+from harness_tool_tokens.report import calls, page
+from harness_tool_tokens.tasks.answers import call_counts, pairing
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox
 
 DUE = [{"tool": "multiply", "args": "2, 7", "result": "14"}, {"tool": "subtract", "args": "14, 5", "result": "9"}]
 HOSTILE = [

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness_tool_tokens.executing import Executor, split_arguments
-from harness_tool_tokens.tools import Toolbox
+from harness_tool_tokens.tools.executing import Executor, split_arguments
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 TOOLS = """
 import decimal, fractions, math, os, signal, subprocess, sys, threading, time

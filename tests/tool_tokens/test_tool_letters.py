@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness import tasks
+from harness.tasks import finding as tasks
 from harness_tool_tokens import harness_task_folders
-from harness_tool_tokens.examples import example_rows
-from harness_tool_tokens.executing import Executor
-from harness_tool_tokens.tools import Toolbox
+from harness_tool_tokens.rows.examples import example_rows
+from harness_tool_tokens.tools.executing import Executor
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 README = Path(__file__).parents[2] / "plugins" / "harness_tool_tokens" / "README.md"
 

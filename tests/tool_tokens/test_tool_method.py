@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.methods import build
-from harness.run import Run, evaluate
-from harness_tool_tokens import data
-from harness_tool_tokens.answers import ceiling
+from harness.methods.options import build
+from harness.run.evaluating import Run, evaluate
 from harness_tool_tokens.method import ToolTokens
+from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tasks.answers import ceiling
 
 TASKS = """\
 from datasets import Dataset

@@ -11,8 +11,8 @@ import torch
 
 from harness import HarnessError
 from harness.models.loading import load_lm, resolve
-from harness_tool_tokens.prior import PRIORS, prior_rows, prior_texts
-from harness_tool_tokens.tools import Tool, Toolbox
+from harness_tool_tokens.rows.prior import PRIORS, prior_rows, prior_texts
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox
 
 TEXTS = ["clock", "the bank", "noon took four minutes"]
 

@@ -15,20 +15,21 @@ import torch
 from lm_eval.api.instance import Instance
 from tiny_models import SIZES, build_tokenizer
 
-from harness import HarnessError, tasks
-from harness.journal import Journal
-from harness.models import fitness, generation
+from harness import HarnessError
 from harness.models.causal import CausalLM
-from harness.models.row_attention import KeptKeys
-from harness.run import Run, prepare
-from harness_tool_tokens import data
-from harness_tool_tokens.arguments import Outcome
-from harness_tool_tokens.executing import Executor
-from harness_tool_tokens.lm import ToolTokenLM
+from harness.models.tree import fitness, generation
+from harness.models.tree.row_attention import KeptKeys
+from harness.run.evaluating import Run, prepare
+from harness.run.journal import Journal
+from harness.tasks import finding as tasks
+from harness_tool_tokens.answering.lm import ToolTokenLM
 from harness_tool_tokens.method import ROWS_FILE, ToolTokens
-from harness_tool_tokens.prior import prior_rows
-from harness_tool_tokens.rows import text_digest
-from harness_tool_tokens.tools import Toolbox
+from harness_tool_tokens.rows.prior import prior_rows
+from harness_tool_tokens.rows.texts import text_digest
+from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tools.arguments import Outcome
+from harness_tool_tokens.tools.executing import Executor
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 NEVER, ALWAYS = -1e9, 1e4
 MORE = {"until": ["\n\n"], "max_gen_toks": 16, "do_sample": False}

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness import HarnessError
 from harness.models.loading import load_lm, resolve
-from harness_tool_tokens.rows import (
+from harness_tool_tokens.rows.texts import (
     FIRST_TOOL,
     IGNORED,
     Call,
@@ -26,7 +26,7 @@ from harness_tool_tokens.rows import (
     text_digest,
     trained_on,
 )
-from harness_tool_tokens.tools import Tool, Toolbox
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox
 
 KEYS = ("tick", "tock", "chime")
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import harness_tool_tokens.data as data
-from harness import HarnessError, tasks
-from harness.explained import Explained
-from harness.run import Run, evaluate
+from harness import HarnessError
+from harness.requests import Explained
+from harness.run.evaluating import Run, evaluate
+from harness.tasks import finding as tasks
 
 FOLDER = Path(data.__file__).parent / "tasks"
 COUNTS = {"calls", "calls_right", "calls_wrong", "calls_missed", "calls_false", "calls_errors"}

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness import HarnessError
-from harness.own_docs import Doc, OwnDocsTask
-from harness.texts import TEXTS
+from harness.tasks.own_docs import Doc, OwnDocsTask
+from harness.tasks.texts import TEXTS
 from harness_stochastok.splitting import build_split_table, expand, stream_seed, token_bytes
 
 PROPORTIONS = (0.0, 0.1, 0.5, 1.0)

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from harness import HarnessError
 from harness.names import printable
-from harness.own_docs import Doc, OwnDocsTask
-from harness_tool_tokens import data
+from harness.tasks.own_docs import Doc, OwnDocsTask
+from harness_tool_tokens.tasks import data
 
 
 class ToolChoice(OwnDocsTask):
@@ -37,8 +37,8 @@ class ToolChoice(OwnDocsTask):
             holdout: rows per tool; holdout_seed: draws them.
             data_folder: see the README.
         """
-        from harness_tool_tokens.rows import read_rows, split
-        from harness_tool_tokens.tools import Toolbox
+        from harness_tool_tokens.rows.texts import read_rows, split
+        from harness_tool_tokens.tools.toolbox import Toolbox
 
         holdout = _whole("holdout", metadata["holdout"], at_least=1)
         seed = _whole("holdout_seed", metadata["holdout_seed"], at_least=0)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import HarnessError
 from harness.names import printable, suggestion
-from harness_tool_tokens import data
-from harness_tool_tokens.answers import call_counts, number_after_marker, plain, read_number, score
-from harness_tool_tokens.enlarging import calls_of, open_slots
+from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tasks.answers import call_counts, number_after_marker, plain, read_number, score
+from harness_tool_tokens.tasks.enlarging import calls_of, open_slots
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness.errors import HarnessError
-from harness.own_docs import Doc, OwnDocsTask
-from harness.texts import TEXTS
+from harness.tasks.own_docs import Doc, OwnDocsTask
+from harness.tasks.texts import TEXTS
 
 
 class Fertility(OwnDocsTask):

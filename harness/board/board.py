@@ -1,0 +1,378 @@
+"""Records to tables: what stands side by side, what is ranked, and what was left out and why.
+
+Markdown and HTML are two prints of the ``Board`` made here.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.board import ranking
+from harness.board.ranking import Difference
+from harness.board.scores_by_document import SampleFiles
+from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
+from harness.records.ledger import Origin, Reading
+from harness.records.record import Record
+from harness.records.soundness import kind, unranked_reason
+from harness.run.summary import method_label, options_that_differ
+
+# Problems named one by one; more are counted.
+MOST_NAMED = 20
+VERSIONS = ("lm_eval", "harness", "transformers", "torch", "device")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Which number a column holds."""
+
+    name: str
+    filter: str
+    higher_is_better: bool | None
+
+    @property
+    def title(self) -> str:
+        """The name, with the filter where there is one."""
+        return self.name if self.filter == "none" else f"{self.name} ({self.filter})"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of one row: the mean over seeds, its standard error over documents, and its rank.
+
+    ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one. ``unranked`` says
+    why there is none; empty when nothing is wrong with the score itself.
+    """
+
+    value: float | None
+    stderr: float | None
+    deviation: float | None
+    by_seed: tuple[tuple[str, float | None], ...]
+    sources: tuple[int, ...]
+    unranked: str = ""
+    difference: Difference | None = None
+    rank: int | None = None
+    is_tied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One method with one set of options on one model; its seeds are merged. ``sources`` has one record a seed."""
+
+    first: Record
+    board: str
+    variant: str
+    scores: dict[tuple[str, str], Score]
+    sources: tuple[int, ...]
+    seconds: float
+    peak_bytes: int | None
+
+    @property
+    def label(self) -> str:
+        """The method as people name it."""
+        return method_label(self.first)
+
+    @property
+    def code(self) -> str:
+        """Version and code of the plugin: results of edited code are results of another method."""
+        plugin = self.first.plugin
+        return f"{plugin.version or ''} {(plugin.code_digest or '')[:6]}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What answers the same questions: one task with the same documents, shots and prompts, models as rows."""
+
+    first: Record
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    options: tuple[str, ...]
+    has_codes: bool
+    has_models: bool
+    has_quantizations: bool
+    is_partial: bool
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Omissions:
+    """What is not in the tables, or stands there without a rank: counts, and the reasons."""
+
+    problems: tuple[str, ...] = ()
+    repeated: int = 0
+    repeated_with_other_value: int = 0
+    unranked: tuple[tuple[str, int], ...] = ()
+    partial: int = 0
+    sample_problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All tables, the records they were made of, and what was left out."""
+
+    tables: tuple[Table, ...]
+    records: Sequence[Record]
+    files: SampleFiles
+    omissions: Omissions
+
+    def scores(self) -> Iterator[Score]:
+        """Yield every score of every table."""
+        return (score for table in self.tables for row in table.rows for score in row.scores.values())
+
+
+def build_reading(reading: Reading, *, with_samples: bool = True) -> Board:
+    """Return the tables of what a file or folder held."""
+    return build(reading.records, origins=reading.origins, problems=reading.problems, with_samples=with_samples)
+
+
+def build(
+    records: Sequence[Record],
+    *,
+    origins: Sequence[Origin] = (),
+    problems: Sequence[str] = (),
+    with_samples: bool = True,
+) -> Board:
+    """Return the tables of ``records``.
+
+    Args:
+        records: in the order of the ledger: of two with the same key the later one counts.
+        origins: where each record was read, to find the samples beside it; without, differences are unpaired.
+        problems: sentences for lines that were no records.
+        with_samples: read the sample files, for paired differences and sample answers.
+    """
+    keys = Keys()
+    kept, repeated, otherwise = newest_of_each(records, keys)
+    groups: dict[str, list[int]] = {}
+    for index in kept:
+        groups.setdefault(keys.table(records[index]), []).append(index)
+    files = SampleFiles(records, origins if with_samples else ())
+    tables = [_table(records, indexes, keys, files) for indexes in groups.values()]
+    tables = _with_twins_noted(_in_groups(sorted(tables, key=_table_order)))
+    unranked = Counter(
+        kind(score.unranked)
+        for table in tables
+        for row in table.rows
+        for score in row.scores.values()
+        if score.unranked
+    )
+    omissions = Omissions(
+        problems=tuple(problems),
+        repeated=repeated,
+        repeated_with_other_value=otherwise,
+        unranked=tuple(sorted(unranked.items())),
+        partial=sum(len(table.rows) for table in tables if table.is_partial),
+        sample_problems=tuple(files.problems),
+    )
+    return Board(tuple(tables), records, files, omissions)
+
+
+def omission_sentences(omissions: Omissions) -> list[str]:
+    """Return what was left out and why, a sentence each; empty when nothing was."""
+    said = []
+    if omissions.problems:
+        said.append(f"{_count(len(omissions.problems), 'line')} could not be read as a record:")
+        said += [f"– {problem}" for problem in omissions.problems[:MOST_NAMED]]
+        if len(omissions.problems) > MOST_NAMED:
+            said.append(f"– and {len(omissions.problems) - MOST_NAMED} more")
+    if omissions.repeated:
+        other = f", {omissions.repeated_with_other_value} of them with another value"
+        said.append(f"{_count(omissions.repeated, 'record')} replaced by a later one of the same measurement{other}")
+    said += [f"{_count(count, 'score')} not ranked: {reason}" for reason, count in omissions.unranked]
+    if omissions.partial:
+        said.append(f"{_count(omissions.partial, 'row')} not ranked: only part of the task was asked")
+    if omissions.sample_problems:
+        said.append(f"{_count(len(omissions.sample_problems), 'sample file')} not used for paired differences:")
+        said += [f"– {problem}" for problem in omissions.sample_problems[:MOST_NAMED]]
+    return said
+
+
+def _table(records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles) -> Table:
+    chosen = [records[index] for index in indexes]
+    metrics = _metrics(chosen)
+    groups: dict[int, list[int]] = {}
+    for index in indexes:
+        groups.setdefault(keys.row(records[index]), []).append(index)
+    variants = told_apart({keys.board(record): record for record in chosen})
+    rows = [_row(records, group, variants, keys) for group in groups.values()]
+    is_partial = any(record.is_partial for record in chosen)
+    for metric in metrics:
+        rows = _judged(rows, metric, files, is_partial=is_partial)
+    files.forget_scores()
+    methods = [row.first for row in rows if not row.first.is_baseline]
+    return Table(
+        first=chosen[0],
+        metrics=metrics,
+        rows=tuple(sorted(rows, key=_row_order)),
+        options=tuple(options_that_differ(methods)),
+        has_models=len({row.first.model.name for row in rows}) > 1,
+        has_quantizations=len({row.first.model.quantization for row in rows}) > 1,
+        has_codes=len({row.code for row in rows if not row.first.is_baseline}) > 1,
+        is_partial=is_partial,
+        notes=_version_notes(chosen),
+    )
+
+
+def _metrics(records: Sequence[Record]) -> tuple[Metric, ...]:
+    """Return the columns in the order the records have them; where records contradict, no direction is good."""
+    directions: dict[tuple[str, str], set[bool | None]] = {}
+    for record in records:
+        directions.setdefault((record.metric.name, record.metric.filter), set()).add(record.metric.higher_is_better)
+    return tuple(Metric(*key, way.pop() if len(way) == 1 else None) for key, way in directions.items())
+
+
+def _row(records: Sequence[Record], indexes: Sequence[int], variants: Mapping[str, str], keys: Keys) -> Row:
+    by_metric: dict[tuple[str, str], list[int]] = {}
+    runs: dict[int, int] = {}
+    for index in sorted(indexes, key=lambda index: _seed_order(records[index])):
+        metric = records[index].metric
+        by_metric.setdefault((metric.name, metric.filter), []).append(index)
+        runs.setdefault(keys.run(records[index]), index)
+    chosen = [records[index] for index in runs.values()]
+    peaks = [peak for r in chosen for peak in (r.cost.apply_peak_bytes, r.cost.evaluate_peak_bytes) if peak]
+    board = keys.board(chosen[0])
+    return Row(
+        first=chosen[0],
+        board=board,
+        variant=variants[board],
+        scores={metric: _score(records, sources) for metric, sources in by_metric.items()},
+        sources=tuple(runs.values()),
+        seconds=mean([record.cost.apply_seconds + record.cost.evaluate_seconds for record in chosen]),
+        peak_bytes=max(peaks, default=None),
+    )
+
+
+def _score(records: Sequence[Record], sources: Sequence[int]) -> Score:
+    chosen = [records[index] for index in sources]
+    values = [record.value for record in chosen if record.value is not None]
+    errors = [record.stderr for record in chosen if record.value is not None and record.stderr is not None]
+    reasons = [reason for reason in map(unranked_reason, chosen) if reason]
+    unranked = reasons[0] if reasons else ""
+    if reasons and len(chosen) > 1:
+        unranked += f" ({len(reasons)} of {len(chosen)} seeds)"
+    return Score(
+        value=mean(values) if values else None,
+        stderr=mean(errors) if errors else None,
+        deviation=_deviation(values),
+        by_seed=tuple((seed_label(record), record.value) for record in chosen),
+        sources=tuple(sources),
+        unranked=unranked,
+    )
+
+
+def mean(values: Sequence[float]) -> float:
+    """Return the mean, of a single value that value itself."""
+    if len(values) == 1:
+        return values[0]
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return sum(value / len(values) for value in values)
+
+
+def half_interval(stderr: float) -> float:
+    """Return half of the 95 % interval that goes with a standard error."""
+    return ranking.Z * stderr
+
+
+def seed_label(record: Record) -> str:
+    """Return the seed, or all four where they differ."""
+    seeds = (record.seeds.random, record.seeds.numpy, record.seeds.torch, record.seeds.fewshot)
+    return str(seeds[0]) if len(set(seeds)) == 1 else ",".join(map(str, seeds))
+
+
+def _deviation(values: Sequence[float]) -> float | None:
+    try:
+        return statistics.stdev(values) if len(values) > 1 else None
+    except OverflowError:
+        return None
+
+
+def _judged(rows: list[Row], metric: Metric, files: SampleFiles, *, is_partial: bool) -> list[Row]:
+    """Return the rows with differences to their baselines and ranks for one metric.
+
+    Part of a task gets differences, on the documents both were asked, but no rank: that is for the whole task.
+    """
+    key = (metric.name, metric.filter)
+    sound = [n for n, row in enumerate(rows) if key in row.scores and not row.scores[key].unranked]
+    entries = [_entry(rows[n].scores[key], files) for n in sound]
+    baselines = {rows[n].board: position for position, n in enumerate(sound) if rows[n].first.is_baseline}
+    pairs = {
+        position: baselines[rows[n].board]
+        for position, n in enumerate(sound)
+        if not rows[n].first.is_baseline and rows[n].board in baselines
+    }
+    differences = ranking.differences(entries, pairs, higher_is_better=metric.higher_is_better)
+    ranks = {} if is_partial else ranking.ranks(entries, higher_is_better=metric.higher_is_better)
+    judged = list(rows)
+    for position, n in enumerate(sound):
+        rank, is_tied = ranks.get(position, (None, False))
+        score = replace(rows[n].scores[key], difference=differences.get(position), rank=rank, is_tied=is_tied)
+        judged[n].scores[key] = score
+    return judged
+
+
+def _entry(score: Score, files: SampleFiles) -> ranking.Entry:
+    assert score.value is not None
+    return ranking.Entry(score.value, score.stderr, files.by_document(score.sources))
+
+
+def _version_notes(records: Sequence[Record]) -> tuple[str, ...]:
+    environments = {id(record.environment): record.environment for record in records}.values()
+    notes = []
+    for name in VERSIONS:
+        values = sorted({str(getattr(environment, name)) for environment in environments})
+        if len(values) > 1:
+            more = f" and {len(values) - 4} others" if len(values) > 4 else ""
+            notes.append(f"rows were made with more than one {name}: {', '.join(values[:4])}{more}")
+    return tuple(notes)
+
+
+def _in_groups(tables: Sequence[Table]) -> list[Table]:
+    """Return the tables with those of a group's tasks right after the group's own, groups within groups, too."""
+    groups = {name: number for number, table in enumerate(tables) for name in table.first.task.members or ()}
+
+    def place(number: int, known: tuple[int, ...] = ()) -> tuple[int, ...]:
+        group = groups.get(tables[number].first.task.name)
+        return (number, *known) if group is None or group in (number, *known) else place(group, (number, *known))
+
+    return [tables[number] for number in sorted(range(len(tables)), key=place)]
+
+
+def _with_twins_noted(tables: Sequence[Table]) -> list[Table]:
+    """Add to tables that share a task's name in what they differ."""
+    named: dict[str, list[dict[str, Any]]] = {}
+    for table in tables:
+        named.setdefault(table.first.task.name, []).append(table_content(table.first))
+    noted = []
+    for table in tables:
+        contents = named[table.first.task.name]
+        notes = table.notes
+        if len(contents) > 1:
+            names = [n for n in contents[0] if len({json.dumps(c.get(n), default=str) for c in contents}) > 1]
+            notes = (f"{len(contents)} tables have this task's name; they differ in {', '.join(names)}", *notes)
+        noted.append(replace(table, notes=notes))
+    return noted
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _seed_order(record: Record) -> tuple[Any, ...]:
+    seeds = (record.seeds.random, record.seeds.numpy, record.seeds.torch, record.seeds.fewshot)
+    return tuple((seed is not None, seed or 0) for seed in seeds)
+
+
+def _row_order(row: Row) -> tuple[Any, ...]:
+    record = row.first
+    model = (record.model.name, weights_label(record), row.variant, row.board)
+    return (*model, not record.is_baseline, row.label, method_text(record))
+
+
+def _table_order(table: Table) -> tuple[Any, ...]:
+    record = table.first
+    return (not record.task.group, record.task.name, table.is_partial, json.dumps(table_content(record), default=str))

@@ -1,0 +1,118 @@
+"""A board to Markdown: one table for each task and model, methods as rows, metrics as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.board import board as boards
+from harness.board.board import Board, Metric, Row, Score, Table
+from harness.records.grouping import facts
+from harness.records.markdown import cell
+from harness.records.record import Record
+from harness.run.summary import options_that_differ
+
+MARKS = {"better": " ▲", "worse": " ▼"}
+LEGEND = (
+    "± is the standard error over documents, sd the deviation between seeds. ▲ and ▼: better and worse than the baseline"
+    " of the same table (95 %, Holm's correction over its rows)."
+)
+
+
+def render(records: Sequence[Record]) -> str:
+    """Return the leaderboard of ``records``: tables by task and model, methods as rows, metrics as columns.
+
+    Records of one method with the same options stand in one row, averaged over seeds. Values are compared only within
+    a table: records whose model, task version, documents, shots, limit or prompts differ get tables of their own. Of
+    two records with the same key the later one in ``records`` counts.
+    """
+    return render_board(boards.build(records))
+
+
+def render_board(board: Board, *, note: str = "") -> str:
+    """Return the leaderboard as Markdown."""
+    lines = ["# Leaderboard", "", *([note, ""] if note else [])]
+    if not board.tables:
+        lines += ["No records yet.", ""]
+    for table in board.tables:
+        lines += _tables(table)
+    has_errors = any(score.stderr is not None for score in board.scores())
+    lines += [LEGEND, ""] if has_errors else []
+    said = boards.omission_sentences(board.omissions)
+    if said:
+        lines += ["**Left out**", "", *(f"* {cell(sentence)}" for sentence in said), ""]
+    return "\n".join(lines)
+
+
+def _tables(table: Table) -> list[str]:
+    """Return one table of Markdown for each model."""
+    by_board: dict[str, list[Row]] = {}
+    for row in table.rows:
+        by_board.setdefault(row.board, []).append(row)
+    return [line for rows in by_board.values() for line in _table(table, rows)]
+
+
+def _table(table: Table, rows: Sequence[Row]) -> list[str]:
+    first = rows[0].first
+    methods = [row for row in rows if not row.first.is_baseline]
+    differing = options_that_differ([row.first for row in methods])
+    metrics = [metric for metric in table.metrics if any((metric.name, metric.filter) in row.scores for row in rows)]
+    with_code = len({row.code for row in methods}) > 1
+    header = [
+        "method",
+        *(["code"] if with_code else []),
+        *map(cell, differing),
+        "seeds",
+        *(_metric_title(metric) for metric in metrics),
+    ]
+    lines = [f"## {cell(first.task.name)} · {cell(first.model.name)}", "", _facts(first), ""]
+    if table.is_partial:
+        lines += ["Part of the task: not to be ranked with results on all of it.", ""]
+    lines += [f"Note: {cell(note)}." for note in table.notes] + ([""] if table.notes else [])
+    lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(_row(row, differing, metrics, with_code=with_code)) + " |" for row in rows]
+    unranked = _unranked(rows, metrics)
+    return [*lines, *(["", *unranked] if unranked else []), ""]
+
+
+def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool) -> list[str]:
+    first, name = row.first, cell(row.label)
+    options = ["" if first.is_baseline else cell(first.method.options.get(option, "")) for option in differing]
+    if with_code:
+        options.insert(0, "" if first.is_baseline else cell(row.code))
+    cells = [f"**{name}**" if first.is_baseline else name, *options, str(len(row.sources))]
+    return cells + [_value(row.scores.get((metric.name, metric.filter))) for metric in metrics]
+
+
+def _value(score: Score | None) -> str:
+    """Return the mean over seeds ± the standard error over documents, the deviation between seeds, and the verdict."""
+    if score is None:
+        return ""
+    text = "none" if score.value is None else f"{score.value:.4f}"
+    if score.stderr is not None:
+        text += f" ± {score.stderr:.4f}"
+    if score.deviation is not None:
+        text += f" (sd {score.deviation:.4f})"
+    if score.unranked:
+        return f"*{text}*"
+    return text + (MARKS.get(score.difference.verdict, "") if score.difference else "")
+
+
+def _unranked(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+    """Return a line for each reason why scores of a table, in italics there, take no rank."""
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        for metric in metrics:
+            score = row.scores.get((metric.name, metric.filter))
+            if score is not None and score.unranked:
+                reasons.setdefault(f"{cell(row.label)}: {cell(score.unranked)}", []).append(cell(metric.title))
+    return [f"* Not ranked, {reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
+
+
+def _facts(record: Record) -> str:
+    """Return what all records of a board share, in one line."""
+    return cell(", ".join(facts(record))) + "."
+
+
+def _metric_title(metric: Metric) -> str:
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
+    return cell(metric.title) + arrow

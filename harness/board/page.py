@@ -1,0 +1,283 @@
+"""A board to one HTML page that needs nothing else: tables, plots, details and the script that sorts and filters them.
+
+Text from records reaches the page by two ways only: Jinja2, which escapes it, and a block of JSON, whose text the script
+puts into the page as text. A content security policy refuses everything else, even if one of the two should fail.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.board import board as boards
+from harness.board import details, plots
+from harness.board.board import Board, Metric, Row, Score, Table
+from harness.names import printable
+from harness.records.grouping import facts, weights_label
+from harness.run.summary import method_label
+
+TEMPLATES = Path(__file__).parent / "templates"
+COLUMNS = (
+    ("rank", "Rank"),
+    ("method", "Method"),
+    ("model", "Model"),
+    ("weights", "Weights"),
+    ("score", "Score"),
+    ("difference", "Difference"),
+    ("seconds", "Seconds"),
+    ("memory", "Memory"),
+    ("changed", "Changed"),
+    ("seeds", "Seeds"),
+)
+# Rows of a table that stand in the page before its script runs, and rows of tables that are open then.
+FIRST_ROWS, MOST_OPEN_ROWS = 50, 300
+MOST_PLOT_BYTES = 3_000_000
+ARROWS = {True: "↑", False: "↓", None: ""}
+SIGNS = {True: 1, False: -1, None: 0}
+MARKS = {"better": " ▲", "worse": " ▼", "": ""}
+
+NARROW = "\u00a0"  # no line ends here
+
+Cell = list[Any]  # [number to sort by or None, text, second line, class], the end left out where empty
+EMPTY: list[Cell] = [[None, "–", "", ""], [None, "", "", ""], [None, "", "", ""]]
+
+
+def render(board: Board, *, note: str = "") -> str:
+    """Return the page; ``note`` stands below the title. The same records give the same bytes, whatever the clock says."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    collected = details.Details(board)
+    views = list(_views(board, collected))
+    rows = sum(len(view["rows"]) for view in views)
+    return environment.get_template("page.html.j2").render(
+        policy=policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        island=Markup(_island(views, collected)),
+        tables=views,
+        columns=[{"name": name, "title": title} for name, title in COLUMNS],
+        selects=_selects(board),
+        summary=_summary(board),
+        count=f"{_plural(rows, 'row')} in {_plural(len(views), 'table')}",
+        first_rows=FIRST_ROWS,
+        left_out=boards.omission_sentences(board.omissions),
+        note=note,
+    )
+
+
+def policy(style: str, script: str) -> str:
+    """Return a policy that allows this style and this script, by digest, and nothing from anywhere."""
+    allowed = {"style-src": style, "script-src": script}
+    hashed = (f"{name} 'sha256-{_sha256(text)}'" for name, text in allowed.items())
+    return "; ".join(["default-src 'none'", *hashed, "base-uri 'none'", "form-action 'none'"])
+
+
+def json_island(content: Any) -> str:
+    """Return JSON that ends no script element and no line of JavaScript, whatever text it holds."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _island(views: Sequence[dict[str, Any]], collected: details.Details) -> str:
+    return json_island(
+        {
+            "columns": [name for name, _ in COLUMNS],
+            "empty": EMPTY,
+            "step": FIRST_ROWS,
+            "tables": [{name: view[name] for name in ("id", "task", "metrics", "rows")} for view in views],
+            "details": collected.rows,
+            "seeds": collected.seeds,
+            "pool": collected.pool,
+            "noExamples": details.NO_EXAMPLES,
+        }
+    )
+
+
+def _views(board: Board, collected: details.Details) -> Iterator[dict[str, Any]]:
+    """Yield what the page shows of each table."""
+    shown_rows = plot_bytes = 0
+    for number, table in enumerate(board.tables):
+        rows = _ordered(table)
+        owns, scores = [_own_cells(table, row) for row in rows], [_score_cells(table, row) for row in rows]
+        is_open = not number or shown_rows + len(rows) <= MOST_OPEN_ROWS
+        first = [_in_columns(own, cells[0] or EMPTY) for own, cells in zip(owns, scores, strict=True)][:FIRST_ROWS]
+        shown_rows += len(rows) if is_open else 0
+        pictures = _plots(table, f"t{number}") if plot_bytes < MOST_PLOT_BYTES else []
+        plot_bytes += sum(len(svg) for group in pictures for _, svg in group)
+        yield {
+            "id": f"t{number}",
+            "task": printable(table.first.task.name),
+            "group": table.first.task.group,
+            "partial": table.is_partial,
+            "open": is_open,
+            "facts": ", ".join(map(printable, facts(table.first, with_model=False))),
+            "notes": _notes(table, has_plots=plot_bytes < MOST_PLOT_BYTES),
+            "metrics": [_metric_view(metric) for metric in table.metrics],
+            "sort": {1: "descending", -1: "ascending", 0: "none"}[SIGNS[table.metrics[0].higher_is_better]],
+            "rows": [[*cells, collected.add(table, row)] for *cells, row in zip(owns, scores, rows, strict=True)],
+            "first_rows": first if is_open else [],
+            "all_shown": len(rows) <= FIRST_ROWS,
+            "count": _plural(len(rows), "row"),
+            "plots": pictures,
+        }
+
+
+def _notes(table: Table, *, has_plots: bool) -> list[str]:
+    notes = [f"{note[:1].upper()}{note[1:]}." for note in map(printable, table.notes)]
+    if table.is_partial:
+        notes.insert(0, "Only part of the task was asked: these rows take no rank.")
+    return notes if has_plots else [*notes, "No plots: the page would grow too large. Render fewer records for them."]
+
+
+def _metric_view(metric: Metric) -> dict[str, Any]:
+    way = metric.higher_is_better
+    return {"title": printable(metric.title), "arrow": ARROWS[way], "sign": SIGNS[way]}
+
+
+def _ordered(table: Table) -> list[Row]:
+    """Return the rows with the best first by the first metric, and what is not ranked last."""
+    metric = table.metrics[0]
+    sign = SIGNS[metric.higher_is_better]
+
+    def order(row: Row) -> tuple[bool, float]:
+        score = row.scores.get((metric.name, metric.filter))
+        if score is None or score.value is None or score.unranked:
+            return True, 0.0
+        return False, -sign * float(f"{score.value:.8g}")
+
+    return sorted(table.rows, key=order)
+
+
+def _in_columns(own: Sequence[Cell], scores: Sequence[Cell]) -> list[Cell]:
+    rank, score, difference = scores
+    method, model, weights, *cost = own
+    return [_filled(cell) for cell in (rank, method, model, weights, score, difference, *cost)]
+
+
+def _filled(cell: Cell) -> Cell:
+    return [*cell, "", "", ""][:4]
+
+
+def _cell(number: float | None, text: str, second: str = "", name: str = "") -> Cell:
+    cell: Cell = [number, text, second, name]
+    while not cell[-1] and len(cell) > 2:
+        cell.pop()
+    return cell
+
+
+def _own_cells(table: Table, row: Row) -> list[Cell]:
+    model = row.first.model
+    bits = "" if model.bits_per_weight is None else f"{model.bits_per_weight:.4g}{NARROW}bits/weight"
+    changed, parameters = model.weights_changed, model.parameters
+    share = f"{changed / parameters:.1%}" if changed and parameters else ""
+    return [
+        _cell(None, row.label, " · ".join(plots.option_texts(table, row))),
+        _cell(None, printable(model.name), printable(row.variant)),
+        _cell(None, printable(weights_label(row.first)), bits),
+        _cell(_rounded(row.seconds), details.duration(row.seconds)),
+        _cell(row.peak_bytes, details.size(row.peak_bytes)),
+        _cell(changed, details.number(changed), share),
+        _cell(len(row.sources), str(len(row.sources))),
+    ]
+
+
+def _score_cells(table: Table, row: Row) -> list[Any]:
+    """Return rank, score and difference of each metric, 0 where the row has none."""
+    found: list[Any] = []
+    for metric in table.metrics:
+        score = row.scores.get((metric.name, metric.filter))
+        found.append(0 if score is None else _judged_cells(row, score))
+    return found
+
+
+def _judged_cells(row: Row, score: Score) -> list[Cell]:
+    kind = "unranked" if score.unranked else "baseline" if row.first.is_baseline else ""
+    rank = "–" if score.rank is None else f"={score.rank}" if score.is_tied else str(score.rank)
+    said = [
+        *([] if score.stderr is None else [f"±{NARROW}{boards.half_interval(score.stderr):.4f}"]),
+        *([] if score.deviation is None else [f"sd{NARROW}{score.deviation:.4f}"]),
+        *([printable(score.unranked)] if score.unranked else []),
+    ]
+    value = "none" if score.value is None else f"{score.value:.4f}"
+    shown = _cell(_rounded(score.value), value, " · ".join(said), "unranked" if score.unranked else "")
+    return [_cell(score.rank, rank, "", kind), shown, _difference_cell(score)]
+
+
+def _difference_cell(score: Score) -> Cell:
+    difference = score.difference
+    if difference is None:
+        return _cell(None, "")
+    said = []
+    if difference.low is not None and difference.high is not None:
+        said.append(f"[{difference.low:.4f},{NARROW}{difference.high:.4f}]")
+    if difference.p is not None:
+        said.append(f"p{NARROW}{details.p_value(difference.p)}" + ("" if difference.is_paired else " unpaired"))
+    text = f"{difference.value:+.4f}{MARKS[difference.verdict]}"
+    return _cell(_rounded(difference.value), text, " ".join(said), difference.verdict)
+
+
+def _plots(table: Table, name: str) -> list[list[tuple[str, Any]]]:
+    """Return for each metric the plots that have something to show, with their titles."""
+    from markupsafe import Markup
+
+    groups = []
+    for number, metric in enumerate(table.metrics):
+        title = printable(metric.title)
+        drawn = [
+            (f"{title}: difference to the baseline", plots.forest(table, metric, f"{name}-{number}-forest")),
+            (f"{title} against seconds", plots.cost(table, metric, f"{name}-{number}-cost")),
+            (f"{title} by seed", plots.seeds(table, metric, f"{name}-{number}-seeds")),
+        ]
+        groups.append([(said, Markup(svg)) for said, svg in drawn if svg])
+    return groups
+
+
+def _selects(board: Board) -> list[tuple[str, str, list[str]]]:
+    rows = [row for table in board.tables for row in table.rows]
+    return [
+        ("task", "Task", list(dict.fromkeys(printable(table.first.task.name) for table in board.tables))),
+        ("method", "Method", sorted({row.label for row in rows})),
+        ("model", "Model", sorted({printable(row.first.model.name) for row in rows})),
+        ("weights", "Weights", sorted({printable(weights_label(row.first)) for row in rows})),
+    ]
+
+
+def _summary(board: Board) -> str:
+    tasks = len({table.first.task.name for table in board.tables})
+    firsts = [row.first for table in board.tables for row in table.rows]
+    parts = [
+        _plural(len(board.records), "record"),
+        _plural(tasks, "task"),
+        _plural(len({record.model.name for record in firsts}), "model"),
+        _plural(len({method_label(record) for record in firsts if not record.is_baseline}), "method"),
+    ]
+    days = sorted({record.created[:10] for record in firsts if re.match(r"\d{4}-\d\d-\d\d", record.created, re.ASCII)})
+    if days:
+        parts.append(days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}")
+    return " · ".join(parts)
+
+
+def _rounded(number: float | None) -> float | None:
+    """Return the number with as many digits as sorting needs."""
+    return None if number is None or not math.isfinite(number) else float(f"{number:.8g}")
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,0 +1,176 @@
+"""Which rows of a table are shown to be better than others: differences to the baseline, and ranks that mark ties."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+from typing import Any
+
+import numpy
+
+from harness.board.scores_by_document import ByDocument, Values
+from harness.records import statistics
+
+Z = 1.959963984540054
+# Above this many rows their documents are not compared pair by pair, and ranks come from the standard errors alone.
+MOST_PAIRED_ROWS = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row's value for one metric: its standard error over documents, and the documents where they are known."""
+
+    value: float
+    stderr: float | None
+    by_document: ByDocument | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row's value less its baseline's, with 95 % interval; None where no standard error is known.
+
+    Attributes:
+        p: of no difference, after Holm's correction over the rows of the table.
+        is_paired: computed on the differences of the same documents.
+        verdict: ``better``, ``worse``, or empty when no difference is shown or no direction is good.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    is_paired: bool = False
+    verdict: str = ""
+
+
+def differences(
+    entries: Sequence[Entry], pairs: Mapping[int, int], *, higher_is_better: bool | None
+) -> dict[int, Difference]:
+    """Return for each position in ``pairs`` the difference to the baseline at the position it names.
+
+    Where both have the same documents the test is paired, as ``harness compare`` has it; elsewhere a z-test on two
+    standard errors, which sees less.
+    """
+    found = {position: _unpaired(entries[position], entries[base]) for position, base in pairs.items()}
+    found |= _paired(entries, pairs)
+    found = {position: difference for position, difference in found.items() if math.isfinite(difference.value)}
+    tested = {position: difference.p for position, difference in found.items()}
+    known = {position: p for position, p in tested.items() if p is not None}
+    for position, p in zip(known, statistics.holm(list(known.values())), strict=True):
+        found[position] = _with_verdict(replace(found[position], p=p), higher_is_better)
+    return found
+
+
+def ranks(entries: Sequence[Entry], *, higher_is_better: bool | None) -> dict[int, tuple[int, bool]]:
+    """Return for each entry 1 + how many others are shown to be better, and whether that rank is shared.
+
+    Shown: two-sided at 5 % over all the others it is compared with (Bonferroni), so that ranks promise no more than the
+    differences to the baseline, which are corrected over the rows of the table.
+
+    Entries with the same documents are compared on their differences. Without a standard error only the value counts.
+    Empty when no direction is good.
+    """
+    if higher_is_better is None or not entries:
+        return {}
+    with numpy.errstate(over="ignore", invalid="ignore"):  # values near the largest float are told apart by nothing
+        better = _better(entries, 1 if higher_is_better else -1)
+    shared = numpy.bincount(better)
+    return {position: (1 + int(count), bool(shared[count] > 1)) for position, count in enumerate(better)}
+
+
+def _better(entries: Sequence[Entry], sign: int) -> Any:
+    """Return for each entry how many others are shown to be better."""
+    values = sign * numpy.array([entry.value for entry in entries])
+    variances = numpy.square([entry.stderr or 0.0 for entry in entries])
+    z = NormalDist().inv_cdf(1 - 0.025 / max(1, len(entries) - 1))
+    if len(entries) > MOST_PAIRED_ROWS:
+        return _better_apart(values, variances, z)
+    covariance = _covariance(entries, variances)
+    spread = variances[:, None] + variances[None, :] - 2 * covariance
+    return (values[None, :] - values[:, None] > _margin(spread, z)).sum(axis=1)
+
+
+def _margin(spread: Any, z: float) -> Any:
+    """Return how far apart two values are shown to differ; rounding leaves a little where two rows answered the same."""
+    return z * numpy.sqrt(numpy.maximum(spread, 0)) + 1e-12
+
+
+def _better_apart(values: Values, variances: Values, z: float) -> Any:
+    """Return for each entry how many are shown to be better, all of them independent.
+
+    Sorted, only those need a look that lie between what the smallest and the largest variance would show.
+    """
+    order = numpy.argsort(values)
+    ordered, spreads = values[order], variances[order]
+    sure = numpy.searchsorted(ordered, values + _margin(variances + variances.max(), z), side="right")
+    maybe = numpy.searchsorted(ordered, values + _margin(variances + variances.min(), z), side="right")
+    better = len(values) - sure
+    for position in numpy.flatnonzero(maybe < sure):
+        near = slice(maybe[position], sure[position])
+        margin = _margin(variances[position] + spreads[near], z)
+        better[position] += (ordered[near] - values[position] > margin).sum()
+    return better
+
+
+def _unpaired(entry: Entry, baseline: Entry) -> Difference:
+    value = entry.value - baseline.value
+    if entry.stderr is None or baseline.stderr is None:
+        return Difference(value)
+    spread = math.hypot(entry.stderr, baseline.stderr)
+    if not spread > 0 or not math.isfinite(value / spread):
+        return Difference(value)
+    p = math.erfc(abs(value) / spread / math.sqrt(2))
+    return Difference(value, value - Z * spread, value + Z * spread, p)
+
+
+def _paired(entries: Sequence[Entry], pairs: Mapping[int, int]) -> dict[int, Difference]:
+    """Return the differences of those pairs that have the same documents."""
+    found: dict[int, Difference] = {}
+    # What is not right or wrong is resampled, all rows with the same documents on the same resamples.
+    columns: dict[tuple[str, ...], dict[int, Values]] = {}
+    for position, base in pairs.items():
+        ours, theirs = entries[position].by_document, entries[base].by_document
+        if ours is None or theirs is None or ours.documents != theirs.documents:
+            continue
+        if statistics.two_outcomes(theirs.values, ours.values) is not None:
+            paired = statistics.compare(theirs.values, ours.values)
+            found[position] = Difference(paired.difference, paired.low, paired.high, paired.p, is_paired=True)
+        else:
+            column = ours.values - theirs.values
+            largest = numpy.maximum(numpy.abs(ours.values), numpy.abs(theirs.values))
+            column[numpy.abs(column) <= statistics.ROUNDING * largest] = 0
+            columns.setdefault(ours.documents, {})[position] = column
+    for group in columns.values():
+        stacked = numpy.stack(list(group.values()), axis=1)
+        p_values, halves = statistics.studentised_bootstrap(stacked)
+        for position, mean, p, half in zip(group, stacked.mean(axis=0), p_values, halves, strict=True):
+            low, high = (float(mean - half), float(mean + half)) if half > 0 else (None, None)
+            found[position] = Difference(float(mean), low, high, float(p), is_paired=True)
+    return found
+
+
+def _with_verdict(difference: Difference, higher_is_better: bool | None) -> Difference:
+    if higher_is_better is None or difference.p is None or difference.p >= statistics.ALPHA:
+        return difference
+    return replace(difference, verdict="better" if (difference.value > 0) == higher_is_better else "worse")
+
+
+def _covariance(entries: Sequence[Entry], variances: Values) -> Values:
+    """Return the covariance of the entries' means over shared documents, 0 where there are none.
+
+    ``variances`` of entries with documents become those of the same estimate, so that equal rows differ by nothing.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for position, entry in enumerate(entries):
+        if entry.by_document is not None and len(entry.by_document.documents) > 1:
+            groups.setdefault(entry.by_document.documents, []).append(position)
+    covariance = numpy.zeros((len(entries), len(entries)))
+    for documents, positions in groups.items():
+        scores = numpy.stack([entries[p].by_document.values for p in positions])  # type: ignore[union-attr]
+        shared = numpy.atleast_2d(numpy.cov(scores)) / len(documents)
+        covariance[numpy.ix_(positions, positions)] = shared
+        variances[positions] = numpy.diagonal(shared)
+    numpy.fill_diagonal(covariance, variances)
+    return covariance

@@ -1,0 +1,180 @@
+"""What does not compare: the records of a task on two sides, and the first field that keeps them apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence, Set
+from typing import Any
+
+from harness.comparing.sides import Side, Sourced
+from harness.errors import HarnessError
+from harness.names import printable
+from harness.records.record import Record
+
+# Fields that may differ when the user says so, by the word for it (``--across``). Settings stand under their own names.
+ACROSS = {
+    "model": {
+        "model.name",
+        "model.digest",
+        "model.tokenizer_digest",
+        "tokenizer.prefix_token_id",
+        "settings.model_args",
+    },
+    "dtype": {"model.dtype"},
+    "quantization": {"model.quantization", "model.dtype"},
+    "prompts": {"task.prompts_digest", "seeds.fewshot"},
+}
+# What changes when the documents do.
+DRIFTING = {"task.docs_digest", "task.prompts_digest"}
+LIMITS = {"settings.limit", "settings.samples_digest"}
+# Not every record says these: older harnesses, or tasks without documents of their own.
+OPTIONAL = DRIFTING | {"model.tokenizer_digest", "tokenizer.prefix_token_id"}
+SEEDED = frozenset({"seeds.fewshot"})
+# Prompts are other ones when shots or template are.
+OF_PROMPTS = {"settings.num_fewshot", "settings.apply_chat_template", "settings.system_instruction"}
+
+
+def across_fields(words: Collection[str], sides: Sequence[Side]) -> frozenset[str]:
+    """Return the fields that may differ: those the user names, and those that the selectors of all sides name.
+
+    Raises:
+        HarnessError: a word is no such field.
+    """
+    settings = {name for side in sides for name in type(side.first.settings).model_fields}
+    implied = set.intersection(*(set(side.named) for side in sides)) & set(ACROSS) if sides else set()
+    fields: set[str] = set()
+    for word in {*words, *implied}:
+        if word not in ACROSS and word not in settings - {"limit", "samples_digest"}:
+            known = ", ".join([*ACROSS, *sorted(settings - {"limit", "samples_digest"})])
+            raise HarnessError(f"--across '{printable(word)}' is no field that may differ; those are {known}")
+        fields |= ACROSS.get(word, {f"settings.{word}"})
+    return frozenset(fields | (ACROSS["prompts"] if fields & OF_PROMPTS else set()))
+
+
+def agreeing_records(
+    task: str, first: Side, second: Side, *, across: Collection[str], allow_drift: bool
+) -> tuple[list[Sourced], list[Sourced]]:
+    """Return the records of ``task`` on both sides that compare; where there are several sets, the one of most documents.
+
+    Raises:
+        HarnessError: there are none; the sentence names the field that differs and both values.
+    """
+    ignored = set(across) | (DRIFTING if allow_drift else set())
+    ours, theirs = _by_ground(task, first, ignored), _by_ground(task, second, ignored)
+    best: tuple[int, int, list[Sourced], list[Sourced]] | None = None
+    nearest: tuple[int, str, Any, Any] | None = None
+    for a in ours:
+        for b in theirs:
+            differing = _differences(a, b, ignored)
+            docs = a[0].record.counts.docs
+            if not differing and (best is None or docs > best[0]):
+                best = (docs, 0, a, b)
+            elif differing and (nearest is None or len(differing) < nearest[0]):
+                nearest = (len(differing), *differing[0])
+    if best is None:
+        assert nearest is not None
+        raise HarnessError(_refusal(task, first, second, *nearest[1:]))
+    for side, records in ((first, best[2]), (second, best[3])):
+        _check_valid(task, side, records, ignored)
+    return best[2], best[3]
+
+
+def agreeing_fields(record: Record) -> dict[str, Any]:
+    """Return what has to agree for two records to be compared, by name, in the order in which it is told."""
+    task, model = record.task, record.model
+    settings = record.settings.model_dump(mode="json")
+    return {
+        "task.version": task.version,
+        "task.group": task.group,
+        **{f"settings.{name}": value for name, value in settings.items()},
+        "model.name": model.name,
+        "model.quantization": model.quantization,
+        "model.dtype": model.dtype,
+        "model.digest": model.digest,
+        "model.tokenizer_digest": model.tokenizer_digest,
+        "tokenizer.prefix_token_id": record.tokenizer.prefix_token_id,
+        "task.docs_digest": task.docs_digest,
+        # Shots are drawn by seed, so their prompts are compared as a set, seed by seed.
+        **({} if record.fewshot_seed is not None else {"task.prompts_digest": task.prompts_digest}),
+    }
+
+
+def _by_ground(task: str, side: Side, ignored: Collection[str]) -> list[list[Sourced]]:
+    """Return the records of a task in sets that agree with one another."""
+    sets: dict[str, list[Sourced]] = {}
+    for sourced in side.records:
+        if sourced.record.task.name == task:
+            fields = {name: v for name, v in agreeing_fields(sourced.record).items() if name not in ignored}
+            sets.setdefault(json.dumps(fields, sort_keys=True, default=str), []).append(sourced)
+    return list(sets.values())
+
+
+def _differences(
+    first: Sequence[Sourced], second: Sequence[Sourced], ignored: Collection[str]
+) -> list[tuple[str, Any, Any]]:
+    """Return the fields in which two sets of records differ, with both values."""
+    ours, theirs = agreeing_fields(first[0].record), agreeing_fields(second[0].record)
+    if ours["task.docs_digest"] and ours["task.docs_digest"] == theirs["task.docs_digest"]:
+        ignored = {*ignored, *LIMITS}  # a limit that cut nothing: the documents are the same
+    found = []
+    for name in dict.fromkeys([*ours, *theirs]):
+        a, b = ours.get(name), theirs.get(name)
+        unknown = name in OPTIONAL and (a is None or b is None)
+        if a != b and not unknown and name not in ignored:
+            found.append((name, a, b))
+    if "seeds.fewshot" not in ignored and not found:
+        found += _shot_differences(first, second)
+    return found
+
+
+def _shot_differences(first: Sequence[Sourced], second: Sequence[Sourced]) -> list[tuple[str, Any, Any]]:
+    drawn = [{sourced.record.fewshot_seed for sourced in records} for records in (first, second)]
+    if drawn[0] != drawn[1]:
+        return [("seeds.fewshot", sorted(map(str, drawn[0])), sorted(map(str, drawn[1])))]
+    asked = [{(s.record.fewshot_seed, s.record.task.prompts_digest) for s in records} for records in (first, second)]
+    known = all(digest for prompts in asked for _, digest in prompts)
+    if known and asked[0] != asked[1]:
+        ours, theirs = (sorted(str(digest) for _, digest in prompts) for prompts in asked)
+        return [("task.prompts_digest", ours, theirs)]
+    return []
+
+
+def _check_valid(task: str, side: Side, chosen: Sequence[Sourced], ignored: Set[str]) -> None:
+    """Raise when a seed of what was chosen has no score: an average over the others would hide that."""
+    for sourced in side.records:
+        record = sourced.record
+        if (
+            record.task.name == task
+            and record.value is None
+            and not _differences([sourced], chosen[:1], ignored | SEEDED)
+        ):
+            count = f"{record.counts.not_finite} requests gave" if record.counts.not_finite else "the model gave"
+            raise HarnessError(
+                f"task '{printable(task)}' of '{printable(side.label)}' is invalid: {count} no finite number; run it again "
+                "in another dtype, or leave the task out with --tasks"
+            )
+
+
+def _refusal(task: str, first: Side, second: Side, field: str, ours: Any, theirs: Any) -> str:
+    name = field.removeprefix("settings.")
+    word = next((word for word, fields in ACROSS.items() if field in fields), name)
+    advice = "compare runs that agree, or leave the task out with --tasks"
+    if field in {"task.docs_digest", "task.prompts_digest"}:
+        advice += "; --allow-drift compares the documents both have"
+    elif field not in {"task.version", "task.group", "settings.limit", "settings.samples_digest"}:
+        advice += f"; if that is what you compare, add --across {word}"
+    return (
+        f"task '{printable(task)}' does not compare: {name} is {_shown(ours)} in '{printable(first.label)}' and "
+        f"{_shown(theirs)} in '{printable(second.label)}'; {advice}"
+    )
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, list):
+        return printable(", ".join(map(str, value)) or "none")
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = json.dumps(value, sort_keys=True, default=str) if isinstance(value, dict) else str(value)
+    return printable(text if len(text) <= 60 else text[:57] + "...")

@@ -1,0 +1,1 @@
+"""Method, and what a method may build on."""

@@ -1,0 +1,1 @@
+"""Requests answered over one tree of tokens."""

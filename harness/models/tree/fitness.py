@@ -1,0 +1,347 @@
+"""May this model be scored as a tree of tokens? First by what is known of its kind, then by trying it.
+
+Everything that is not plain causal attention with one place per token is refused, and goes lm-eval's own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from harness.models.head import Head, difference
+from harness.models.tree.attention import Refused, Trunk, attention_of, route
+from harness.models.tree.generation import NotANumber, Prompt, generate
+from harness.models.tree.memory import is_out_of_memory
+from harness.models.tree.scoring import TreeModel
+from harness.models.tree.tree_attention import TreeAttention
+from harness.models.tree.trie import Trie, plan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from harness.models.tree.trie import Pack
+    from harness.models.tree.work import Work
+
+Tensor = torch.Tensor
+KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+KNOWN_PACKAGES = frozenset({"transformers", "torch", "peft", "bitsandbytes", "accelerate"})
+# Tokens the try-out needs: enough for a stem, a trunk and branches.
+PROBE_TOKENS = 32
+# The largest difference of centred logits, relative to their size, that rounding explains.
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+LOW_PRECISION_TOLERANCE = 0.05
+# Beyond this nothing is put down to rounding; tokens that see one they must not differ by more.
+MOST_TOLERANCE = 0.3
+# The longest text that is scored in layers with a sliding window.
+WINDOWED_TOKENS = 8192
+
+
+@dataclass
+class Fit:
+    """A model that may be scored as a tree.
+
+    ``most_tokens``: longer requests must not be (None: no limit). ``window``: the shortest sliding window, which the
+    try-out is to be repeated for once a request is longer.
+    """
+
+    tree_model: TreeModel
+    most_tokens: int | None
+    window: int | None
+
+
+def fit(
+    model: PreTrainedModel,
+    call: Callable[[Tensor], Tensor],
+    token_ids: Sequence[int],
+    *,
+    work: Work,
+    autocast: Callable[[], Any],
+) -> Fit:
+    """Return how ``model`` may be scored.
+
+    Args:
+        call: the plain forward pass, (B, T) ids to (B, T, V) logits.
+        token_ids: some tokens to try it with.
+
+    Raises:
+        Refused: it may not; the message says why, to be read after "because".
+    """
+    config = model.config.get_text_config()
+    check_kind(model, config)
+    layers = getattr(config, "num_hidden_layers", None)
+    if not isinstance(layers, int):
+        raise Refused("its configuration does not say how many layers it has")
+    tree_model = TreeModel(model, Head(model, autocast), layers=layers, work=work, autocast=autocast)
+    windows = _try(tree_model, call, _probe(token_ids, len(model.get_input_embeddings().weight)))
+    window = _configured_window(config)
+    most = _rope_limit(config)
+    if window is not None and not windows:
+        most = window if most is None else min(most, window)
+    if windows:  # who sees whom is then a table of a pass by itself
+        most = WINDOWED_TOKENS if most is None else min(most, WINDOWED_TOKENS)
+    return Fit(tree_model, most, min(windows, default=None))
+
+
+def check_long(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
+    """Try a text longer than the model's sliding window. Raises ``Refused`` when the answers differ."""
+    assert found.window is not None
+    size = len(found.tree_model.model.get_input_embeddings().weight)
+    ids = _varied(token_ids, size, found.window + 2 * PROBE_TOKENS)
+    _try(found.tree_model, call, [ids, ids[: len(ids) - 12] + ids[:12]], last=16)
+
+
+def check_generation(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Sequence[int]) -> None:
+    """Try generating a few tokens. Raises ``Refused`` when plain logits do not have them as the likeliest."""
+    tree_model = found.tree_model
+    size = len(tree_model.model.get_input_embeddings().weight)
+    texts: dict[int, list[int]] = {}
+
+    def keep(number: int, _: Prompt, generated: list[int]) -> None:
+        texts[number] = generated
+
+    probe = _probe(token_ids, size)
+    prompts = [Prompt(sequence, 3, lambda _: False) for sequence in probe]
+    try:
+        generate(tree_model, prompts, rows=8, budget=10 * PROBE_TOKENS, on_done=keep)
+    except (Refused, NotANumber):
+        raise Refused("its logits are not numbers while it generates") from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise Refused(f"trying to generate ended in {type(error).__name__}: {str(error)[:150]}") from error
+    for number, sequence in enumerate(probe):
+        ids = [*sequence, *texts[number]]
+        logits = call(torch.tensor([ids[:-1]], device=tree_model.device))[0, len(sequence) - 1 :]
+        logits = logits.to(tree_model.head.wide)
+        chosen = logits.gather(-1, torch.tensor(texts[number], device=logits.device)[:, None])[:, 0]
+        # As near to the likeliest as rounding may have brought another one.
+        size_of = (logits - logits.mean(-1, keepdim=True)).square().mean(-1).sqrt()
+        if bool((logits.amax(-1) - chosen > 4 * _tolerance(logits.dtype) * size_of).any()):
+            raise Refused("the tokens it generates differ when prompts share what they have in common")
+
+
+def check_kind(model: Any, config: Any) -> None:
+    """Raise ``Refused`` for architectures whose answers depend on more than each token's own ancestors."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise Refused("it is an encoder-decoder")
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        raise Refused("it is spread over several devices")
+    if getattr(model, "_is_stateful", False):
+        raise Refused("its layers keep a state")
+    other = sorted(set(getattr(config, "layer_types", None) or ()) - KNOWN_LAYERS)
+    if other:
+        raise Refused(f"it has layers of type {', '.join(other)}")
+    if getattr(config, "is_causal", True) is False or (
+        getattr(config, "is_decoder", True) is False and _is_bert(config)
+    ):
+        raise Refused("its attention is not causal")
+    if any(type(module).__name__ == "Linear8bitLt" for module in model.modules()):
+        raise Refused("what its 8-bit layers give a token depends on what else is in the batch")
+    adapter = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
+    if adapter is not None and adapter.is_prompt_learning:
+        raise Refused("its adapter puts virtual tokens before the text")
+
+
+def parts_of(model: torch.nn.Module) -> tuple[object, ...]:
+    """Return what changes when a layer of ``model`` is exchanged, hooked or given another forward."""
+    return tuple(
+        (id(module), id(vars(module).get("forward")), *module._forward_hooks, *module._forward_pre_hooks)
+        for module in model.modules()
+    )
+
+
+def check_parts(model: torch.nn.Module) -> None:
+    """Raise ``Refused`` when a part of the model is not the libraries' own, and might look at more than one token."""
+    for module in model.modules():
+        package = type(module).__module__.split(".")[0]
+        if package not in KNOWN_PACKAGES:
+            raise Refused(f"its part {type(module).__name__} comes from {package} and is not declared plain causal")
+        if "forward" in vars(module) and not hasattr(module, "_hf_hook"):
+            raise Refused(
+                f"the forward of its part {type(module).__name__} was replaced and is not declared plain causal"
+            )
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise Refused(f"its part {type(module).__name__} has hooks and is not declared plain causal")
+
+
+def _is_bert(config: Any) -> bool:
+    return "bert" in str(getattr(config, "model_type", ""))
+
+
+def _try(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    *,
+    last: int | None = None,
+) -> set[int]:
+    """Compare both ways on ``sequences``, on their ``last`` rows; return the sliding windows that layers asked for.
+
+    Raises:
+        Refused: they differ, or the model does not accept what it is given.
+    """
+    try:
+        return _compare(tree_model, call, sequences, last)
+    except Refused:
+        raise
+    except Exception as error:  # whatever an architecture does not accept
+        if is_out_of_memory(error):
+            raise
+        text = str(error).splitlines()[0][:150] if str(error) else ""
+        raise Refused(f"trying it ended in {type(error).__name__}: {text}") from error
+
+
+def _compare(
+    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
+) -> set[int]:
+    plain, tolerance = _plainly(tree_model, call, sequences, last)
+    if any(bool(torch.isnan(logits).any()) for logits in plain):
+        raise Refused("its logits are not numbers")
+    windows: set[int] = set()
+    trie = Trie.build(sequences, [len(s) if last is None else last for s in sequences])
+    longest = max(map(len, sequences))
+    # With everything as one unit, and with whatever is shared as trunks.
+    for packs in (plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)):
+        ours = _as_tree(tree_model, trie, packs, windows)
+        worst = max(difference(a, b) for a, b in zip(plain, ours, strict=True))
+        if not worst <= tolerance:
+            tolerance = max(tolerance, min(MOST_TOLERANCE, 3 * _rounding(tree_model, call, sequences, last, plain)))
+        if not worst <= tolerance:
+            raise Refused(
+                f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
+            )
+    return windows
+
+
+def _rounding(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    last: int | None,
+    plain: list[Tensor],
+) -> float:
+    """Return how far plain logits are from plain logits of a padded batch, and of another attention kernel."""
+    others = [_together(tree_model, call, sequences, last)]
+    try:
+        with attention_of(tree_model.model, "eager"):
+            others.append(_together(tree_model, call, sequences, last))
+    except Exception as error:  # not every model has it
+        if is_out_of_memory(error):
+            raise
+    return max(difference(a, b) for other in others for a, b in zip(plain, other, strict=True))
+
+
+def _plainly(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    last: int | None,
+) -> tuple[list[Tensor], float]:
+    """Return each sequence's logits (rows, V), one forward pass each, as the model itself makes them.
+
+    Checks on the way that the head alone makes the same of the same hidden states, having learnt how from the first.
+    Returned, too, is the largest difference that the precision of the logits explains.
+    """
+    answers = []
+    head, tolerance = tree_model.head, 0.0
+    for number, sequence in enumerate(sequences):
+        rows = torch.arange(0 if last is None else len(sequence) - last, len(sequence))
+        with head.taking(rows, pass_on=len(rows)):
+            logits = call(torch.tensor([sequence], device=tree_model.device))[0]
+        hidden = head.taken()
+        tolerance = max(_tolerance(logits.dtype), _tolerance(tree_model.model.dtype))
+        if number == 0:
+            head.learn_finish(hidden, logits, tolerance)
+        elif not head.agrees(hidden, logits, tolerance):
+            raise Refused("it changes its logits after the output head in a way of its own")
+        answers.append(logits.to(head.wide))
+    return answers, tolerance
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    return TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
+
+
+def _together(
+    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
+) -> list[Tensor]:
+    """Return the same logits from one padded batch, as a plain batch gives them: rounding differs, nothing else may."""
+    longest = max(map(len, sequences))
+    batch = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in zip(batch, sequences, strict=True):
+        row[: len(sequence)] = torch.tensor(sequence)
+    taken: list[Tensor] = []
+
+    def keep(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        taken.append(inputs[0])
+        return (inputs[0][:, :1], *inputs[1:])
+
+    handle = tree_model.head.module.register_forward_pre_hook(keep)
+    try:
+        call(batch.to(tree_model.device))
+    finally:
+        handle.remove()
+    return [
+        tree_model.head.logits(rows[0 if last is None else len(sequence) - last : len(sequence)])
+        for rows, sequence in zip(taken[0], sequences, strict=True)
+    ]
+
+
+def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[int]) -> list[Tensor]:
+    """Return the logits at the end of each sequence, by way of packs."""
+    trunks: dict[int, Trunk] = {}
+    wanted = np.unique(np.concatenate(trie.paths))
+    hidden_of: dict[int, Tensor] = {}
+    for pack in packs:
+        positions = pack.positions
+        rows = np.flatnonzero(np.isin(positions, wanted))
+        attention = TreeAttention(pack, trie, trunks, tree_model.device)
+        with route(tree_model.model, attention):
+            hidden = tree_model.push(pack, trie, attention, rows)
+        windows |= attention.windows
+        hidden_of |= dict(zip(positions[rows].tolist(), hidden, strict=True))
+    return [tree_model.head.logits(torch.stack([hidden_of[int(p)] for p in path])) for path in trie.paths]
+
+
+def _probe(token_ids: Sequence[int], size: int) -> list[list[int]]:
+    """Return three short sequences that branch, and branch again."""
+    ids = _varied(token_ids, size, PROBE_TOKENS)
+    stem = ids[:16]
+    return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
+
+
+def _varied(token_ids: Sequence[int], size: int, count: int) -> list[int]:
+    """Return ``count`` ids, each of ``token_ids`` once, others after them, and from the beginning again if need be."""
+    ids = list(dict.fromkeys([*token_ids, *range(min(size, PROBE_TOKENS))]))
+    return (ids * -(-count // len(ids)))[:count]
+
+
+def _configured_window(config: Any) -> int | None:
+    if getattr(config, "use_sliding_window", True) is False:
+        return None
+    window = getattr(config, "sliding_window", None)
+    return int(window) if window else None
+
+
+def _rope_limit(config: Any) -> int | None:
+    """Return the length up to which positions do not depend on the length of the text."""
+    kinds = set(_rope_kinds(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)))
+    if not kinds & {"dynamic", "longrope"}:
+        return None
+    parameters = getattr(config, "rope_parameters", None) or {}
+    limit = getattr(config, "original_max_position_embeddings", None) or parameters.get(
+        "original_max_position_embeddings"
+    )
+    return int(limit or config.max_position_embeddings)
+
+
+def _rope_kinds(parameters: Any) -> Iterator[str]:
+    if isinstance(parameters, dict):
+        for name, value in parameters.items():
+            if name in {"rope_type", "type"} and isinstance(value, str):
+                yield value
+            yield from _rope_kinds(value)

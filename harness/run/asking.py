@@ -1,0 +1,246 @@
+"""Have lm-eval ask the tasks, one after the other, and keep each one's scores as soon as they are there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Failed, HarnessError, NoScore
+from harness.names import printable
+from harness.progress import is_first_process, process_count, say
+from harness.run.folder import NotSaved, RunFolder
+from harness.run.journal import Journal
+from harness.run.lm_eval_calls import joined, simple_evaluate
+from harness.run.questions import draws_answers
+from harness.run.results import (
+    Effort,
+    RecordMaker,
+    aggregations_of,
+    group_aggregations_of,
+    leaf_tasks,
+    run_identity,
+    run_name,
+)
+from harness.timeouts import limited
+
+if TYPE_CHECKING:
+    from harness.records.record import Record
+    from harness.run.applying import Applied
+    from harness.run.evaluating import Prepared
+
+# What is left of a task's samples once they are on disk: lm-eval digests these for its results file.
+KEPT_OF_SAMPLES = ("filter", "doc_hash", "prompt_hash", "target_hash")
+
+
+@dataclass
+class Asked:
+    """The records of what could be asked, and a sentence for each task that has no score."""
+
+    records: list[Record] = field(default_factory=list)
+    failures: list[HarnessError] = field(default_factory=list)
+
+    def add(self, other: Asked) -> None:
+        """Take in what another method gave."""
+        self.records += other.records
+        self.failures += other.failures
+
+
+def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
+    """Ask and score with lm-eval and save, task by task; no records in any but the first of several processes.
+
+    A task that fails is told and the next ones are asked, unless there are several processes.
+    Answers of an interrupted run are not asked for again.
+
+    Args:
+        base: ``describe_model`` of the LM before the method.
+
+    Raises:
+        HarnessError: the LM cannot answer a task.
+        NotSaved: the disk refuses; the scores are printed.
+    """
+    from harness.tasks import finding as tasks
+
+    lm: Any = applied.lm
+    tasks.check_fit(prepared.tasks.tasks, lm)
+    tasks.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
+    say(f"evaluating {printable(prepared.method.name)} on {', '.join(map(printable, prepared.tasks.requested))}")
+    asking = _Asking(prepared, applied, base)
+    if not is_first_process():
+        return asking.run()
+    with asking.folder.owned(prepared.run):
+        asked = asking.run()
+    asking.forget()
+    return asked
+
+
+class _Asking:
+    """One method on one model, asked all tasks."""
+
+    def __init__(self, prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> None:
+        from lm_eval.loggers import EvaluationTracker
+
+        self.prepared, self.applied, self.lm = prepared, applied, applied.lm
+        name = run_name(prepared, base)
+        self.tracker = EvaluationTracker()
+        self.folder = RunFolder(prepared.run.output_path, name, model=prepared.source.name)
+        self.maker = RecordMaker(prepared, applied, base, run_name=name)
+        # All that decides an answer; not the commit (the digest of the code is there), nor how many threads or processes.
+        environment = self.maker.shared["environment"].model_dump(exclude={"harness_commit", "threads", "processes"})
+        self.identity = run_identity(prepared, base) | {
+            "environment": environment,
+            "tokenizer": self.maker.shared["tokenizer"].model_dump(),
+            "made": applied.digest,
+        }
+        self.parts: dict[str, dict[str, Any]] = {}
+        self.asked = Asked()
+        self.total: Any = None
+
+    def run(self) -> Asked:
+        """Ask the tasks one after the other, then make the groups' scores of theirs."""
+        self.journal = Journal(self.prepared.run.output_path, self.identity, rank=getattr(self.lm, "rank", 0))
+        names = list(self.prepared.tasks.tasks)
+        for number, name in enumerate(names, start=1):
+            started = time.monotonic()
+            try:
+                self._ask_task(name)
+            except NotSaved:
+                raise
+            except Exception as error:
+                if process_count() > 1:
+                    raise  # the others wait for this one in vain; with it, the launcher ends them
+                self._note_failure(name, _told(error, name))
+            if len(names) > 1:
+                say(f"{number} of {len(names)} tasks: {printable(name)}, {time.monotonic() - started:.1f} s")
+        if not is_first_process():
+            return Asked()
+        if self.journal.reused:
+            say(f"{self.journal.reused:,} answers were there from an interrupted run and not asked for again")
+        if self.total is not None and self.total.pushed_tokens:
+            say(self.total.sentence())
+        if self.parts:
+            self._finish()
+        return self.asked
+
+    def forget(self) -> None:
+        """Remove the answers, after the run has noted its end; they stay where asking again may mend a failure."""
+        if all(isinstance(failure, NoScore) for failure in self.asked.failures):
+            self.journal.remove()
+
+    def _ask_task(self, name: str) -> None:
+        from harness.models.guards import NotFinite
+        from harness.run.environment import measured_peak
+
+        task, started = self.prepared.tasks.tasks[name], time.monotonic()
+        if hasattr(self.lm, "start_counting"):
+            self.lm.start_counting()
+        try:
+            with (
+                measured_peak(str(getattr(self.lm, "device", "cpu"))) as peak,
+                limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
+                self.journal.answering(self.lm, name),
+            ):
+                results = simple_evaluate(self.prepared, self.lm, task, self.tracker)
+        except NotFinite as error:
+            if process_count() == 1:
+                effort = self._effort(name, time.monotonic() - started, None)
+                self._keep(name, None, self.maker.invalid(task, not_finite=error.count, effort=effort))
+            raise
+        effort = self._effort(name, time.monotonic() - started, peak.bytes)
+        if results is None:
+            return  # one process of several: the first has the results of all
+        results["samples"][name] = _in_order(results["samples"][name])
+        results["aggregations"] = {name: aggregations_of(task)}
+        drawn = draws_answers(task, self.prepared.run)
+        records = self.maker.of_task(results, name, effort, drawn=drawn)
+        if not records:
+            raise NoScore(f"task '{printable(name)}' has no metric that is a number")
+        self._keep(name, results["samples"][name], records)
+        kept = [{key: row[key] for key in KEPT_OF_SAMPLES} for row in results["samples"][name]]
+        self.parts[name] = {**results, "samples": {name: kept}}
+        without = [record.metric.name for record in records if record.value is None]
+        if without:
+            raise NoScore(
+                f"metric '{printable(without[0])}' of task '{printable(name)}' is NaN or infinite: it is no score"
+            )
+
+    def _effort(self, name: str, seconds: float, peak: int | None) -> Effort:
+        if hasattr(self.lm, "join_counts"):
+            self.lm.join_counts()
+        cut, work = getattr(self.lm, "truncated", {}).get(name, 0), getattr(self.lm, "work", None)
+        if cut:
+            say(
+                f"{cut} requests of {printable(name)} were longer than the context of {self.lm.max_length} tokens and were "
+                "cut on the left"
+            )
+        if work is not None:
+            self.total = work.plus(self.total)
+        return Effort(
+            seconds + self.journal.earlier_seconds(name), peak, cut, None if work is None else work.describe()
+        )
+
+    def _keep(self, name: str, rows: list[dict[str, Any]] | None, records: list[Record]) -> list[Record]:
+        """Save the records of a task or group; print all scores so far when the disk refuses."""
+        if not is_first_process():
+            return []
+        try:
+            records = self.folder.save_task(name, rows if self.prepared.run.log_samples else None, records)
+        except NotSaved:
+            from harness.run.summary import print_summary
+
+            print_summary([*self.asked.records, *records], [])  # the scores must not die with the disk
+            raise
+        self.asked.records += records
+        return records
+
+    def _finish(self) -> None:
+        """Add the groups, and write lm-eval's own file."""
+        groups = self.prepared.tasks.groups
+        whole = {
+            name: group
+            for name, group in groups.items()
+            if {task.task_name for task in group.get_all_tasks()} <= self.parts.keys()
+        }
+        results = joined(self.parts, whole)
+        for name, group in groups.items():
+            if name not in whole:
+                self._note_failure(
+                    name, NoScore(f"group '{printable(name)}' has no score, because a task of it has none")
+                )
+            elif group.has_aggregation:
+                self._add_group(name, group, results)
+        results.pop("aggregations")
+        self.folder.save_rest(results, self.tracker, self.applied.workdir)
+
+    def _add_group(self, name: str, group: Any, results: dict[str, Any]) -> None:
+        members = [record for record in self.asked.records if record.task.name in leaf_tasks(name, results)]
+        results["aggregations"][name] = group_aggregations_of(group)
+        records = self.maker.of_group(results, name, members)
+        if records:
+            self._keep(name, None, records)
+        wanted = {entry.metric for entry in group.aggregate_metric_list}
+        missing = sorted(wanted - {record.metric.name for record in records})
+        if missing:
+            sentence = f"group '{printable(name)}' has no {printable(missing[0])}, because its tasks have none"
+            self._note_failure(name, NoScore(sentence))
+
+    def _note_failure(self, name: str, error: HarnessError) -> None:
+        self.asked.failures.append(error)
+        self.folder.note_failure(name)
+
+
+def _told(error: Exception, name: str) -> HarnessError:
+    """Return an error as one for people: a task's and a method's own code may raise anything."""
+    if isinstance(error, HarnessError):
+        return error
+    cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
+    failed = Failed(f"task '{printable(name)}' failed: {cause} (--debug shows where)")
+    failed.__cause__ = error
+    return failed
+
+
+def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return a task's samples by filter and document: several processes hand them over mixed."""
+    filters = list(dict.fromkeys(row["filter"] for row in rows))
+    return sorted(rows, key=lambda row: (filters.index(row["filter"]), row["doc_id"]))

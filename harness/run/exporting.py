@@ -1,0 +1,60 @@
+"""Write the model a method made as a folder that other tools load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.folders import check_writable, new_folder
+from harness.names import printable
+from harness.progress import say, suit_the_terminal
+from harness.run.evaluating import Run, find_method, find_model
+
+
+def apply_and_write(run: Run, output: Path) -> str:
+    """Apply the method of ``run`` to its model, write model and tokenizer to ``output``, and say what was written.
+
+    Raises:
+        HarnessError: the folder exists, the run is wrong, or the LM that the method returns is more than a model and a
+            tokenizer, so that no folder can hold it.
+    """
+    from harness.models import loading
+    from harness.models.causal import CausalLM
+    from harness.run.applying import apply_method, fingerprint
+
+    suit_the_terminal()
+    if run.model != "hf":
+        raise HarnessError("harness apply writes weights, so it needs --model hf")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise HarnessError(f"'{printable(output)}' exists already; name a new folder with --output")
+    plugin, method = find_method(run)
+    fingerprint(method)
+    source = find_model(run)
+    check_writable(output.absolute().parent)
+    say(f"loading {printable(source.name)}")
+    lm = loading.load_lm(source, device=run.device, batch_size=run.batch_size)
+    applied = apply_method(method, lm, plugin=plugin, source=source, seed=run.seeds[0] or 0, use_cache=not run.no_cache)
+    if type(applied.lm) is not CausalLM:
+        raise HarnessError(
+            f"method '{method.name}' makes a {type(applied.lm).__name__}, which changes how a model is used rather than "
+            "its weights; no folder can hold that"
+        )
+    try:
+        return _write(applied.lm, output)
+    except OSError as error:
+        raise HarnessError(f"could not write '{printable(output)}': {error.strerror or error}") from error
+
+
+def _write(lm: Any, output: Path) -> str:
+    from peft import PeftModel
+
+    is_adapter = isinstance(lm.model, PeftModel)
+    for config in lm.model.peft_config.values() if is_adapter else ():
+        config.base_model_name_or_path = None  # a path of this machine means nothing elsewhere
+    with new_folder(output) as folder:
+        lm.model.save_pretrained(str(folder))
+        lm.tokenizer.save_pretrained(str(folder))
+    if is_adapter:
+        return f"wrote a PEFT adapter to {output}: load it on its base with `lm_eval --model_args pretrained=BASE,peft={output}`"
+    return f"wrote a model to {output}: `lm_eval --model hf --model_args pretrained={output}`"

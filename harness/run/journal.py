@@ -1,0 +1,228 @@
+"""The answers of a run that has not ended, kept on disk, so that the same command goes on where a killed one stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.folders import append_lines
+from harness.names import printable
+from harness.progress import say
+from harness.requests import as_json, from_json
+from harness.run.questions import is_drawn
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+
+FOLDER = ".unfinished"
+# What a kill may cost, at most: the answers of so many seconds. Each writing waits for the disk, some milliseconds.
+FLUSH_SECONDS = 2.0
+
+
+class Journal:
+    """Answers by request, for one process of one run.
+
+    ``identity`` is everything that decides an answer besides the request: it names the folder, so another model, method,
+    option or version of the software never finds these answers. (lm-eval's ``use_cache`` asks for none of that.)
+    ``reused`` counts the answers that were not asked for again. A disk that refuses ends the journal, not the run.
+    """
+
+    def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0) -> None:
+        """Read what processes of an earlier, interrupted command left for ``identity`` below ``output``."""
+        text = json.dumps(identity, sort_keys=True, default=str)
+        self.folder = output / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.file = self.folder / f"answers-{rank}.jsonl"
+        self.reused = 0
+        self._answers: dict[str, Any] = {}
+        self._waiting: list[str] = []
+        self._written = time.monotonic()
+        self._is_on = True
+        self._seconds: dict[str, float] = {}
+        self._task, self._started, self._before = "", time.monotonic(), 0.0
+        for path in sorted(self.folder.glob("answers-*.jsonl")):
+            self._read(path)
+        _forget_old(output / FOLDER)
+
+    @contextmanager
+    def answering(self, lm: Any, task: str = "") -> Iterator[None]:
+        """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept, with the time."""
+        self._task, self._started = task, time.monotonic()
+        self._before = self._seconds.get(task, 0.0)
+        kinds = [kind for kind in getattr(lm, "answers", LM_EVAL_KINDS) if hasattr(lm, kind)]
+        own = {name: vars(lm)[name] for name in [*kinds, "cache_hook"] if name in vars(lm)}
+        wrapped = {kind: self._asked_once(kind, getattr(lm, kind), lm) for kind in kinds}
+        # On the object, not by a wrapper class: lm-eval asks many more things of an LM than these.
+        vars(lm).update(wrapped)
+        try:
+            yield
+        finally:
+            for name in [*kinds, "cache_hook"]:
+                vars(lm).pop(name, None)
+            vars(lm).update(own)
+            self.flush()
+
+    def flush(self) -> None:
+        """Put the answers that are not on disk yet there."""
+        waiting, self._waiting = self._waiting, []
+        self._written = time.monotonic()
+        if not waiting or not self._is_on:
+            return
+        spent = self._before + time.monotonic() - self._started
+        waiting.append(json.dumps([SECONDS + self._task, spent]))
+        try:
+            append_lines(self.file, lambda _: waiting)
+        except OSError as error:
+            self._is_on = False
+            say(
+                f"answers cannot be kept for a later start ({printable(error.strerror or error)}): should this run be "
+                "stopped, it begins again"
+            )
+
+    def earlier_seconds(self, task: str) -> float:
+        """Return what an interrupted run had spent on ``task`` when it last wrote."""
+        return self._seconds.get(task, 0.0)
+
+    def remove(self) -> None:
+        """Forget the answers: the run has ended, and its records are on disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # there are others
+            self.folder.parent.rmdir()
+
+    def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
+        # A method may make something else of what the steps below it answer; then only the end of it counts.
+        is_told = getattr(type(lm), "tells_answers", False) or _is_ours(lm, kind, *STEPS)
+
+        def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
+            keys = _keys(kind, requests)
+            found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
+            self.reused += len(found)
+            if found and hasattr(lm, "count_truncated"):
+                lm.count_truncated(kind, [requests[number] for number in found])
+            rest = [number for number in range(len(requests)) if number not in found]
+            if rest:
+                if is_told:
+                    waiting = _by_arguments(requests, keys, rest)
+                    lm.cache_hook = _Hook(
+                        kind, lambda req, answer: self._take(waiting.get(_text(req), ()), kind, answer)
+                    )
+                answers = ask([requests[number] for number in rest], *args, **kwargs)
+                for number, one in zip(rest, answers, strict=True):
+                    self._take([keys[number]], kind, one)
+                    found[number] = one
+            return [_restored(kind, found[number]) for number in range(len(requests))]
+
+        return answer
+
+    def _take(self, keys: Sequence[str | None], kind: str, answer: Any) -> None:
+        for key in keys:
+            if key is None or key in self._answers:
+                continue
+            try:
+                line = json.dumps([key, as_json(answer)], allow_nan=False)
+            except (TypeError, ValueError):
+                continue  # an answer that JSON cannot hold is asked for again
+            if _restored(kind, from_json(json.loads(line)[1])) == answer:
+                self._answers[key] = answer
+                self._waiting.append(line)
+        if time.monotonic() - self._written > FLUSH_SECONDS:
+            self.flush()
+
+    def _read(self, path: Path) -> None:
+        for line in path.read_bytes().split(b"\n"):
+            try:
+                key, answer = json.loads(line)
+            except (ValueError, TypeError, RecursionError):
+                continue  # the end of it, torn by the kill
+            if str(key).startswith(SECONDS):
+                task = str(key).removeprefix(SECONDS)
+                self._seconds[task] = max(self._seconds.get(task, 0.0), float(answer))
+            else:
+                self._answers[str(key)] = from_json(answer)
+
+
+LM_EVAL_KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
+# What answers pass through on their way to the caller.
+STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
+OURS = frozenset({"harness.models.causal", "lm_eval.models.huggingface"})
+SECONDS = "seconds of "
+FORGET_SECONDS = 30 * 24 * 3600.0
+
+
+class _Hook:
+    """What an LM tells of each answer as soon as it has it: lm-eval's own seam for a cache."""
+
+    def __init__(self, kind: str, take: Callable[[Any, Any], None]) -> None:
+        self.kind, self.take = kind, take
+
+    def add_partial(self, attr: str, req: Any, res: Any) -> None:
+        if attr == self.kind:
+            self.take(req, res)
+
+
+def _is_ours(lm: Any, *names: str) -> bool:
+    """Return whether these functions of ``lm`` are ours or lm-eval's, none of them a method's own."""
+    functions = [getattr(type(lm), name, None) for name in names]
+    own = all(function is not None and function.__module__ in OURS for function in functions)
+    return own and not set(names) & set(vars(lm))
+
+
+def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:
+    """Return what names each request within a run; None where the answer is drawn at random and has to be drawn again.
+
+    A request that is asked several times has several names: an LM may answer it differently.
+    """
+    keys: list[str | None] = []
+    times: Counter[str] = Counter()
+    for request in requests:
+        if kind == "generate_until" and len(request.args) > 1 and is_drawn(request.args[1]):
+            keys.append(None)
+            continue
+        text = json.dumps(
+            [kind, request.task_name, request.doc_id, request.idx, request.args, _document(request)],
+            sort_keys=True,
+            default=str,
+        )
+        times[text] += 1
+        keys.append(hashlib.sha256(f"{text} {times[text]}".encode()).hexdigest()[:32])
+    return keys
+
+
+def _document(request: Instance) -> str:
+    """Return the document as text, which may tell an LM more than the arguments do; empty where JSON cannot hold it."""
+    try:
+        return json.dumps(request.doc, sort_keys=True)
+    except (TypeError, ValueError):
+        return ""
+
+
+def _forget_old(folder: Path) -> None:
+    """Remove what runs left that nobody took up again."""
+    for path in folder.glob("*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > FORGET_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _by_arguments(
+    requests: Sequence[Instance], keys: Sequence[str | None], numbers: Sequence[int]
+) -> dict[str, list[Any]]:
+    """Return the keys of those requests by their arguments, which is all that the hook is told."""
+    waiting: dict[str, list[Any]] = {}
+    for number in numbers:
+        waiting.setdefault(_text(requests[number].args), []).append(keys[number])
+    return waiting
+
+
+def _text(arguments: Any) -> str:
+    return json.dumps(list(arguments), sort_keys=True, default=str)
+
+
+def _restored(kind: str, answer: Any) -> Any:
+    return tuple(answer) if kind == "loglikelihood" and isinstance(answer, list) else answer

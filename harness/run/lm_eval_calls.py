@@ -1,0 +1,109 @@
+"""lm-eval's evaluator, called for one task at a time, and its results put together again."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.progress import quiet
+
+if TYPE_CHECKING:
+    from harness.run.evaluating import Prepared
+
+
+def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dict[str, Any] | None:
+    """Return lm-eval's results of one task; None in all but the first of several processes."""
+    from lm_eval import evaluator
+
+    run = prepared.run
+    with quiet("lm_eval"), _environment_once():
+        results: dict[str, Any] | None = evaluator.simple_evaluate(
+            model=lm,
+            model_args={"pretrained": prepared.source.name},
+            tasks=[task],
+            task_manager=prepared.tasks.manager,
+            num_fewshot=run.num_fewshot,
+            batch_size=run.batch_size,
+            device=str(getattr(lm, "device", "cpu")),
+            limit=run.limit,
+            samples=dict(run.samples) if run.samples else None,
+            bootstrap_iters=run.bootstrap_iters,
+            log_samples=True,
+            evaluation_tracker=tracker,
+            system_instruction=run.system_instruction,
+            apply_chat_template=run.apply_chat_template,
+            fewshot_as_multiturn=run.fewshot_as_multiturn,
+            gen_kwargs=dict(run.gen_kwargs) or None,
+            random_seed=run.seeds[0],
+            numpy_random_seed=run.seeds[1],
+            torch_random_seed=run.seeds[2],
+            fewshot_random_seed=run.seeds[3],
+            confirm_run_unsafe_code=run.confirm_run_unsafe_code,
+        )
+    return results
+
+
+def _has_commit(folder: Path) -> bool:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--verify", "--quiet", "HEAD"],
+            capture_output=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+_ENVIRONMENT: dict[str, Any] = {}
+
+
+@contextmanager
+def _environment_once() -> Iterator[None]:
+    """Ask git and pip what is installed once a process: lm-eval asks with every call, which takes seconds.
+
+    Outside a repository its question for a commit makes git print an error; there the answer is None anyway.
+    """
+    from lm_eval import evaluator
+
+    git, add = evaluator.get_git_commit_hash, evaluator.add_env_info
+    cwd = Path.cwd()
+    is_repository = any((folder / ".git").exists() for folder in [cwd, *cwd.parents]) and _has_commit(cwd)
+
+    def add_once(storage: dict[str, Any]) -> None:
+        if not _ENVIRONMENT:
+            add(_ENVIRONMENT)
+        storage.update(_ENVIRONMENT)
+
+    evaluator.get_git_commit_hash = git if is_repository else lambda: None
+    evaluator.add_env_info = add_once
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash, evaluator.add_env_info = git, add
+
+
+def joined(parts: Mapping[str, dict[str, Any]], groups: Mapping[str, Any]) -> dict[str, Any]:
+    """Return lm-eval's results of several tasks, asked one by one, as it gives them itself, with the groups' scores."""
+    from lm_eval.evaluator_utils import EvalAcc, aggregate_groups
+
+    def of_all(name: str) -> dict[str, Any]:
+        return {task: value for part in parts.values() for task, value in part[name].items()}
+
+    together = EvalAcc(
+        metrics=of_all("results"),
+        configs=of_all("configs"),
+        versions=of_all("versions"),
+        num_fewshot=of_all("n-shot"),
+        higher_is_better=of_all("higher_is_better"),
+        samples=of_all("samples"),
+        n_samples=of_all("n-samples"),
+        groups=dict(groups),
+    )
+    results = aggregate_groups(together)._to_eval_results(samples=together.samples)
+    last = list(parts.values())[-1]
+    return {**last, **results, "aggregations": of_all("aggregations")}

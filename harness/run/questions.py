@@ -1,0 +1,110 @@
+"""What a task asks: its documents and prompts, as digests that say whether two runs were asked the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.run.evaluating import Run
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Digests over the documents and over the prompts of a task, and how many documents and requests there are."""
+
+    docs_digest: str
+    prompts_digest: str
+    docs: int
+    requests: int
+
+
+def of_samples(samples: Sequence[dict[str, Any]]) -> Questions:
+    """Return what was asked, from lm-eval's samples of one task in the order of its documents."""
+    rows = of_first_filter(samples)
+    return _questions((str(row["doc_hash"]), row["arguments"]) for row in rows)
+
+
+def of_task(task: Any, run: Run) -> Questions:
+    """Return what was asked, from the requests that ``task`` holds; the same as ``of_samples`` of their samples."""
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    of_docs: dict[int, list[Any]] = {}
+    for instance in sorted(task.instances, key=lambda instance: instance.idx):
+        of_docs.setdefault(instance.doc_id, []).append(instance)
+    chosen = run.samples.get(task.config.task) if run.samples else None
+    # Of chosen documents an instance holds the place among the chosen, a sample the number of the document.
+    order = sorted(of_docs, key=lambda place: chosen[place] if chosen else place)
+
+    def hashed(doc: Any) -> str:
+        text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+        return str(hash_string(text))
+
+    return _questions((hashed(of_docs[place][0].doc), [one.args for one in of_docs[place]]) for place in order)
+
+
+def build(task: Any, run: Run, lm: Any) -> Questions:
+    """Have ``task`` make the requests that ``run`` would ask, as lm-eval does, and return what they are."""
+    from lm_eval.evaluator_utils import get_sample_size
+
+    if run.gen_kwargs and task.get_config("output_type") == "generate_until":
+        task.set_config(key="generation_kwargs", value=dict(run.gen_kwargs), update=True)
+    task.set_config(key="num_fewshot", value=shots(task, run))
+    task.set_fewshot_seed(seed=run.seeds[3])
+    task.build_all_requests(
+        limit=get_sample_size(task, run.limit),
+        samples=run.samples.get(task.config.task) if run.samples else None,
+        rank=0,
+        world_size=1,
+        system_instruction=run.system_instruction,
+        apply_chat_template=bool(run.apply_chat_template),
+        fewshot_as_multiturn=run.fewshot_as_multiturn,
+        chat_template=getattr(lm, "apply_chat_template", None) if run.apply_chat_template else None,
+        tokenizer_name=getattr(lm, "tokenizer_name", "") if run.apply_chat_template else "",
+    )
+    return of_task(task, run)
+
+
+def shots(task: Any, run: Run) -> int:
+    """Return how many shots ``run`` would give ``task``: one that fixes 0 keeps it, as in lm-eval."""
+    own = task.config.num_fewshot
+    return int(own or 0) if own == 0 or run.num_fewshot is None else run.num_fewshot
+
+
+def draws_answers(task: Any, run: Run) -> bool:
+    """Return whether ``task`` has its answers drawn at random, so that another seed gives others."""
+    if str(getattr(task, "OUTPUT_TYPE", "")) != "generate_until":
+        return False
+    return is_drawn({**(task.config.generation_kwargs or {}), **run.gen_kwargs})
+
+
+def is_drawn(generation: Any) -> bool:
+    """Return whether these settings of a generation draw at random."""
+    return bool(generation.get("do_sample") or generation.get("temperature"))
+
+
+def of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one row for each document, of the first of a task's filters."""
+    return [row for row in samples if row["filter"] == samples[0]["filter"]]
+
+
+def joined_digest(parts: Iterable[str]) -> str:
+    """Return one short digest of several, in their order."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _questions(asked: Iterable[tuple[str, Sequence[Any]]]) -> Questions:
+    hashes, digest, requests = [], hashlib.sha256(), 0
+    for doc_hash, arguments in asked:
+        hashes.append(doc_hash)
+        requests += len(arguments)
+        for request in arguments:
+            # Token ids are left out: a method may bring another tokenizer, and be asked the same.
+            texts = [part for part in request if not isinstance(part, list | tuple)]
+            digest.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
+        digest.update(b"\n")
+    docs_digest = joined_digest([joined_digest(hashes)])
+    return Questions(docs_digest, digest.hexdigest()[:16], len(hashes), requests)

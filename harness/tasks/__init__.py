@@ -1,0 +1,1 @@
+"""Finding tasks, and what a task may build on."""

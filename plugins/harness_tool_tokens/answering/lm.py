@@ -1,0 +1,365 @@
+"""The LM under evaluation: a CausalLM whose greedy text may call tools, and which tells what it would call where."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import torch
+from lm_eval.api.model import CacheHook
+from lm_eval.models.utils import postprocess_generated_text
+
+from harness import HarnessError
+from harness.models import encoding, greedy
+from harness.models.causal import CausalLM
+from harness.models.guards import check_finite, named, refuse_generation
+from harness.models.tree.attention import Refused
+from harness.models.tree.generation import NotANumber, Prompt
+from harness.models.tree.plain_generation import generate_plainly
+from harness.progress import bar, say
+from harness_tool_tokens.answering import documents
+from harness_tool_tokens.answering.answer import Answer, Writing
+from harness_tool_tokens.answering.chat import ChatTemplate
+from harness_tool_tokens.answering.choosing import Chooser, ToolHead, number_words
+from harness_tool_tokens.answering.oracle import oracle_answer
+from harness_tool_tokens.answering.parts import Limits, Wanted
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness_tool_tokens.answering.prompting import PromptBook
+    from harness_tool_tokens.tools.executing import Executor
+    from harness_tool_tokens.tools.toolbox import Toolbox
+
+
+@dataclass(frozen=True)
+class Tools:
+    """All that makes a model one with tools.
+
+    Args:
+        toolbox: the tools.
+        head: their rows; None for variants that have none.
+        executor: runs the calls.
+        prompts: the texts under which arguments are written.
+        limits: bounds on every answer.
+        variant: tools, no_tools, in_context, oracle_tool or oracle_call.
+        in_scores: whether tools take their part of the softmax in log-likelihoods, too.
+        trained_on: digests of the texts that the rows were trained on, and of their beginnings.
+    """
+
+    toolbox: Toolbox
+    head: ToolHead | None
+    executor: Executor
+    prompts: PromptBook
+    limits: Limits = field(default_factory=Limits)
+    variant: str = "tools"
+    in_scores: bool = False
+    trained_on: frozenset[str] = frozenset()
+
+
+class ToolTokenLM(CausalLM):
+    """A ``CausalLM`` that may call tools where it generates, and answers ``tool_choice``.
+
+    Nothing of the model is changed or hooked: tool logits are made of the hidden states that its output head reads. Models
+    that scale or cap their logits after the head do so to words alone.
+    """
+
+    answers: ClassVar[frozenset[str]] = CausalLM.answers | {"tool_choice"}
+    tells_answers: ClassVar[bool] = True
+
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, tools: Tools, **settings: Any
+    ) -> None:
+        """Wrap a model as ``CausalLM`` does, with ``tools``."""
+        super().__init__(model, tokenizer, **settings)
+        self.tools = tools
+
+    def replace(
+        self, *, model: PreTrainedModel | None = None, tokenizer: PreTrainedTokenizerBase | None = None
+    ) -> Self:
+        """Return this LM with another model or tokenizer and the same tools."""
+        return type(self)(model or self.model, tokenizer or self.tokenizer, tools=self.tools, **self.settings)
+
+    @torch.no_grad()
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """Answer with tools; without any (variant no_tools) as ``CausalLM``.
+
+        Returns:
+            ``Explained`` texts, each with a trace of its calls.
+
+        Raises:
+            HarnessError: a request is no greedy search, its question does not fit the context, or an oracle is asked for
+                what its task does not tell.
+        """
+        if self.tools.variant == "no_tools":
+            return super().generate_until(requests, disable_tqdm)
+        if self.tools.variant == "oracle_call":
+            call = self.tools.executor.call
+            return [oracle_answer(documents.wanted_of(request, self.tools, self._chat), call) for request in requests]
+        if not requests:
+            return []
+        ids = self._contexts(requests)
+        distinct: dict[str, list[int]] = {}
+        for number, request in enumerate(requests):
+            # Equal requests have equal answers; documents may tell more than the prompt does.
+            key = repr((request.args, request.doc.get("tool_use") if isinstance(request.doc, dict) else None))
+            distinct.setdefault(key, []).append(number)
+        members = list(distinct.values())
+        answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
+        self._check_ids([answer.first.token_ids for answer in answers])
+        self._bound(answers)
+        with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
+            # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
+            times = Counter(repr(requests[numbers[0]].args) for numbers in members)
+
+            def done(place: int) -> None:
+                args = requests[members[place][0]].args
+                if times[repr(args)] == 1:
+                    self.cache_hook.add_partial("generate_until", args, answers[place].result)
+                progress.update(len(members[place]))
+
+            self._generate_with_tools(answers, [requests[numbers[0]] for numbers in members], done)
+        results: list[str] = [""] * len(requests)
+        for numbers, answer in zip(members, answers, strict=True):
+            for number in numbers:
+                assert answer.result is not None
+                results[number] = answer.result
+        return results
+
+    @torch.no_grad()
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """As ``CausalLM``; with ``in_scores`` tools take their part of every softmax."""
+        if not self.tools.in_scores or self.tools.head is None:
+            return super().loglikelihood(requests, disable_tqdm)
+        hook: Any = vars(self)["cache_hook"]
+        self.cache_hook = CacheHook(None)  # what is told is not the answer yet
+        try:
+            words = super().loglikelihood(requests, disable_tqdm)
+        finally:
+            self.cache_hook = hook
+        answers = self._with_tools_in_scores(requests, words)
+        check_finite([value for value, _ in answers], requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("loglikelihood", request.args, answer)
+        return answers
+
+    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
+        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
+        self._refuse_in_scores("loglikelihood_rolling")
+        answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
+        return answers
+
+    def token_loglikelihoods(self, requests: list[Instance]) -> list[list[float]]:
+        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
+        self._refuse_in_scores("token_loglikelihoods")
+        return super().token_loglikelihoods(requests)
+
+    def _refuse_in_scores(self, kind: str) -> None:
+        if self.tools.in_scores and self.tools.head is not None:
+            raise HarnessError(
+                f"tools_in_scores is for loglikelihood requests, not for {kind}; leave it out for this task"
+            )
+
+    @torch.no_grad()
+    def tool_choice(self, requests: list[Instance]) -> list[dict[str, Any]]:
+        """Return, for texts with calls at known places, which tool would be called there and elsewhere.
+
+        Args:
+            requests: ``arguments`` is ``(text, {"calls": [{"tool", "start", "end"}]})``.
+
+        Returns:
+            One dict a request, see ``harness_tool_tokens.judging``.
+
+        Raises:
+            HarnessError: there are no tool rows, or they were trained on the text.
+        """
+        from harness_tool_tokens.answering import judging
+
+        if self.tools.head is None:
+            raise HarnessError(
+                f"tool_choice asks which tool row is the best, and variant={self.tools.variant} has no rows; leave it out"
+            )
+        answers = judging.judge(self, requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self.cache_hook.add_partial("tool_choice", request.args, answer)
+        return answers
+
+    # How an answer is made.
+
+    def _generate_with_tools(
+        self, answers: Sequence[Answer], requests: Sequence[Instance], done: Callable[[int], None]
+    ) -> None:
+        left = set(range(len(answers)))
+
+        def took(place: int, prompt: Prompt, generated: list[int]) -> Sequence[Prompt]:
+            more = answers[place].took(prompt, generated)
+            if not more:
+                left.discard(place)
+                done(place)
+            return more
+
+        first = [answer.first for answer in answers]
+        try:
+            self._check_steps()
+            with suppress(NotANumber):  # asked alone, the broken request will be named
+                longest = max(answer.max_length for answer in answers)
+                self._sharing.generate(first, took, choose=self._chooser, longest=longest)
+            rest = sorted(left)
+            if rest:
+                why = (
+                    self._sharing.refusal
+                    or "they are longer than what this model can share, or its logits are no numbers"
+                )
+                say(f"{len(rest)} answers are written one after the other, without kept keys, which is slow: {why}")
+            self.work.need([first[place].token_ids for place in rest])
+            generate_plainly(
+                self.model,
+                self._model_call,
+                [first[place] for place in rest],
+                on_done=lambda number, prompt, generated: took(rest[number], prompt, generated),
+                choose=self._chooser,
+            )
+        except NotANumber as error:
+            refuse_generation(requests[rest[error.number]])
+        except Refused as error:
+            raise HarnessError(f"tools cannot be used with this model: {error}") from error
+
+    def _bound(self, answers: Sequence[Answer]) -> None:
+        """Keep answers within what the model can share, where their prompts are: texts grow by calls and results."""
+        first = [answer.first for answer in answers]
+        most = self._sharing.most_tokens([p.token_ids for p in first], [len(p.token_ids) + p.limit for p in first])
+        for answer in answers:
+            if most is not None and len(answer.first.token_ids) + answer.first.limit <= most:
+                answer.max_length = min(answer.max_length, most)
+
+    def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        wish = greedy.wish(request.args[1], self.max_gen_toks, end)
+        if self._limits([request])[0] < 1:
+            raise HarnessError(f"{named(request)} asks for no new tokens; give --gen_kwargs max_gen_toks=1 or more")
+        if wish is None or not greedy.is_plain(self.model):
+            raise HarnessError(
+                f"{named(request)} asks for sampling or more than greedy search, and tools are chosen greedily; use "
+                "--gen_kwargs do_sample=false, or variant=no_tools"
+            )
+        if wish.limit >= self.max_length:
+            raise HarnessError(
+                f"{named(request)} asks for {wish.limit} new tokens, but the model's context holds {self.max_length}; "
+                "lower it with --gen_kwargs max_gen_toks=..."
+            )
+        wanted = documents.wanted_of(request, self.tools, self._chat)
+        documents.check(request, wanted, self.tools)
+        in_context = self.tools.variant == "in_context"
+        first = ids[wanted.context]
+        if not first:
+            raise HarnessError(f"{named(request)} has a prompt without tokens; fix the task")
+        self._check_question_fits(request, wanted, wish.limit)
+
+        def cut(text: str) -> str:
+            think_end = self.think_end_token if isinstance(self.think_end_token, str) else None
+            return str(postprocess_generated_text(text, list(wish.until), think_end))
+
+        return Answer(
+            wanted,
+            writing=self._writing,
+            toolbox=self.tools.toolbox,
+            limits=self.tools.limits,
+            limit=wish.limit,
+            until=wish.until,
+            stop=greedy.stopper(self, wish),
+            cut=cut,
+            finished=lambda token_ids: greedy.finished_text(self, token_ids, wish),
+            execute=self.tools.executor.call,
+            tool_text=lambda tool: self.tools.prompts.of_tool(tool, wanted),
+            first_ids=first[-(self.max_length - wish.limit) :],
+            think_end=self.think_end_token if isinstance(self.think_end_token, int) else None,
+            in_context=in_context,
+        )
+
+    def _contexts(self, requests: Sequence[Instance]) -> dict[str, list[int]]:
+        """Return the ids of the prompts that will be read; those that will be cut are counted."""
+        if self.tools.variant != "in_context":
+            return self._prompts(requests, self._limits(requests))
+        contexts = [documents.wanted_of(request, self.tools, self._chat).context for request in requests]
+        ids = encoding.encode_prompts(self, contexts)
+        for request, context, limit in zip(requests, contexts, self._limits(requests), strict=True):
+            self.truncated[request.task_name] += len(ids[context]) > self.max_length - limit
+        return ids
+
+    def _check_question_fits(self, request: Instance, wanted: Wanted, limit: int) -> None:
+        """Raise when cutting the prompt on the left would cut the question."""
+        if wanted.question is None:
+            return
+        from_question = wanted.context[wanted.context.rfind(wanted.question) :]
+        tokens = len(self._writing.encode(from_question))
+        if tokens > self.max_length - limit:
+            raise HarnessError(
+                f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
+                f"{self.max_length} beside {limit} new ones; lower these with --gen_kwargs max_gen_toks=..."
+            )
+
+    def _with_tools_in_scores(
+        self, requests: Sequence[Instance], words: Sequence[tuple[float, bool]]
+    ) -> list[tuple[float, bool]]:
+        from harness_tool_tokens.rows.states import frozen_states
+        from harness_tool_tokens.rows.texts import IGNORED, Encoded
+
+        assert self.tools.head is not None
+        encoded = []
+        for context, continuation in encoding.encode_pairs(self, [request.args for request in requests]):
+            ids = (context + continuation)[-(self.max_length + 1) :]
+            targets = [IGNORED] * (len(ids) - 1)
+            targets[len(ids) - 1 - len(continuation) :] = continuation
+            encoded.append(Encoded(ids[:-1], targets, 0))
+        states = frozen_states(self, encoded, cache=False)
+        tools = self.tools.head.logits(states.hidden)
+        lost = torch.nn.functional.softplus(torch.logsumexp(tools, -1) - states.log_total).double()
+        ahead = tools.amax(-1) > states.best_word
+        lost_of = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, states.rows, lost)
+        fires = torch.zeros(len(requests)).index_add_(0, states.rows, ahead.float()) > 0
+        return [
+            (value - float(less), is_greedy and not bool(fire))
+            for (value, is_greedy), less, fire in zip(words, lost_of, fires, strict=True)
+        ]
+
+    @property
+    def _chooser(self) -> Chooser:
+        is_rowless = self.tools.variant == "in_context"
+        return Chooser(
+            None if is_rowless else self.tools.head,
+            first_tool=self._first_tool,
+            continues_number=self._number_words,
+            is_oracle=self.tools.variant == "oracle_tool",
+            decode=self._writing.decode,
+        )
+
+    @cached_property
+    def _first_tool(self) -> int:
+        head = self.model.get_output_embeddings()
+        rows = getattr(head, "out_features", None)
+        return int(len(head.weight) if rows is None else rows)
+
+    @cached_property
+    def _number_words(self) -> torch.Tensor:
+        return number_words(self.tokenizer, self._first_tool).to(self.device)
+
+    @cached_property
+    def _writing(self) -> Writing:
+        return Writing(
+            encode=lambda text: encoding.encode_prompts(self, [text])[text],
+            decode=lambda ids: str(self.tok_decode([id_ for id_ in ids if id_ < self._first_tool])),
+            ends=greedy.end_tokens(self.model) | {self.eot_token_id},
+            first_tool=self._first_tool,
+            max_length=self.max_length,
+        )
+
+    @cached_property
+    def _chat(self) -> ChatTemplate | None:
+        if not getattr(self.tokenizer, "chat_template", None):
+            return None
+        return ChatTemplate(lambda messages: str(self.apply_chat_template(messages)))

@@ -1,0 +1,1 @@
+"""What was called, as tables and a page."""

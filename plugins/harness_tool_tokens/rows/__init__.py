@@ -1,0 +1,1 @@
+"""A tool's row in the output head."""

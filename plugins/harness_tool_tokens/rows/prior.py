@@ -1,0 +1,181 @@
+"""Prior vectors: what a tool's row may start from and be held to, made of its name or description by the same model."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+from harness_tool_tokens.rows.states import Frozen
+
+if TYPE_CHECKING:
+    from harness.models.causal import CausalLM
+    from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+
+Tensor = torch.Tensor
+Use = Literal["name", "description", "name+description"]
+Prior = Literal["hidden_mean", "hidden_last", "head_rows", "input_rows", "random", "zeros"]
+PRIORS = ("hidden_mean", "hidden_last", "head_rows", "input_rows", "random", "zeros")
+LENGTHS = ("unit/sqrt(d)", "word_mean", "keep")
+_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# Rows of the unit matrix that a head without readable weights is given at once.
+PROBES = 64
+
+
+def prior_texts(toolbox: Toolbox, *, use: Use = "name", template: str = "") -> list[str]:
+    """Return the text that stands for each tool.
+
+    Names lose ``[ ] < >``, have spaces for underscores and before capitals inside them. A tool without a description
+    is described by its name.
+
+    Args:
+        template: text with a slot ``{}`` that the text is put into; empty for the text alone.
+
+    Raises:
+        HarnessError: the template has no slot, or ``use`` is unknown.
+    """
+    if template and "{}" not in template:
+        raise HarnessError(f"prior_template '{printable(template)}' has no slot; write {{}} where the tool's text goes")
+    return [template.replace("{}", text) if template else text for text in (_text(tool, use) for tool in toolbox)]
+
+
+def prior_rows(
+    lm: CausalLM,
+    texts: Sequence[str],
+    *,
+    prior: Prior,
+    centre: bool = False,
+    length: str | float = "keep",
+    seed: int = 0,
+) -> Tensor:
+    """Return one row for each text, (K, D) float32 on the CPU.
+
+    ``hidden_mean`` and ``hidden_last`` run the model on the text alone, without begin or end of text, and take what the
+    output head would be given, averaged over positions or at the last one. ``head_rows`` and ``input_rows`` average the
+    rows that the text's tokens have in the output head or in the input embeddings. ``random`` draws from the uniform
+    distribution of ``torch.nn.Linear``, for each text by itself.
+
+    Args:
+        centre: subtract the mean over all texts, before the length is set.
+        length: ``unit/sqrt(d)``: 1 over the root of the width; ``word_mean``: the mean length of the head's rows;
+            ``keep``: as it is; or a number. A row of zeros stays one.
+        seed: of ``random``.
+
+    Raises:
+        HarnessError: an unknown prior or length, a text without tokens, centring a single text, or a model whose output
+            head cannot be found.
+    """
+    if prior not in PRIORS:
+        raise HarnessError(f"prior '{printable(prior)}' is unknown; {suggestion(prior, PRIORS)}")
+    wanted = _wanted_length(lm, length)
+    rows = _raw(lm, texts, prior, seed)
+    if centre and prior != "zeros":
+        if len(texts) < 2:
+            raise HarnessError("centre subtracts the mean over all tools, and there is one tool; leave centre out")
+        rows = rows - rows.mean(0)
+    if wanted is None:
+        return rows
+    lengths = rows.double().norm(dim=-1, keepdim=True)
+    return (rows.double() * torch.where(lengths > 0, wanted / lengths, 0.0)).float()
+
+
+def head_rows(lm: CausalLM, token_ids: Sequence[int]) -> Tensor:
+    """Return the output head's rows (n, D) of some tokens, float32 on the CPU, whatever the head is stored as."""
+    weight = _head_weight(lm)
+    return weight[torch.tensor(token_ids, device=weight.device)].float().cpu()
+
+
+def _text(tool: Tool, use: Use) -> str:
+    spelled = " ".join(re.sub(r"[\[\]<>]", " ", tool.name).replace("_", " ").split())
+    name = _CAPITALS.sub(" ", spelled) or tool.key
+    if use == "name" or not tool.description:
+        return name
+    if use == "description":
+        return tool.description
+    if use == "name+description":
+        return f"{name}: {tool.description}"
+    known = ("name", "description", "name+description")
+    raise HarnessError(f"prior_text '{printable(use)}' is unknown; {suggestion(use, known)}")
+
+
+def _raw(lm: CausalLM, texts: Sequence[str], prior: Prior, seed: int) -> Tensor:
+    width = Frozen(lm).width
+    if prior == "zeros" or not texts:
+        return torch.zeros(len(texts), width)
+    if prior == "random":
+        return _random(texts, width, seed)
+    ids = [_token_ids(lm, text) for text in texts]
+    if prior == "head_rows":
+        return torch.stack([rows.mean(0) for rows in head_rows(lm, list(chain(*ids))).split([len(one) for one in ids])])
+    if prior == "input_rows":
+        embed = lm.model.get_input_embeddings()
+        with torch.no_grad():
+            return torch.stack([embed(torch.tensor(one, device=lm.device)).float().mean(0).cpu() for one in ids])
+    # Each text in a pass of its own, so that no row depends on what other tools there are.
+    states = [Frozen(lm).hidden(one).float() for one in ids]
+    return torch.stack([(one.mean(0) if prior == "hidden_mean" else one[-1]).cpu() for one in states])
+
+
+def _random(texts: Sequence[str], width: int, seed: int) -> Tensor:
+    seen: Counter[str] = Counter()
+    rows = []
+    for text in texts:
+        # Two tools of one name start apart, too.
+        number = random.Random(f"prior/{seed}/{seen[text]}/{text}").getrandbits(63)
+        seen[text] += 1
+        rows.append(torch.rand(width, generator=torch.Generator().manual_seed(number)) * 2 - 1)
+    return torch.stack(rows) / math.sqrt(width)
+
+
+def _token_ids(lm: CausalLM, text: str) -> list[int]:
+    ids: list[int] = lm.tokenizer.encode(text, add_special_tokens=False)
+    if text.startswith(" ") and len(ids) > 1 and not lm.tokenizer.decode(ids[:1]).strip():
+        ids = lm.tokenizer.encode(text[1:], add_special_tokens=False)  # which puts a space before every text itself
+    if not ids:
+        raise HarnessError(f"the prior text '{printable(text)}' of a tool has no tokens; give the tool a name")
+    return ids[: lm.max_length]
+
+
+def _wanted_length(lm: CausalLM, length: str | float) -> float | None:
+    if length == "keep":
+        return None
+    if length == "unit/sqrt(d)":
+        return 1 / math.sqrt(Frozen(lm).width)
+    if length == "word_mean":
+        return float(torch.cat([part.float().norm(dim=-1) for part in _head_weight(lm).split(8192)]).mean())
+    try:
+        wanted = float(length)
+    except ValueError:
+        wanted = math.nan
+    if not 0 <= wanted < math.inf:
+        raise HarnessError(
+            f"prior_length '{printable(length)}' is no length; give a number, 0 or more, or one of {', '.join(LENGTHS)}"
+        )
+    return wanted
+
+
+def _head_weight(lm: CausalLM) -> Tensor:
+    """Return the output head's weights (V, D), in whatever dtype they are; packed ones unpacked."""
+    frozen = Frozen(lm)
+    weight = getattr(frozen.head.module, "weight", None)
+    is_plain = isinstance(weight, Tensor) and weight.is_floating_point() and not hasattr(weight, "quant_state")
+    if is_plain and weight is not None and weight.dim() == 2 and weight.shape[1] == frozen.width:
+        return weight.detach()
+    return _answers_to_units(lm, frozen)
+
+
+@torch.no_grad()
+def _answers_to_units(lm: CausalLM, frozen: Frozen) -> Tensor:
+    """Return the head's rows (V, D) as what it answers to unit vectors: any head can be read this way."""
+    head = frozen.head.module
+    units = torch.eye(frozen.width, dtype=lm.model.dtype, device=lm.device)
+    bias = head(units[:1] * 0).float()
+    return torch.cat([(head(part).float() - bias).cpu() for part in units.split(PROBES)]).T.contiguous()

@@ -1,0 +1,175 @@
+"""Run the calls that a model writes: arithmetic in this process, a user's tools in one of their own."""
+
+from __future__ import annotations
+
+import bisect
+import re
+import threading
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import cast
+
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+from harness_tool_tokens.tools.arguments import Outcome, check_count, evaluate
+from harness_tool_tokens.tools.calculating import Failure, Rounding, number_text
+from harness_tool_tokens.tools.process import ToolProcess
+from harness_tool_tokens.tools.toolbox import Tool, Toolbox, source_parts
+
+MOST_ARGUMENT_CHARACTERS = 5000
+"""As JSON these fit any pipe's buffer, so that sending a call never waits."""
+
+_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d"}
+_CLOSING_QUOTE = re.compile(r"""(?<!\\)["'\u201d](?=\s*(?:[,)\]}]|\Z))""")
+
+
+class Executor:
+    """Runs calls of the tools in a toolbox.
+
+    A file of tools runs in a process of its own that lives from the first call to ``close``; a call that takes too long
+    or ends that process costs only its own result. Collecting the executor or ending the interpreter closes it, too.
+    """
+
+    def __init__(
+        self, toolbox: Toolbox, *, timeout: float = 5.0, rounding: str = "paper", most_characters: int = 2000
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            toolbox: the tools that can be called.
+            timeout: seconds that one call of a user's tool may take.
+            rounding: of numbers that are not whole, ``paper`` or ``exact``.
+            most_characters: a longer result is the error ``too_large``.
+
+        Raises:
+            HarnessError: an argument could serve no call.
+        """
+        if not timeout > 0 or most_characters < 1:
+            raise HarnessError(
+                f"a timeout of {timeout} s and {most_characters} characters let no tool answer; give more than 0"
+            )
+        if rounding not in ("paper", "exact"):
+            raise HarnessError(
+                f"there is no rounding '{printable(rounding)}'; {suggestion(rounding, ('paper', 'exact'))}"
+            )
+        self._tools = {tool.key: tool for tool in toolbox}
+        self._timeout = timeout
+        self._rounding = cast("Rounding", rounding)
+        self._most_characters = most_characters
+        self._processes: dict[Path, ToolProcess] = {}
+        self._not_loaded: dict[Path, tuple[str, str]] = {}
+        self._lock = threading.Lock()
+
+    def call(self, key: str, argument_text: str) -> Outcome:
+        """Run one call; whatever goes wrong is in the outcome.
+
+        Args:
+            key: of the tool.
+            argument_text: what stands between the brackets.
+        """
+        tool = self._tools.get(key)
+        if tool is None:
+            return Outcome(None, "unknown_tool", f"no tool has the key '{printable(key)}'")
+        if tool.kind == "none":
+            return Outcome(None, "unknown_tool", "has no code")
+        if tool.kind == "arithmetic":
+            outcome = evaluate(tool.name, argument_text, rounding=self._rounding)
+        else:
+            try:
+                with self._lock:
+                    outcome = Outcome(self._call_function(tool, argument_text))
+            except Failure as failure:
+                outcome = Outcome(None, failure.error, failure.detail)
+        if outcome.text is not None and len(outcome.text) > self._most_characters:
+            return Outcome(None, "too_large", f"a result of more than {self._most_characters:,} characters")
+        return outcome
+
+    def close(self) -> None:
+        """End the processes; a later call starts them again."""
+        with self._lock:
+            for process in self._processes.values():
+                process.end()
+            self._processes.clear()
+
+    def __enter__(self) -> Executor:
+        """Return this executor, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+    def _call_function(self, tool: Tool, argument_text: str) -> str:
+        """Return the result of a user's tool, or raise Failure."""
+        if len(argument_text) > MOST_ARGUMENT_CHARACTERS:
+            raise Failure("too_large", f"arguments of more than {MOST_ARGUMENT_CHARACTERS:,} characters")
+        arguments = split_arguments(argument_text)
+        check_count(len(arguments), tool.arity)
+        file, function = source_parts(tool.source)
+        request = {"function": function, "arguments": arguments, "most": self._most_characters}
+        reply = self._process(file).ask(request, seconds=self._timeout)
+        if "number" in reply:
+            return number_text(reply["number"], self._rounding)
+        # Half a surrogate pair is no text that a tokenizer takes.
+        return str(reply["text"]).encode("utf-8", "replace").decode()
+
+    def _process(self, file: Path) -> ToolProcess:
+        """Return the running process of a file, started if it is not; a file that failed to load stays failed."""
+        if file in self._not_loaded:
+            raise Failure(*self._not_loaded[file])
+        running = self._processes.get(file)
+        if running is None or running.has_ended:
+            if running is not None:
+                running.end()
+            try:
+                self._processes[file] = ToolProcess(file)
+            except Failure as failure:
+                self._not_loaded[file] = failure.error, failure.detail
+                raise
+        return self._processes[file]
+
+
+def split_arguments(text: str) -> list[str]:
+    """Return the arguments of a call as texts: split at commas outside brackets and quotes, and freed of outer quotes.
+
+    A quote opens only where an argument or a part in brackets begins, and only if another closes it before a comma, a
+    closing bracket or the end; so the one in ``O'Brien`` is a letter.
+    """
+    if not text.strip():
+        return []
+    closing = {quote: [m.start() for m in _CLOSING_QUOTE.finditer(text) if m[0] == quote] for quote in _QUOTES.values()}
+    borders, depth, position, may_open = [-1], 0, 0, True
+    while position < len(text):
+        character = text[position]
+        end = _closing_place(closing, character, position) if may_open else None
+        if end is not None:
+            position, character = end, "quoted"
+        elif character in "([{":
+            depth += 1
+        elif character in ")]}":
+            depth = max(0, depth - 1)
+        elif character == "," and depth == 0:
+            borders.append(position)
+        may_open = character in "([{,:" or (may_open and character.isspace())
+        position += 1
+    borders.append(len(text))
+    return [_bare(text[start + 1 : end].strip()) for start, end in pairwise(borders)]
+
+
+def _closing_place(closing: dict[str, list[int]], character: str, position: int) -> int | None:
+    """Return where the quote that opens at ``position`` is closed, or None where it is not one that opens."""
+    places = closing.get(_QUOTES.get(character, ""), [])
+    next_place = bisect.bisect_right(places, position)
+    return places[next_place] if next_place < len(places) else None
+
+
+def _bare(argument: str) -> str:
+    """Take the quotes off an argument that stands in them as a whole."""
+    quote = _QUOTES.get(argument[:1])
+    ends = (match.end() for match in _CLOSING_QUOTE.finditer(argument, 1) if match[0] == quote)
+    if next(ends, None) != len(argument):
+        return argument
+    return argument[1:-1].replace(f"\\{quote}", f"{quote}")

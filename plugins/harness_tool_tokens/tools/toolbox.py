@@ -1,0 +1,240 @@
+"""Tools, and collections of them that are loaded from files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+from harness_tool_tokens.tools.arguments import arity_bounds
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MARK = "harness_tool"
+"""The attribute by which ``tool`` marks a function: a dictionary of the fields of its Tool that were given."""
+
+_BUILT_IN = {"arithmetic": None, "gsm8k": 4}
+_FILE_TYPES = (".py", ".toml", ".json", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """Something a model can call.
+
+    Attributes:
+        key: unique in a toolbox.
+        name: what prompts show, as ``<name>(``.
+        description: one sentence.
+        arity: how many arguments it takes: ``2``, ``1-2``, ``1+`` or ``0+``.
+        argument: what it is called with, for lists of tools, such as ``station``.
+        examples: worked examples, ``"Q: ...\\nA: ... <name>(a, b)=result ..."``.
+        kind: ``none`` can be chosen, but has no code to run.
+        source: of a ``python`` tool, ``FILE.py:function``.
+        text: what a chosen tool puts into a plan, such as ``[WALK]``.
+    """
+
+    key: str
+    name: str
+    description: str = ""
+    arity: str = "0+"
+    argument: str = ""
+    examples: tuple[str, ...] = ()
+    kind: Literal["arithmetic", "python", "none"] = "none"
+    source: str = ""
+    text: str = ""
+
+
+def tool(
+    *,
+    description: str,
+    examples: Sequence[str] = (),
+    name: str | None = None,
+    key: str | None = None,
+    arity: str | None = None,
+) -> Callable[[Function], Function]:
+    """Make a function a tool: written before it in a file that ``tools`` names.
+
+    The function gets the arguments of a call as text, or as numbers where its parameters are annotated ``int`` or
+    ``float``. It may print, take its time up to the limit, and raise where it has no result.
+
+    Args:
+        description: one sentence on what it gives.
+        examples: worked examples that hold ``<name>(``; two are enough for a start.
+        name: what prompts show; the function's own by default.
+        key: unique among all tools; the name by default.
+        arity: how many arguments it takes; by default as many as the function does.
+    """
+    if isinstance(examples, str):
+        raise HarnessError("the examples of a tool are one text; give a list of texts")
+    given = {"name": name, "key": key, "arity": arity, "description": description, "examples": list(examples)}
+
+    def mark(function: Function) -> Function:
+        try:
+            setattr(function, MARK, {field: value for field, value in given.items() if value is not None})
+        except AttributeError as error:
+            raise HarnessError(
+                f"{printable(function)} cannot be marked as a tool; mark a function made with def"
+            ) from error
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True)
+class Toolbox(Sequence[Tool]):
+    """The tools of one run, numbered in order."""
+
+    tools: tuple[Tool, ...]
+    _numbers: dict[str, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the tools, one by one and against each other."""
+        if not self.tools:
+            raise HarnessError("there is no tool in the list of tools; give at least one")
+        for each in self.tools:
+            _check(each)
+        _check_distinct(self.tools)
+        object.__setattr__(self, "_numbers", {each.key: number for number, each in enumerate(self.tools)})
+
+    @classmethod
+    def load(cls, specs: Sequence[str], *, first: int | None = None, folder: str | None = None) -> Toolbox:
+        """Load and concatenate tools.
+
+        Args:
+            specs: each ``arithmetic`` (all thirteen), ``gsm8k`` (its first four) or a file: Python with functions marked by
+                ``tool``, or TOML, JSON or JSONL. A file that does not exist here is looked for in the data folder.
+            first: keep so many tools.
+            folder: the data folder, as a task is told it.
+
+        Raises:
+            HarnessError: a file cannot be read, or a tool in it or all of them together do not do.
+        """
+        from harness_tool_tokens.tools.reading import read_file
+
+        tools: list[Tool] = []
+        for spec in [specs] if isinstance(specs, str) else specs:
+            tools += _built_in(spec) if spec in _BUILT_IN else read_file(_located(spec, folder))
+        if first is not None and not 1 <= first <= len(tools):
+            raise HarnessError(
+                f"the first {first} of {len(tools)} tools are asked for; give a number from 1 to {len(tools)}"
+            )
+        return cls(tuple(tools[:first]))
+
+    @overload
+    def __getitem__(self, index: int) -> Tool: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Tool, ...]: ...
+    def __getitem__(self, index: int | slice) -> Tool | tuple[Tool, ...]:
+        """Return a tool by number, or a tuple of tools."""
+        return self.tools[index]
+
+    def __len__(self) -> int:
+        """Return how many tools there are."""
+        return len(self.tools)
+
+    def __iter__(self) -> Iterator[Tool]:
+        """Yield the tools in order."""
+        return iter(self.tools)
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys in order."""
+        return tuple(each.key for each in self.tools)
+
+    def number(self, key: str) -> int:
+        """Return the place of the tool with this key.
+
+        Raises:
+            HarnessError: there is none.
+        """
+        if key not in self._numbers:
+            raise HarnessError(f"no tool has the key '{printable(key)}'; {suggestion(key, self._numbers)}")
+        return self._numbers[key]
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over everything that decides what the tools are and do; the place of a source file does not."""
+        described = [asdict(each) | {"source": _portable(each.source)} for each in self.tools]
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        for path in sorted({source_parts(each.source)[0] for each in self.tools if each.source}):
+            digest.update(hashlib.sha256(_bytes(path)).digest())
+        return digest.hexdigest()
+
+
+def source_parts(source: str) -> tuple[Path, str]:
+    """Return the file and the function of ``FILE.py:function``."""
+    file, _, function = source.rpartition(":")
+    return Path(file), function
+
+
+def _portable(source: str) -> str:
+    return ":".join([source_parts(source)[0].name, source_parts(source)[1]]) if source else ""
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HarnessError(f"the tools' file {printable(path)} cannot be read any more: {error.strerror}") from error
+
+
+def _built_in(spec: str) -> tuple[Tool, ...]:
+    from harness_tool_tokens.tools.arithmetic import ARITHMETIC
+
+    return ARITHMETIC[: _BUILT_IN[spec]]
+
+
+def _located(spec: str, folder: str | None) -> Path:
+    """Return the file that a spec names, here or in the data folder."""
+    path = Path(spec).expanduser()
+    if path.exists():
+        return path
+    if path.suffix.lower() not in _FILE_TYPES:
+        raise HarnessError(
+            f"no tools are called '{printable(spec)}'; {suggestion(str(spec), _BUILT_IN)}, "
+            f"or give a file of type {', '.join(_FILE_TYPES)}"
+        )
+    from harness_tool_tokens.tasks.data import find
+
+    return find(path, folder)
+
+
+def _check(each: Tool) -> None:
+    """Refuse a tool that could not be shown or called."""
+    label = f"tool '{printable(each.key)}'"
+    if not each.key.strip() or not each.name.strip():
+        raise HarnessError(f"{label} has no {'name' if each.key.strip() else 'key'}; give it one")
+    if not each.name.isprintable() or not each.key.isprintable():
+        raise HarnessError(f"{label} has a control character in its key or name '{printable(each.name)}'; take it out")
+    try:
+        arity_bounds(each.arity)
+    except ValueError:
+        raise HarnessError(
+            f"{label} has the arity '{printable(each.arity)}'; write how many arguments it takes as 2, 1-2, 1+ or 0+"
+        ) from None
+    for number, example in enumerate(each.examples, start=1):
+        if f"<{each.name}>(" not in example:
+            raise HarnessError(
+                f"example {number} of {label} holds no call; write it as <{printable(each.name)}>(...)=result"
+            )
+
+
+def _check_distinct(tools: Sequence[Tool]) -> None:
+    """Refuse two tools with one key, and a shared name that stands for a key of its own."""
+    for key, count in Counter(each.key for each in tools).items():
+        if count > 1:
+            raise HarnessError(f"{count} tools have the key '{printable(key)}'; give each a key of its own")
+    names = Counter(each.name for each in tools)
+    for each in tools:
+        if names[each.name] > 1 and each.key == each.name:
+            raise HarnessError(
+                f"{names[each.name]} tools are called '{printable(each.name)}' and one has that as its key, too; "
+                "give each a key of its own"
+            )
