@@ -19,8 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.board import board, page
-from harness.board import markdown_page as leaderboard
+from harness.board import board, markdown_page, page
 from harness.records import ledger
 from harness.records.record import SettingsPart
 
@@ -115,7 +114,7 @@ def number_of_day(seed: int) -> int:
 def _render(file: Path, target: Path) -> list[str]:
     reading = _timed("read", lambda: ledger.read(file))
     built = _timed("build tables", lambda: board.build_reading(reading))
-    markdown = _timed("Markdown", lambda: leaderboard.render_board(built))
+    markdown = _timed("Markdown", lambda: markdown_page.render_board(built))
     html = _timed("HTML", lambda: page.render(built))
     target.write_text(html, encoding="utf-8")
     print(f"{'tables, rows':24}{len(built.tables):>8,}, {sum(len(table.rows) for table in built.tables):,}")

@@ -13,9 +13,11 @@ from functools import partial
 from pydoc_data.topics import topics  # type: ignore[import-untyped,unused-ignore]
 from typing import TypeVar
 
-from harness.models.loading import load_tokenizer
+from harness.models.finding import load_tokenizer
+from harness.models.token_bytes import token_bytes
+from harness.seeds import stream_seed
 from harness_stochastok.bpe_dropout import BpeDropout
-from harness_stochastok.splitting import SplitTable, build_split_table, expand, stream_seed, table_digest, token_bytes
+from harness_stochastok.splitting import SplitTable, build_split_table, expand, table_digest
 
 MEDIAN_LENGTH = 536
 Result = TypeVar("Result")

@@ -24,7 +24,8 @@ from lm_eval.models.huggingface import HFLM
 from scoring_cases import Cases, read_questions
 
 from harness.models.causal import CausalLM
-from harness.models.loading import load_lm, resolve
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
 from harness.progress import quiet
 from harness.run.environment import measured_peak
 

@@ -83,7 +83,8 @@ def main() -> int:
 
 def run(arguments: argparse.Namespace, cell: Cell, output: Path) -> dict[str, float]:
     """Evaluate one cell and return its scores by metric."""
-    from harness.run.evaluating import Run, evaluate
+    from harness.run.evaluating import evaluate
+    from harness.run.run import Run
 
     options: dict[str, Any] = {"bias": 0.0, "penalty": cell.penalty, **STARTS[cell.start]}
     metadata: dict[str, Any] = {}

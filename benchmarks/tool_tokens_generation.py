@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 
-from harness.models import loading
+from harness.models import finding, loading
 from harness.models.causal import CausalLM
 from harness_tool_tokens.method import ToolTokens
 
@@ -28,7 +28,7 @@ def main() -> int:
     """Print the seconds of each side and the median ratio of pairs; 1 when texts differ."""
     arguments = _parser().parse_args()
     torch.set_num_threads(arguments.threads)
-    source = loading.resolve({"pretrained": arguments.model} if arguments.model else {}, quantization="none")
+    source = finding.resolve({"pretrained": arguments.model} if arguments.model else {}, quantization="none")
     plain = loading.load_lm(source, device=arguments.device, batch_size="auto")
     silent = with_tools(plain, -1e9)
     asked = requests(arguments.prompts, arguments.tokens)

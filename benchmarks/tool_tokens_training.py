@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from harness.models.causal import CausalLM
-from harness.models.loading import load_lm, resolve
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows.prior import prior_rows, prior_texts
 from harness_tool_tokens.rows.states import frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_rows, read_rows

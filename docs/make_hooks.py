@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from harness import hookspecs
-from harness.methods import options as methods
+from harness.methods import Method
 
 PAGE = Path(__file__).with_name("hooks.md")
 
@@ -17,15 +17,15 @@ def render() -> str:
     parts = [
         "# Hooks",
         "",
-        "Written by `make docs` from `harness/hookspecs.py` and `harness/methods.py`; do not edit.",
+        "Written by `make docs` from `harness/hookspecs.py` and `harness/methods/method.py`; do not edit.",
         "",
     ]
     for name, hook in vars(hookspecs).items():
         if name.startswith("harness_"):
             parts += [f"## `{name}{inspect.signature(hook)}`", "", inspect.getdoc(hook) or "", ""]
-    parts += ["## `Method`", "", inspect.getdoc(methods.Method) or "", ""]
-    signature = str(inspect.signature(methods.Method.apply)).replace("'", "")
-    parts += [f"### `apply{signature}`", "", inspect.getdoc(methods.Method.apply) or "", ""]
+    parts += ["## `Method`", "", inspect.getdoc(Method) or "", ""]
+    signature = str(inspect.signature(Method.apply)).replace("'", "")
+    parts += [f"### `apply{signature}`", "", inspect.getdoc(Method.apply) or "", ""]
     return "\n".join(parts)
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from harness.errors import HarnessError
 from harness.hookspecs import hookimpl
-from harness.methods.options import Method
+from harness.methods.method import Method
 
 __all__ = ["HarnessError", "Method", "__version__", "hookimpl"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from harness.methods.options import Method
+    from harness.methods.method import Method
 
 PROJECT = "harness"
 

@@ -22,7 +22,7 @@ from harness.errors import HarnessError
 from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
-    from harness.methods.options import Method
+    from harness.methods.method import Method
 
 GROUP = "harness"
 SLOW_IMPORT_SECONDS = 5.0

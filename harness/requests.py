@@ -1,4 +1,4 @@
-"""Explained: an answer that is text, with how it came about."""
+"""What a task may ask and what comes back: Explained answers, and whether an answer is drawn."""
 
 from __future__ import annotations
 
@@ -31,3 +31,8 @@ def from_json(value: Any) -> Any:
     """Return the answer that ``as_json`` made ``value`` of."""
     is_explained = isinstance(value, dict) and value.keys() == {"text", "trace"}
     return Explained(value["text"], value["trace"]) if is_explained else value
+
+
+def is_drawn(generation: Any) -> bool:
+    """Return whether these settings of a generation draw at random."""
+    return bool(generation.get("do_sample") or generation.get("temperature"))

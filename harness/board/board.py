@@ -16,10 +16,10 @@ from harness.board import ranking
 from harness.board.ranking import Difference
 from harness.board.scores_by_document import SampleFiles
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
+from harness.records.labels import method_label, options_that_differ
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
 from harness.records.soundness import kind, unranked_reason
-from harness.run.summary import method_label, options_that_differ
 
 # Problems named one by one; more are counted.
 MOST_NAMED = 20

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from harness.board import board as boards
 from harness.board.board import Board, Metric, Row, Score, Table
 from harness.records.grouping import facts
+from harness.records.labels import options_that_differ
 from harness.records.markdown import cell
 from harness.records.record import Record
-from harness.run.summary import options_that_differ
 
 MARKS = {"better": " ▲", "worse": " ▼"}
 LEGEND = (

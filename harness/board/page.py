@@ -6,9 +6,6 @@ puts into the page as text. A content security policy refuses everything else, e
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -19,8 +16,9 @@ from harness.board import board as boards
 from harness.board import details, plots
 from harness.board.board import Board, Metric, Row, Score, Table
 from harness.names import printable
+from harness.pages import json_island, policy
 from harness.records.grouping import facts, weights_label
-from harness.run.summary import method_label
+from harness.records.labels import method_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLUMNS = (
@@ -76,23 +74,6 @@ def render(board: Board, *, note: str = "") -> str:
         left_out=boards.omission_sentences(board.omissions),
         note=note,
     )
-
-
-def policy(style: str, script: str) -> str:
-    """Return a policy that allows this style and this script, by digest, and nothing from anywhere."""
-    allowed = {"style-src": style, "script-src": script}
-    hashed = (f"{name} 'sha256-{_sha256(text)}'" for name, text in allowed.items())
-    return "; ".join(["default-src 'none'", *hashed, "base-uri 'none'", "form-action 'none'"])
-
-
-def json_island(content: Any) -> str:
-    """Return JSON that ends no script element and no line of JavaScript, whatever text it holds."""
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _island(views: Sequence[dict[str, Any]], collected: details.Details) -> str:

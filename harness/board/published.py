@@ -20,11 +20,10 @@ def pages(folder: Path) -> dict[str, str]:
     Raises:
         HarnessError: the folder has no records folder.
     """
-    from harness.board import board, page
-    from harness.board import markdown_page as leaderboard
+    from harness.board import board, markdown_page, page
 
     built = board.build_reading(ledger.read(records_folder(folder)))
-    return {MARKDOWN: leaderboard.render_board(built, note=NOTE), HTML: page.render(built, note=NOTE)}
+    return {MARKDOWN: markdown_page.render_board(built, note=NOTE), HTML: page.render(built, note=NOTE)}
 
 
 def render(folder: Path) -> None:

@@ -67,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
     """Compare and print; 1 when a line was no record."""
     from harness.comparing import comparison as compare
     from harness.comparing import sides as compare_sides
-    from harness.comparing import tables as compare_tables
+    from harness.comparing import tables
 
     pool = compare_sides.Pool(args.records)
     sides = compare_sides.find_sides(args.sides, pool)
@@ -79,10 +79,10 @@ def execute(args: argparse.Namespace) -> int:
     for problem in pool.problems:
         print(f"harness: {problem}", file=sys.stderr)
     if args.format == "terminal" and args.output is None:
-        compare_tables.to_terminal(comparison)
+        tables.to_terminal(comparison)
     else:
         make = {
-            "terminal": compare_tables.to_text, "markdown": compare_tables.to_markdown, "json": compare_tables.to_json
+            "terminal": tables.to_text, "markdown": tables.to_markdown, "json": tables.to_json
         }[args.format]  # fmt: skip
         _give(make(comparison), args.output)
     return 1 if pool.problems else 0

@@ -92,10 +92,9 @@ def _kind(path: Path) -> str:
 
 
 def _writer(kind: str) -> Callable[[Board], str]:
-    from harness.board import markdown_page as leaderboard
-    from harness.board import page
+    from harness.board import markdown_page, page
 
-    return page.render if kind == "html" else leaderboard.render_board
+    return page.render if kind == "html" else markdown_page.render_board
 
 
 def _render_folder(folder: Path) -> int:

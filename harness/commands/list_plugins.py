@@ -7,7 +7,7 @@ from typing import Any
 
 from harness import plugins
 from harness.errors import HarnessError
-from harness.methods import options as methods
+from harness.methods import options
 from harness.names import printable
 
 
@@ -49,7 +49,7 @@ def _explain(plugin: plugins.Plugin) -> None:
     for method in plugin.methods.values():
         print(f"\nmethod {printable(method.name)}: {printable(_first_line(method.__doc__))}")
         try:
-            offered = methods.options(method)
+            offered = options.options(method)
         except HarnessError as error:
             print(f"  {error}")
             continue

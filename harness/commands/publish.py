@@ -201,7 +201,7 @@ def _to_hub(selection: Selection, target: str, args: argparse.Namespace) -> int:
 
 
 def _track(args: argparse.Namespace) -> int:
-    from harness.methods.options import parse_args
+    from harness.arguments import parse_args
     from harness.progress import say
     from harness.publishing import lm_eval_files, tracking
 

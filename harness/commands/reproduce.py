@@ -16,8 +16,8 @@ from harness.names import printable
 
 if TYPE_CHECKING:
     from harness.records.record import Record
-    from harness.run.evaluating import Run
     from harness.run.reproducing import Reproduction
+    from harness.run.run import Run
 
 EPILOG = """\
 The method is applied again (an identical earlier run's work is found, --no-cache trains anew), and so many random documents
@@ -106,7 +106,7 @@ def recorded_run(record: Record) -> Run:
 
 def with_places_here(run: Run, args: argparse.Namespace) -> Run:
     """Return ``run`` with model, files and device where the flags say they are."""
-    from harness.methods.options import parse_args
+    from harness.arguments import parse_args
 
     if run.include_path and not args.include_path:
         named = " ".join(f"--include_path {printable(path)}" for path in run.include_path)

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness.arguments import parse_args
 from harness.errors import HarnessError
-from harness.methods.options import parse_args
 from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
-    from harness.run.evaluating import Run
+    from harness.run.run import Run
 
 # Flags of lm-eval that we do not take, and why.
 REFUSED = {
@@ -126,7 +126,7 @@ def to_run(args: argparse.Namespace) -> Run:
     Raises:
         HarnessError: a flag we refuse, a malformed value, or a configuration file that cannot be used.
     """
-    from harness.run.evaluating import Run
+    from harness.run.run import Run
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     given = _from_config(given.pop("config", None)) | given

@@ -12,8 +12,8 @@ from harness.errors import HarnessError
 from harness.names import printable, suggestion
 from harness.records import ledger
 from harness.records.grouping import Keys
+from harness.records.labels import method_label
 from harness.records.record import Record
-from harness.run.summary import method_label
 
 # Words of a selector that are no options of a method.
 FIELDS: dict[str, Callable[[Record], Any]] = {

@@ -13,9 +13,9 @@ from typing import Any, TextIO
 from harness.comparing.comparison import BETTER, NOT_TESTED, WORSE, Comparison, Score, TaskComparison, is_small
 from harness.comparing.sides import Side
 from harness.names import printable
+from harness.records.labels import method_label
 from harness.records.markdown import cell
 from harness.records.statistics import BOOTSTRAP, MCNEMAR
-from harness.run.summary import method_label
 
 FORM, VERSION = "token-harness comparison", 1
 COLOURS = {BETTER: "bold green", WORSE: "bold red", NOT_TESTED: "dim"}

@@ -1,1 +1,5 @@
 """Method, and what a method may build on."""
+
+from harness.methods.method import Baseline, Method
+
+__all__ = ["Baseline", "Method"]

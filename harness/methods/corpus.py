@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.json_lines import _text_of, read_json_lines
 from harness.names import printable
 
 DEFAULT_TEXT = "pydoc_data.topics"
@@ -54,29 +54,6 @@ def read(*, file: Path | None = None, dataset: str | None = None, split: str = "
     return Corpus(file.name, documents, digest.hexdigest())
 
 
-def read_json_lines(path: Path, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the objects of a JSON-lines file, each with text under ``keys``.
-
-    Raises:
-        HarnessError: the file cannot be read, is empty, or a line lacks a key; file and line are named.
-    """
-    rows = []
-    for number, line in enumerate(_text_of(path).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise HarnessError(f"{printable(path)}, line {number}, is not valid JSON: {error}") from error
-        for key in keys:
-            if not isinstance(row, dict) or not isinstance(row.get(key), str):
-                raise HarnessError(f"{printable(path)}, line {number}, has no text under '{printable(key)}'")
-        rows.append(row)
-    if not rows:
-        raise HarnessError(f"'{printable(path)}' is empty")
-    return rows
-
-
 def _from_path(path: Path, column: str) -> Iterator[str]:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.suffix in {".txt", ".md", ".jsonl"} and p.is_file())
@@ -88,20 +65,6 @@ def _from_path(path: Path, column: str) -> Iterator[str]:
         yield from (row[column] for row in read_json_lines(path, [column]) if row[column].strip())
     else:
         yield from (line for line in _text_of(path).splitlines() if line.strip())
-
-
-def _text_of(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise HarnessError(f"cannot read '{printable(path)}': {error.strerror or error}") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"'{printable(path)}' is no UTF-8 text: byte {error.start} cannot be read") from error
-    if "\0" in text:
-        raise HarnessError(f"'{printable(path)}' is no text: it holds NUL bytes")
-    return text
 
 
 def _from_pydoc() -> Corpus:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.tree.attention import Refused
+from harness.models.refused import Refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

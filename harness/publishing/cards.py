@@ -14,8 +14,8 @@ from harness.names import printable, safe_name
 from harness.publishing.files import PlannedFile, planned
 from harness.publishing.metrics import is_share
 from harness.publishing.selection import Item
+from harness.records.labels import method_label
 from harness.records.record import Record
-from harness.run.summary import method_label
 
 
 @dataclass(frozen=True)

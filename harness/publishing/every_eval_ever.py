@@ -23,8 +23,8 @@ from harness.publishing.files import PlannedFile, planned
 from harness.publishing.lm_eval_files import data_source
 from harness.publishing.metrics import INFINITE, error_method, meaning
 from harness.publishing.selection import Item, where
+from harness.records.labels import method_label
 from harness.records.record import Record
-from harness.run.summary import method_label
 
 SCHEMA_VERSION = "0.3.0"
 Z_95 = 1.959963984540054

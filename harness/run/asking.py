@@ -11,24 +11,17 @@ from harness.errors import Failed, HarnessError, NoScore
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
 from harness.run.folder import NotSaved, RunFolder
+from harness.run.identity import run_identity, run_name
 from harness.run.journal import Journal
 from harness.run.lm_eval_calls import joined, simple_evaluate
 from harness.run.questions import draws_answers
-from harness.run.results import (
-    Effort,
-    RecordMaker,
-    aggregations_of,
-    group_aggregations_of,
-    leaf_tasks,
-    run_identity,
-    run_name,
-)
+from harness.run.results import Effort, RecordMaker, aggregations_of, group_aggregations_of, leaf_tasks
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.run.applying import Applied
-    from harness.run.evaluating import Prepared
+    from harness.run.preparing import Prepared
 
 # What is left of a task's samples once they are on disk: lm-eval digests these for its results file.
 KEPT_OF_SAMPLES = ("filter", "doc_hash", "prompt_hash", "target_hash")
@@ -60,11 +53,11 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
         HarnessError: the LM cannot answer a task.
         NotSaved: the disk refuses; the scores are printed.
     """
-    from harness.tasks import finding as tasks
+    from harness.tasks import fit
 
     lm: Any = applied.lm
-    tasks.check_fit(prepared.tasks.tasks, lm)
-    tasks.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
+    fit.check_fit(prepared.tasks.tasks, lm)
+    fit.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
     say(f"evaluating {printable(prepared.method.name)} on {', '.join(map(printable, prepared.tasks.requested))}")
     asking = _Asking(prepared, applied, base)
     if not is_first_process():

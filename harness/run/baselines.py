@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from harness.names import printable
 from harness.progress import say
 from harness.records import ledger
+from harness.records.asked import Questions, joined_digest
+from harness.records.run_notes import ended
 from harness.run import questions
-from harness.run.folder import ended
-from harness.tasks.finding import give_tokenizer
+from harness.tasks.fit import give_tokenizer
 
 if TYPE_CHECKING:
     from harness.records.record import Record
-    from harness.run.evaluating import Prepared, Run
+    from harness.run.preparing import Prepared
+    from harness.run.run import Run
 
 
 def baseline_run(run: Run) -> Run:
@@ -29,7 +31,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any], lm: Any) -> li
     A record serves when model, tasks with their versions, documents, prompts, settings and the versions of the software
     all agree.
     """
-    from harness.run.results import run_name
+    from harness.run.identity import run_name
 
     if any(questions.draws_answers(task, prepared.run) for task in prepared.tasks.tasks.values()):
         return []  # drawn answers differ by seed
@@ -53,14 +55,14 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any], lm: Any) -> li
     return list(found.values())
 
 
-def _built(task: Any, run: Run, lm: Any) -> questions.Questions | None:
+def _built(task: Any, run: Run, lm: Any) -> Questions | None:
     try:
         return questions.build(task, run, lm)
     except Exception:  # a task of an unusual kind is evaluated again rather than trusted
         return None
 
 
-def _asks_the_same(record: Record, task: Any, run: Run, asked: questions.Questions | None) -> bool:
+def _asks_the_same(record: Record, task: Any, run: Run, asked: Questions | None) -> bool:
     """Return whether ``run`` would ask of ``task`` what ``record`` was asked: version, shots, documents and prompts."""
     return (
         asked is not None
@@ -77,7 +79,7 @@ def _follows(record: Record, tasks: list[Record]) -> bool:
     same = (record.metric.name, record.metric.filter)
     prompts = {r.task.name: r.task.prompts_digest for r in tasks if (r.metric.name, r.metric.filter) == same}
     members = record.task.members or []
-    return all(name in prompts for name in members) and record.task.prompts_digest == questions.joined_digest(
+    return all(name in prompts for name in members) and record.task.prompts_digest == joined_digest(
         str(prompts[name]) for name in members
     )
 

@@ -9,7 +9,8 @@ from harness.errors import HarnessError
 from harness.folders import check_writable, new_folder
 from harness.names import printable
 from harness.progress import say, suit_the_terminal
-from harness.run.evaluating import Run, find_method, find_model
+from harness.run.preparing import find_method, find_model
+from harness.run.run import Run
 
 
 def apply_and_write(run: Run, output: Path) -> str:

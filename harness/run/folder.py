@@ -21,15 +21,13 @@ from harness.names import printable, safe_name
 from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
+from harness.records.run_notes import ARTEFACTS, STATUS_FILE
 from harness.redaction import redact_json
 from harness.requests import Explained
 
 if TYPE_CHECKING:
-    from harness.run.evaluating import Run
-
-ARTEFACTS = "artefacts"
+    from harness.run.run import Run
 RECORDS_PREFIX = "records_"
-STATUS_FILE = "run.json"
 
 
 class NotSaved(Failed):
@@ -170,20 +168,6 @@ class RunFolder:
             yield
         except OSError as error:
             raise NotSaved(f"could not save to '{printable(self.path)}': {error.strerror or error}") from error
-
-
-def ended(folder: Path) -> bool:
-    """Return whether a run's folder holds all of it: what it notes is that it ended, well or with failures."""
-    return str(notes_of(folder).get("status")).startswith("finished")
-
-
-def notes_of(folder: Path) -> dict[str, Any]:
-    """Return what a run noted in its folder; nothing where there is no such file, or none that can be read."""
-    try:
-        notes = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
 
 
 def _sample_line(row: Mapping[str, Any]) -> str:

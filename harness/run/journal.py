@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.folders import append_lines
 from harness.names import printable
 from harness.progress import say
-from harness.requests import as_json, from_json
-from harness.run.questions import is_drawn
+from harness.requests import as_json, from_json, is_drawn
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

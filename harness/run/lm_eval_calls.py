@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.progress import quiet
 
 if TYPE_CHECKING:
-    from harness.run.evaluating import Prepared
+    from harness.run.preparing import Prepared
 
 
 def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dict[str, Any] | None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records import aggregation as recomputing
-from harness.records import ledger, samples
+from harness.records import aggregation, ledger, samples
 from harness.verifying import agreement
 
 if TYPE_CHECKING:
     from harness.records.record import Record
-    from harness.run.evaluating import Prepared, Run
+    from harness.run.preparing import Prepared
+    from harness.run.run import Run
     from harness.verifying.agreement import Agreement, Tolerance
 
 # What may move a score, of what a record says of its environment.
@@ -146,8 +146,8 @@ def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int
     from harness.progress import suit_the_terminal
     from harness.run.applying import apply_method
     from harness.run.asking import ask
-    from harness.run.evaluating import load, prepare
-    from harness.run.results import describe_model
+    from harness.run.identity import describe_model
+    from harness.run.preparing import load, prepare
 
     suit_the_terminal()
     prepared = prepare(run)
@@ -210,9 +210,9 @@ def _scores(new: Sequence[Record], rows: Mapping[tuple[str, str], dict[str, Any]
     for record in new:
         metric, chosen = record.metric.name, record.metric.filter
         values = [row[metric] for (_, name), row in rows.items() if name == chosen and metric in row]
-        with suppress(recomputing.NotRecomputableError):
+        with suppress(aggregation.NotRecomputableError):
             label = metric if chosen == "none" else f"{metric} ({chosen})"
-            found[label] = recomputing.score(values, record.metric.aggregation or "mean")
+            found[label] = aggregation.score(values, record.metric.aggregation or "mean")
     return found
 
 

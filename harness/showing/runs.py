@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
-from harness.run.folder import ARTEFACTS, STATUS_FILE, notes_of
-from harness.run.summary import method_label, options_that_differ, print_summary
+from harness.records.labels import method_label, options_that_differ
+from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of
+from harness.run.summary import print_summary
 from harness.verifying import claims, following
 
 if TYPE_CHECKING:

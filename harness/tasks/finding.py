@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 # The plugin that brings the tasks several methods are judged by; every run may use them.
 SHARED = "tasks"
 MAX_YAML_BYTES = 1_000_000
-LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
 
 
 @dataclass(frozen=True)
@@ -133,40 +132,6 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
     except ValueError as error:
         raise HarnessError(f"--tasks asks twice for one task: {printable(error)}") from error
     return TaskSet(tuple(specs), built, loaded["tasks"], loaded.get("groups", {}), manager)
-
-
-def request_types(task: Any) -> frozenset[str]:
-    """Return the kinds of request a task sends: names of LM methods."""
-    declared = getattr(task, "request_types", None)
-    if declared:
-        return frozenset(declared)
-    output_type = str(task.OUTPUT_TYPE)
-    return frozenset({"loglikelihood" if output_type == "multiple_choice" else output_type})
-
-
-def check_fit(tasks: Mapping[str, Any], lm: Any, *, more: frozenset[str] = frozenset(), hint: str = "") -> None:
-    """Raise ``HarnessError`` when ``lm`` (an LM or its class) cannot answer what a task asks.
-
-    Args:
-        more: request types that a method is going to make it answer.
-        hint: what the user can do, to end the sentence with.
-    """
-    answers = getattr(lm, "answers", LM_EVAL_ANSWERS) | more
-    kind = lm if isinstance(lm, type) else type(lm)
-    for name, task in tasks.items():
-        missing = sorted(request_types(task) - answers)
-        if missing:
-            hint = "; load weights with --model hf" if kind.__name__ == "TokenizerOnly" else hint
-            raise HarnessError(
-                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer{hint}"
-            )
-
-
-def give_tokenizer(tasks: Mapping[str, Any], tokenizer: Any) -> None:
-    """Hand the tokenizer under evaluation to the tasks that ask for one (those with ``use_tokenizer``)."""
-    for task in tasks.values():
-        if hasattr(task, "use_tokenizer"):
-            task.use_tokenizer(tokenizer)
 
 
 def _names(path: Path) -> list[tuple[str, str]]:

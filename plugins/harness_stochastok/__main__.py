@@ -12,8 +12,10 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.models.token_bytes import token_bytes
+from harness.seeds import stream_seed
 from harness_stochastok.bpe_dropout import BpeDropout
-from harness_stochastok.splitting import build_split_table, count_attempts, expand, stream_seed, token_bytes
+from harness_stochastok.splitting import build_split_table, count_attempts, expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every character
     try:
-        from harness.models.loading import load_tokenizer
+        from harness.models.finding import load_tokenizer
 
         lines = list(_report(arguments, load_tokenizer(arguments.tokenizer)))
     except HarnessError as error:

@@ -6,9 +6,10 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness import json_lines
 from harness.errors import HarnessError
-from harness.methods import corpus
-from harness_stochastok.splitting import expand, stream_seed
+from harness.seeds import stream_seed
+from harness_stochastok.splitting import expand
 from harness_stochastok.windows import Resplitter
 
 Row = tuple[list[int], list[int]]
@@ -16,7 +17,7 @@ Row = tuple[list[int], list[int]]
 
 def read_examples(path: Path) -> list[tuple[str, str]]:
     """Return (prompt, answer) of a JSON-lines file with both as text. Raises ``HarnessError`` where one is missing."""
-    return [(row["prompt"], row["answer"]) for row in corpus.read_json_lines(path, ["prompt", "answer"])]
+    return [(row["prompt"], row["answer"]) for row in json_lines.read_json_lines(path, ["prompt", "answer"])]
 
 
 def rows(

@@ -157,14 +157,14 @@ class StochasTok:
         )
 
     def _train(self, lm: Any, resplitter: Resplitter, workdir: Path) -> CausalLM:
-        from harness.methods import training
+        from harness.methods import adapters
 
         probe_ids = lm.tokenizer.encode(PROBE_TEXT, add_special_tokens=False)
-        before = training.probe_loss(lm.model, probe_ids)
+        before = adapters.probe_loss(lm.model, probe_ids)
         length = self.context_length or min(DEFAULT_CONTEXT, lm.max_length)
         if length > lm.max_length:
             raise HarnessError(f"context_length {length} is more than the model's {lm.max_length}")
-        model = training.add_adapter(
+        model = adapters.add_adapter(
             lm.model, rank=self.rank, alpha=self.alpha, target_modules=self.target_modules, seed=resplitter.seed
         )
         stages = {}
@@ -173,9 +173,9 @@ class StochasTok:
         if self._trains_examples:
             stages["examples"] = self._train_on_examples(model, resplitter, length).report()
         with new_folder(workdir / "adapter") as folder:
-            training.save_adapter(model, folder)
+            adapters.save_adapter(model, folder)
         trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        handed_on, probe = training.hand_on(model, probe_ids=probe_ids, before=before)
+        handed_on, probe = adapters.hand_on(model, probe_ids=probe_ids, before=before)
         figures = stages | {
             "probe": probe.report(),
             "trainable_parameters": trainable,
@@ -224,12 +224,12 @@ class StochasTok:
         )
 
     def _with_finished_adapter(self, lm: Any, workdir: Path) -> CausalLM:
-        from harness.methods import training
+        from harness.methods import adapters
 
         known = json.loads((workdir / "report.json").read_text(encoding="utf-8"))["probe"]
         probe_ids = lm.tokenizer.encode(PROBE_TEXT, add_special_tokens=False)
-        model = training.load_adapter(lm.model, workdir / "adapter")
-        handed_on, probe = training.hand_on(model, probe_ids=probe_ids, before=known["before"])
+        model = adapters.load_adapter(lm.model, workdir / "adapter")
+        handed_on, probe = adapters.hand_on(model, probe_ids=probe_ids, before=known["before"])
         if not math.isclose(probe.after, known["after"], rel_tol=1e-2):
             raise HarnessError(
                 f"the adapter kept from an earlier run scores {probe.after:.4f} on the probe text where it scored "

@@ -7,21 +7,15 @@ valid splits of every token, ``expand`` applies random ones.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import operator
 import random
-import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, overload
+from typing import Any, Protocol, SupportsIndex, TypeVar, overload
 
 from harness.errors import HarnessError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 SplitTable = dict[int, list[tuple[int, int]]]
 """Token id to its valid (left id, right id) pairs, shortest left part first; ids without a valid split are absent."""
@@ -37,29 +31,6 @@ class TokenArray(Protocol):
 
 
 TokenArrayT = TypeVar("TokenArrayT", bound=TokenArray)
-
-
-def token_bytes(tokenizer: PreTrainedTokenizerBase) -> dict[int, bytes]:
-    """Return the bytes that each ordinary token stands for, by token id.
-
-    Left out are the tokens that no split may touch or make: added and special tokens, the unknown token and
-    sentencepiece's byte pieces (``<0x41>``). The bytes come from the vocabulary, not from ``decode``, which turns a
-    part of a character into U+FFFD:
-
-    - byte-level BPE: the bytes behind the printable stand-ins;
-    - sentencepiece BPE and Unigram: the piece in UTF-8, ``▁`` included;
-    - WordPiece: a token that starts a word leads with a space, one that continues it is bare, so that the bytes of two
-      tokens only add up to those of a third where their text does too.
-
-    Raises:
-        HarnessError: the vocabulary is of none of these kinds.
-    """
-    spelling, excluded = _family(tokenizer)
-    return {
-        token: spelling.bytes_of(piece)
-        for piece, token in tokenizer.get_vocab().items()
-        if token not in excluded and (spelling.byte_level or not _BYTE_PIECE.fullmatch(piece))
-    }
 
 
 def build_split_table(token_bytes: Mapping[int, bytes]) -> SplitTable:
@@ -90,16 +61,6 @@ def table_digest(split_table: SplitTable) -> str:
     """Return the SHA-256 of the lines ``TOKEN LEFT RIGHT``, tokens ascending and splits in the order of the table."""
     lines = (f"{token} {left} {right}\n" for token in sorted(split_table) for left, right in split_table[token])
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def stream_seed(seed: SupportsIndex, *parts: SupportsIndex | str) -> int:
-    """Return the seed of an independent random stream, the same in every process.
-
-    ``stream_seed(seed, epoch, document_index)`` makes a document's expansion independent of which worker draws it and
-    in which order.
-    """
-    key = [part if isinstance(part, str) else operator.index(part) for part in (seed, *parts)]
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest(), "big")
 
 
 def count_attempts(tokens: int, proportion: float) -> int:
@@ -256,100 +217,3 @@ def _in_kind_of(token_ids: Iterable[SupportsIndex] | TokenArray, expanded_ids: l
     if torch is not None and isinstance(token_ids, torch.Tensor):
         return token_ids.new_tensor(expanded_ids)
     return expanded_ids
-
-
-_BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
-
-
-def _byte_of_stand_in() -> dict[str, int]:
-    """Return the byte behind each character of a byte-level vocabulary.
-
-    Bytes that print as a Latin-1 character stand for themselves; the others, in order, have the characters from
-    U+0100 on.
-    """
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    hidden = [byte for byte in range(0x100) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
-
-
-_BYTE_OF = _byte_of_stand_in()
-
-
-@dataclass(frozen=True)
-class _Spelling:
-    """How a family of tokenizers writes text in the pieces of its vocabulary."""
-
-    byte_level: bool = False
-    continuation: str = ""
-    """Marks a piece that does not start a word: ``##``."""
-    word_end: str = ""
-    """Marks a piece that ends a word: ``</w>``."""
-
-    def bytes_of(self, piece: str) -> bytes:
-        """Return the bytes of a piece, with a space where it has a word's border."""
-        before = b" " if self.continuation and not piece.startswith(self.continuation) else b""
-        after = b" " if self.word_end and piece.endswith(self.word_end) else b""
-        bare = piece.removeprefix(self.continuation).removesuffix(self.word_end)
-        if self.byte_level and _BYTE_OF.keys() >= set(bare):
-            return before + bytes(map(_BYTE_OF.__getitem__, bare)) + after
-        return before + bare.encode() + after
-
-
-def _family(tokenizer: PreTrainedTokenizerBase) -> tuple[_Spelling, set[int | None]]:
-    """Return how a tokenizer spells, and the ids that are no ordinary tokens."""
-    added_tokens = getattr(tokenizer, "added_tokens_decoder", None)
-    if not isinstance(added_tokens, Mapping):
-        raise _unknown_kind(tokenizer, "does not tell which tokens are added")
-    vocabulary = tokenizer.get_vocab()
-    excluded = {*added_tokens, *tokenizer.all_special_ids}
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        spelling = _spelling_of_pieces([piece for piece, token in vocabulary.items() if token not in excluded])
-        reason = "has no backend, nor pieces marked by 'Ġ', '▁', '##' or '</w>'"
-    else:
-        description = json.loads(backend.to_str())
-        model = description["model"]
-        excluded |= {model.get("unk_id"), vocabulary.get(model.get("unk_token"))}
-        spelling = _spelling_of_backend(description)
-        reason = f"has a {model.get('type')} model without byte map, '▁' or word marks"
-    if spelling is None:
-        raise _unknown_kind(tokenizer, reason)
-    return spelling, excluded
-
-
-def _spelling_of_backend(description: Mapping[str, Any]) -> _Spelling | None:
-    """Tell the family from the parts of a fast tokenizer."""
-    model = description["model"]
-    parts = [description.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
-    parts_text = json.dumps(parts, ensure_ascii=False)
-    spelling = _Spelling(
-        byte_level='"ByteLevel"' in parts_text,
-        continuation=model.get("continuing_subword_prefix") or "",
-        word_end=model.get("end_of_word_suffix") or "",
-    )
-    if model.get("type") == "BPE":
-        is_known = spelling != _Spelling() or model.get("byte_fallback") or "▁" in parts_text
-    else:
-        is_known = model.get("type") in ("Unigram", "WordPiece")
-    return spelling if is_known else None
-
-
-def _spelling_of_pieces(pieces: Collection[str]) -> _Spelling | None:
-    """Tell the family of a tokenizer without a backend from its vocabulary."""
-    starts = {piece[:1] for piece in pieces}
-    if "Ġ" in starts and all(map(_BYTE_OF.keys().__ge__, map(set, pieces))):
-        return _Spelling(byte_level=True)
-    if "▁" in starts:
-        return _Spelling()
-    if any(piece.startswith("##") for piece in pieces):
-        return _Spelling(continuation="##")
-    if any(piece.endswith("</w>") for piece in pieces):
-        return _Spelling(word_end="</w>")
-    return None
-
-
-def _unknown_kind(tokenizer: PreTrainedTokenizerBase, reason: str) -> HarnessError:
-    return HarnessError(
-        f"{type(tokenizer).__name__} {reason}, so what its tokens spell is not known; "
-        "use a byte-level BPE, sentencepiece BPE, Unigram or WordPiece tokenizer"
-    )

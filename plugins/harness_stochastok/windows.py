@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.methods.corpus import Corpus
-from harness_stochastok.splitting import SplitTable, build_split_table, count_attempts, expand, stream_seed, token_bytes
+from harness.models.token_bytes import token_bytes
+from harness.seeds import stream_seed
+from harness_stochastok.splitting import SplitTable, build_split_table, count_attempts, expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness import Method, hookimpl
-from harness_tool_tokens.tools.toolbox import tool
+from harness_tool_tokens.tools.tool import tool
 
 __all__ = ["harness_methods", "harness_task_folders", "tool"]
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness_tool_tokens.report.calls import Report
-    from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+    from harness_tool_tokens.tools.tool import Tool
+    from harness_tool_tokens.tools.toolbox import Toolbox
 
 EPILOG = """\
 examples:
@@ -76,11 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _calls(arguments: argparse.Namespace) -> int:
     """Print the tables, and write the page."""
+    from harness.records.sources import find_sources
     from harness_tool_tokens.report import calls
 
     if arguments.most < 0:
         raise HarnessError(f"--most {arguments.most} questions cannot be shown; give 0 or more")
-    sources, problems = calls.find_sources(arguments.path)
+    sources, problems = find_sources(arguments.path)
     if problems:
         print(f"note: {len(problems):,} lines are no records; the first: {problems[0]}", file=sys.stderr)
     unreadable: list[str] = []

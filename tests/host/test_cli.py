@@ -17,7 +17,7 @@ import pytest
 from harness import HarnessError
 from harness.cli import build_parser, main
 from harness.commands.run_flags import to_run
-from harness.run.evaluating import Run
+from harness.run.run import Run
 
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness import HarnessError
-from harness.methods import options as methods
-from harness.models.loading import ModelSource, resolve
+from harness.models.finding import resolve
+from harness.models.source import ModelSource
 from harness.run.applying import work_folder
 
 COMMITS = {"org/a": "a" * 40, "org/b": "b" * 40}
@@ -31,7 +31,7 @@ def hub(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_model_of_the_hub_is_known_by_its_commit() -> None:
     sources = [resolve({"pretrained": name}) for name in COMMITS]
     assert [source.digest for source in sources] == list(COMMITS.values())
-    folders = [work_folder(methods.Baseline(), plugin=None, source=s, seed=0, device="cpu") for s in sources]
+    folders = [work_folder(Baseline(), plugin=None, source=s, seed=0, device="cpu") for s in sources]
     assert folders[0] != folders[1]
 
 
@@ -40,11 +40,11 @@ def test_another_tokenizer_in_the_same_place_is_another_work_folder(tmp_path: Pa
 
     shutil.copytree(tiny_model, tmp_path / "model")
     source = ModelSource("model", str(tmp_path / "model"))
-    before = work_folder(methods.Baseline(), plugin=None, source=source, seed=0, device="cpu")
+    before = work_folder(Baseline(), plugin=None, source=source, seed=0, device="cpu")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     tokenizer.add_tokens(["clockmaker"])
     tokenizer.save_pretrained(tmp_path / "model")
-    assert work_folder(methods.Baseline(), plugin=None, source=source, seed=0, device="cpu") != before
+    assert work_folder(Baseline(), plugin=None, source=source, seed=0, device="cpu") != before
 
 
 def test_a_name_that_is_nowhere_is_told() -> None:

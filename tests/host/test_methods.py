@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal, Optional
 
 import pytest
 
-from harness import HarnessError
-from harness.methods import options as methods
+from harness import HarnessError, arguments
+from harness.methods import method as methods_method
+from harness.methods import options
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Demanding:
 
 
 def build(text: str) -> Any:
-    return methods.build(Everything, methods.parse_args(text, flag="--method_args"))
+    return options.build(Everything, arguments.parse_args(text, flag="--method_args"))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,7 @@ def test_several_options_come_at_once_and_the_rest_keep_their_defaults() -> None
 
 
 def test_a_shown_default_can_be_given_back_as_it_is_shown() -> None:
-    shown = {option.name: option.default for option in methods.options(Everything) if option.default != "(computed)"}
+    shown = {option.name: option.default for option in options.options(Everything) if option.default != "(computed)"}
     text = ",".join(f"{name}={default}" for name, default in shown.items())
     assert build(text) == Everything()
 
@@ -186,14 +187,14 @@ def test_an_unknown_option_lists_those_there_are() -> None:
     with pytest.raises(HarnessError, match=r"^method 'everything' has no option 'conut'; it has count, rate, "):
         build("conut=3")
     with pytest.raises(HarnessError, match="has no option 'a'; it has none at all"):
-        methods.build(methods.Baseline, {"a": "1"})
+        options.build(methods_method.Baseline, {"a": "1"})
 
 
 def test_a_missing_option_is_named() -> None:
     with pytest.raises(
         HarnessError, match=r"^method 'demanding' needs option 'file'; give it with --method_args file=\.\.\.$"
     ):
-        methods.build(Demanding, {})
+        options.build(Demanding, {})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_missing_option_is_named() -> None:
 )
 def test_malformed_options_are_told_with_the_flag(text: str, cause: str) -> None:
     with pytest.raises(HarnessError) as caught:
-        methods.parse_args(text, flag="--method_args")
+        arguments.parse_args(text, flag="--method_args")
     assert str(caught.value).startswith("--method_args ")
     assert cause in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -220,41 +221,41 @@ def test_malformed_options_are_told_with_the_flag(text: str, cause: str) -> None
 
 @pytest.mark.parametrize("text", [None, "", " ", ",", "{}"])
 def test_no_options_are_no_options(text: str | None) -> None:
-    assert methods.parse_args(text, flag="--method_args") == {}
+    assert arguments.parse_args(text, flag="--method_args") == {}
 
 
 def test_options_are_described_by_type_default_and_docstring() -> None:
-    described = {option.name: option for option in methods.options(Everything)}
+    described = {option.name: option for option in options.options(Everything)}
     assert list(described)[:3] == ["count", "rate", "is_on"]
-    assert described["count"] == methods.Option("count", "whole number", "1", "how many.")
+    assert described["count"] == options.Option("count", "whole number", "1", "how many.")
     assert described["rate"].meaning == "how fast, in two lines."
     assert described["kind"].type == "soft|hard|3"
     assert described["layers"].type == "list of whole number"
-    assert described["maybe"] == methods.Option("maybe", "whole number or none", "none", "")
+    assert described["maybe"] == options.Option("maybe", "whole number or none", "none", "")
     assert described["computed"].default == "(computed)"
-    assert methods.options(Demanding)[0].default == "(required)"
+    assert options.options(Demanding)[0].default == "(required)"
 
 
 def test_resolved_options_are_json_values_that_build_the_same_method() -> None:
     method = build("file=a/b,layers=1+2,kind=3,maybe=4")
-    resolved = methods.resolved_options(method)
+    resolved = options.resolved_options(method)
     assert resolved["file"] == "a/b"
     assert resolved["layers"] == [1, 2]
-    assert methods.build(Everything, resolved) == method
+    assert options.build(Everything, resolved) == method
     assert all(not isinstance(value, float) or math.isfinite(value) for value in resolved.values())
 
 
 def test_the_only_method_needs_no_name_and_of_several_one_has_to_be_picked() -> None:
     both: dict[str, Any] = {"everything": Everything, "demanding": Demanding}
-    assert methods.pick({"demanding": Demanding}, None, plugin="p") is Demanding
-    assert methods.pick({}, None, plugin="p") is methods.Baseline
-    assert methods.pick(both, "baseline", plugin="p") is methods.Baseline
-    assert methods.pick(both, "demanding", plugin="p") is Demanding
+    assert options.pick({"demanding": Demanding}, None, plugin="p") is Demanding
+    assert options.pick({}, None, plugin="p") is methods_method.Baseline
+    assert options.pick(both, "baseline", plugin="p") is methods_method.Baseline
+    assert options.pick(both, "demanding", plugin="p") is Demanding
     with pytest.raises(
         HarnessError, match="plugin 'p' has several methods; pick one with --method: everything, demanding"
     ):
-        methods.pick(both, None, plugin="p")
+        options.pick(both, None, plugin="p")
     with pytest.raises(HarnessError, match=r"plugin 'p' has no method 'everythin'; did you mean 'everything'\?"):
-        methods.pick(both, "everythin", plugin="p")
+        options.pick(both, "everythin", plugin="p")
     with pytest.raises(HarnessError, match="plugin 'p' has no method 'x'; there is baseline"):
-        methods.pick({}, "x", plugin="p")
+        options.pick({}, "x", plugin="p")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.tasks.finding import TaskFolder, index, load, read_yaml, request_types
+from harness.tasks.finding import TaskFolder, index, load, read_yaml
+from harness.tasks.fit import request_types
 
 Command = Callable[..., Any]
 

@@ -14,7 +14,7 @@ from going_on import greedily, run, some, whole
 
 from harness.models.causal import CausalLM
 from harness.models.head import Barred
-from harness.models.tree.attention import Refused
+from harness.models.refused import Refused
 from harness.models.tree.generation import Candidates, Place, Prompt, most_likely
 from harness.models.tree.plain_generation import generate_plainly
 

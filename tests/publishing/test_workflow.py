@@ -25,7 +25,7 @@ HOSTILE = [
     "leaderboards/records/samples/x.jsonl.gz",
     "leaderboards/records/../../x.jsonl",
     "leaderboards/records/deep/x.jsonl",
-    "harness/records/verify.py",
+    "harness/verifying/verify.py",
     "leaderboards/index.html.py",
 ]
 HONEST = [

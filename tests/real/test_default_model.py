@@ -48,7 +48,8 @@ def test_the_written_model_scores_the_same_in_lm_eval(tmp_path: Path, harness: C
     from lm_eval.models.huggingface import HFLM
     from transformers import AutoTokenizer
 
-    from harness.models.loading import load_lm, resolve
+    from harness.models.finding import resolve
+    from harness.models.loading import load_lm
     from harness_stochastok.method import StochasTok
 
     done = harness("apply", "--plugin", "stochastok", "--method_args", TRAINING, "--output", "made", timeout=1200)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 
-from harness.models import loading
+from harness.models import finding, loading
 from harness_tool_tokens.method import ToolTokens
 from harness_tool_tokens.tasks import data
 
@@ -22,7 +22,7 @@ def lm() -> Any:
     """The embedded model."""
     if not os.environ.get("HARNESS_TOOL_DATA"):
         pytest.skip("HARNESS_TOOL_DATA does not name the folder with ToolkenGPT's data")
-    return loading.load_lm(loading.resolve({}, quantization="none"), device="cpu", batch_size="auto")
+    return loading.load_lm(finding.resolve({}, quantization="none"), device="cpu", batch_size="auto")
 
 
 def selection(lm: Any, folder: Path, *, seed: int = 0, **options: Any) -> float:

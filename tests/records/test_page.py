@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
 
+from harness import pages as page_pages
 from harness.board import board, details, page
 from harness.names import printable
 from harness.records import ledger
@@ -161,7 +162,7 @@ def test_the_policy_allows_this_script_and_this_style_and_nothing_else(tmp_path:
 
 def test_the_island_ends_no_script_whatever_it_holds() -> None:
     for text in [*HOSTILE, "\u2028\u2029<>&"]:
-        island = page.json_island({"x": text, text: 1})
+        island = page_pages.json_island({"x": text, text: 1})
         assert not re.search("[<>&\u2028\u2029]", island)
         assert json.loads(island) == {"x": text, text: 1}
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from harness_stochastok.splitting import SplitTable, build_split_table, token_bytes
+from harness.models.token_bytes import token_bytes
+from harness_stochastok.splitting import SplitTable, build_split_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

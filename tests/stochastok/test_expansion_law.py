@@ -24,7 +24,8 @@ from scipy.stats import chi2
 from stochastok_vocabularies import PARAGRAPH, Vocabulary, golden, toy_table
 
 from harness.errors import HarnessError
-from harness_stochastok.splitting import SplitTable, count_attempts, expand, replay, stream_seed
+from harness.seeds import stream_seed
+from harness_stochastok.splitting import SplitTable, count_attempts, expand, replay
 
 PROPORTIONS = [0.05, 0.1, 0.5, 1.0]
 TEXTS = st.lists(

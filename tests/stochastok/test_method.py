@@ -13,8 +13,10 @@ import torch
 
 from harness import HarnessError
 from harness.methods import options as methods
-from harness.models.loading import load_lm, resolve
-from harness.run.evaluating import Run, evaluate
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
+from harness.run.evaluating import evaluate
+from harness.run.run import Run
 from harness_stochastok.method import PROBE_TEXT, StochasTok
 
 SMALL: dict[str, Any] = {"steps": 8, "batch_size": 4, "context_length": 32, "learning_rate": 0.02}

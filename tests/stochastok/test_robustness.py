@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.models.loading import load_lm, resolve
-from harness.run.evaluating import Run, evaluate
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
+from harness.run.evaluating import evaluate
+from harness.run.run import Run
 from harness_stochastok.tasks.robustness import PROPORTIONS, TokenizationRobustness
 
 CONFIG = {"task": "tokenization_robustness", "metadata": {"version": 1.0, "seed": 0, "draws": 2}}

@@ -11,14 +11,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.errors import HarnessError
-from harness_stochastok.splitting import (
-    build_split_table,
-    count_attempts,
-    replay,
-    stream_seed,
-    table_digest,
-    token_bytes,
-)
+from harness.models.token_bytes import token_bytes
+from harness.seeds import stream_seed
+from harness_stochastok.splitting import build_split_table, count_attempts, replay, table_digest
 
 
 def test_table_equals_the_golden_rows(name: str, vocabulary: Vocabulary) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
+from harness.tasks import data_folders, numbers
 from harness_tool_tokens.tasks import answers, data, enlarging
+from harness_tool_tokens.tools import pairing as answers_pairing
 
 TOOLS = ("add", "divide", "power", "sqrt")
 ENLARGED: dict[str, Any] = {
@@ -63,14 +65,14 @@ def changed(**changes: Any) -> dict[str, Any]:
     ],
 )
 def test_the_last_number_of_a_text_is_read_as_people_write_numbers(text: str, number: str | None) -> None:
-    assert answers.read_number(text) == number
+    assert numbers.read_number(text) == number
 
 
 def test_the_number_after_the_last_marker_counts_and_without_a_marker_none() -> None:
-    assert answers.number_after_marker("1 #### 2 ####  -3 boxes in 4 days") == "-3"
-    assert answers.number_after_marker("one\ntwo\n#### 1,000") == "1000"
-    assert answers.number_after_marker("the answer is 7") is None
-    assert answers.number_after_marker("7 ####") is None
+    assert numbers.number_after_marker("1 #### 2 ####  -3 boxes in 4 days") == "-3"
+    assert numbers.number_after_marker("one\ntwo\n#### 1,000") == "1000"
+    assert numbers.number_after_marker("the answer is 7") is None
+    assert numbers.number_after_marker("7 ####") is None
 
 
 def test_hostile_text_is_read_without_an_exception_and_what_is_read_is_a_number() -> None:
@@ -78,7 +80,7 @@ def test_hostile_text_is_read_without_an_exception_and_what_is_read_is_a_number(
     alphabet = "0123456789.,,..--\u2212\u2013$%eE+^_()#aé\u0663\uff15 \n\t\x00\ud800"
     for _ in range(10_000):
         text = "".join(draws.choices(alphabet, k=draws.randrange(30)))
-        for number in (answers.read_number(text), answers.number_after_marker(text)):
+        for number in (numbers.read_number(text), numbers.number_after_marker(text)):
             assert number is None or float(number) == float(number)
         assert set(answers.score(text, text).values()) <= {0.0, 1.0}
 
@@ -87,8 +89,8 @@ def test_hostile_text_is_read_without_an_exception_and_what_is_read_is_a_number(
 def test_a_million_characters_are_read_in_a_few_seconds(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     start = time.perf_counter()
-    answers.read_number(text)
-    answers.number_after_marker(text)
+    numbers.read_number(text)
+    numbers.number_after_marker(text)
     assert time.perf_counter() - start < 10
 
 
@@ -127,7 +129,7 @@ def test_numbers_of_thousands_of_digits_are_judged_exactly() -> None:
 
 
 def test_numbers_are_written_out_without_exponents() -> None:
-    written = [answers.plain(number) for number in (32040.0, 1e-05, 1e22, "-0.50", 100, 0.0)]
+    written = [numbers.plain(number) for number in (32040.0, 1e-05, 1e22, "-0.50", 100, 0.0)]
     assert written == ["32040", "0.00001", "10000000000000000000000", "-0.5", "100", "0"]
 
 
@@ -157,14 +159,14 @@ def trace(*tools: str, errors: int = 0) -> list[dict[str, Any]]:
 )
 def test_calls_are_counted_as_by_hand(right_calls: list[Any], made: list[Any], counts: str) -> None:
     names = ("calls", "right", "wrong", "missed", "false", "errors")
-    assert answers.call_counts(right_calls, made) == dict(zip(names, map(float, counts.split()), strict=True))
+    assert answers_pairing.call_counts(right_calls, made) == dict(zip(names, map(float, counts.split()), strict=True))
 
 
 def test_counts_of_calls_add_up_and_right_ones_are_the_longest_common_subsequence() -> None:
     draws = random.Random(1)
     for _ in range(300):
         due, made = (draws.choices(TOOLS, k=draws.randrange(6)) for _ in range(2))
-        counts = answers.call_counts(gold(*due), trace(*made))
+        counts = answers_pairing.call_counts(gold(*due), trace(*made))
         assert counts["calls"] == len(made) == counts["right"] + counts["wrong"] + counts["false"]
         assert len(due) == counts["right"] + counts["wrong"] + counts["missed"]
         assert counts["right"] == longest_common(due, made)
@@ -245,7 +247,9 @@ def test_a_step_that_is_no_arithmetic_is_refused_and_runs_nothing(step: str) -> 
 @pytest.mark.slow
 def test_the_published_rows_follow_the_rule_but_the_one_with_open_slots() -> None:
     """Acceptance property 13, on the folder that HARNESS_TOOL_DATA names."""
-    assert os.environ.get(data.VARIABLE), f"this test reads the published rows: set {data.VARIABLE} to their folder"
+    assert os.environ.get(data_folders.VARIABLE), (
+        f"this test reads the published rows: set {data_folders.VARIABLE} to their folder"
+    )
     defects = {row["id"]: enlarging.defects(row) for row in data.gsm8k_xl()}
     assert {name for name, found in defects.items() if found} <= {"gsm8k-xl-426"}
     assert len(defects) > 300

@@ -15,7 +15,8 @@ import pytest
 from harness.errors import HarnessError
 from harness_tool_tokens.tools.arithmetic import ARITHMETIC
 from harness_tool_tokens.tools.executing import Executor
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox, tool
+from harness_tool_tokens.tools.tool import Tool, tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 TEN_LINES = """\
 from harness_tool_tokens import tool

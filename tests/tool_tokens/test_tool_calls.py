@@ -17,12 +17,16 @@ from typing import Any
 
 import pytest
 
+from harness import pages
 from harness.names import printable
-from harness.run.evaluating import Run, evaluate
+from harness.records import sources
+from harness.run.evaluating import evaluate
+from harness.run.run import Run
 from harness_tool_tokens.__main__ import main
 from harness_tool_tokens.report import calls, page
-from harness_tool_tokens.tasks.answers import call_counts, pairing
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.pairing import call_counts, pairing
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 DUE = [{"tool": "multiply", "args": "2, 7", "result": "14"}, {"tool": "subtract", "args": "14, 5", "result": "9"}]
 HOSTILE = [
@@ -516,11 +520,11 @@ def test_shares_use_up_what_is_allowed_and_no_more() -> None:
     draw = random.Random(1)
     for _ in range(200):
         sizes = [draw.randint(0, 30) for _ in range(draw.randint(0, 6))]
-        reports = [calls.Report(calls.Source(Path("x"), "r", "t")) for _ in sizes]
+        reports = [calls.Report(sources.Source(Path("x"), "r", "t")) for _ in sizes]
         for report, size in zip(reports, sizes, strict=True):
             report.documents = {str(n): (None, False) for n in range(size)}
         most = draw.randint(0, 80)
-        given = page.shares(reports, most)
+        given = pages.shares(reports, most)
         assert sum(given) == min(most, sum(sizes))
         assert all(0 <= part <= size for part, size in zip(given, sizes, strict=True))
 

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import save_file
 
 from harness import HarnessError
-from harness.models.loading import load_lm, resolve
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows.saving import ToolRows, head_fingerprint, model_name
 from harness_tool_tokens.rows.states import frozen_states
 from harness_tool_tokens.rows.texts import Call, Row, encode_row, rows_digest
 from harness_tool_tokens.rows.training import Settings, measure, train
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 TOOLBOX = Toolbox((Tool("tick", "tick", "counts ticks", "1"), Tool("tock", "tock"), Tool("chime", "chime")))
 ROWS = [

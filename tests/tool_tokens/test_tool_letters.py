@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.tasks import finding as tasks
+from harness.tasks import finding
 from harness_tool_tokens import harness_task_folders
 from harness_tool_tokens.rows.examples import example_rows
 from harness_tool_tokens.tools.executing import Executor
@@ -17,8 +17,8 @@ README = Path(__file__).parents[2] / "plugins" / "harness_tool_tokens" / "README
 
 def docs() -> list[dict[str, Any]]:
     """Return the documents as lm-eval has them."""
-    folders = [tasks.TaskFolder("tool_tokens", folder) for folder in harness_task_folders()]
-    return list(tasks.load(["letter_count"], folders).tasks["letter_count"].eval_docs)
+    folders = [finding.TaskFolder("tool_tokens", folder) for folder in harness_task_folders()]
+    return list(finding.load(["letter_count"], folders).tasks["letter_count"].eval_docs)
 
 
 def test_questions_ask_for_the_most_frequent_letter_the_last_and_one_that_is_missing() -> None:
@@ -34,8 +34,8 @@ def test_questions_ask_for_the_most_frequent_letter_the_last_and_one_that_is_mis
 
 def test_an_answer_is_right_when_its_last_number_is_the_count() -> None:
     """Demand: text around the number does not matter, another number does."""
-    task = tasks.load(
-        ["letter_count"], [tasks.TaskFolder("tool_tokens", folder) for folder in harness_task_folders()]
+    task = finding.load(
+        ["letter_count"], [finding.TaskFolder("tool_tokens", folder) for folder in harness_task_folders()]
     ).tasks["letter_count"]
     doc = next(doc for doc in task.eval_docs if doc["answer"] == "3")
     for answer, value in (

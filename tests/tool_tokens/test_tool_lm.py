@@ -19,13 +19,14 @@ from tiny_models import build_model
 
 from harness import HarnessError
 from harness.models.causal import CausalLM
+from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
-from harness.models.loading import load_lm, resolve
+from harness.models.loading import load_lm
 from harness.models.tree.generation import Candidates, Place
 from harness.models.tree.row_attention import KeptKeys
 from harness_tool_tokens.answering.answer import ToolPrompt
-from harness_tool_tokens.answering.choosing import ToolHead
 from harness_tool_tokens.answering.lm import ToolTokenLM
+from harness_tool_tokens.answering.tool_head import ToolHead
 from harness_tool_tokens.method import ToolTokens
 
 BEST = 20.0

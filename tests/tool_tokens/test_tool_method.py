@@ -14,7 +14,8 @@ import pytest
 
 from harness import HarnessError
 from harness.methods.options import build
-from harness.run.evaluating import Run, evaluate
+from harness.run.evaluating import evaluate
+from harness.run.run import Run
 from harness_tool_tokens.method import ToolTokens
 from harness_tool_tokens.tasks import data
 from harness_tool_tokens.tasks.answers import ceiling

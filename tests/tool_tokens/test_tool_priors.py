@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from harness import HarnessError
-from harness.models.loading import load_lm, resolve
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows.prior import PRIORS, prior_rows, prior_texts
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 TEXTS = ["clock", "the bank", "noon took four minutes"]
 

@@ -19,9 +19,10 @@ from harness import HarnessError
 from harness.models.causal import CausalLM
 from harness.models.tree import fitness, generation
 from harness.models.tree.row_attention import KeptKeys
-from harness.run.evaluating import Run, prepare
 from harness.run.journal import Journal
-from harness.tasks import finding as tasks
+from harness.run.preparing import prepare
+from harness.run.run import Run
+from harness.tasks import finding
 from harness_tool_tokens.answering.lm import ToolTokenLM
 from harness_tool_tokens.method import ROWS_FILE, ToolTokens
 from harness_tool_tokens.rows.prior import prior_rows
@@ -652,8 +653,8 @@ def test_the_tasks_tools_are_found_in_the_folder_that_metadata_names(
     ]
     write_lines(folder / "kamel_rows.jsonl", rows)
     metadata = {"rows": "kamel_rows.jsonl", "tools": "kamel_relations.jsonl", "holdout": 1, "data_folder": str(folder)}
-    own = tasks.folders(None, (str(Path(data.__file__).parent / "tasks"),))
-    docs = list(tasks.load(["tool_choice"], own, metadata=metadata).tasks["tool_choice"].test_docs())
+    own = finding.folders(None, (str(Path(data.__file__).parent / "tasks"),))
+    docs = list(finding.load(["tool_choice"], own, metadata=metadata).tasks["tool_choice"].test_docs())
     assert sorted(doc["calls"][0]["tool"] for doc in docs) == ["P0", "P1", "P2"]
     with pytest.raises(HarnessError, match=r"kamel_relations\.jsonl"):
-        tasks.load(["tool_choice"], own, metadata=metadata | {"data_folder": str(tmp_path)})
+        finding.load(["tool_choice"], own, metadata=metadata | {"data_folder": str(tmp_path)})

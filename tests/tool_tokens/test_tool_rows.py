@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from harness import HarnessError
-from harness.models.loading import load_lm, resolve
+from harness.models.finding import resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows.texts import (
     FIRST_TOOL,
     IGNORED,
@@ -26,7 +27,8 @@ from harness_tool_tokens.rows.texts import (
     text_digest,
     trained_on,
 )
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 KEYS = ("tick", "tock", "chime")
 

@@ -10,12 +10,15 @@ import torch
 
 from harness import HarnessError
 from harness.folders import cache_folder
+from harness.methods.hidden_states import Frozen
+from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
-from harness.models.loading import load_lm, resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows import states as states_module
-from harness_tool_tokens.rows.states import Frozen, States, frozen_states
+from harness_tool_tokens.rows.states import States, frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_row
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 ROWS = [
     Row("a", "Forty clocks ticked there, noon took 4 minutes", (Call("tick", 37, 38),)),

@@ -12,8 +12,9 @@ import pytest
 import harness_tool_tokens.data as data
 from harness import HarnessError
 from harness.requests import Explained
-from harness.run.evaluating import Run, evaluate
-from harness.tasks import finding as tasks
+from harness.run.evaluating import evaluate
+from harness.run.run import Run
+from harness.tasks import finding, fit
 
 FOLDER = Path(data.__file__).parent / "tasks"
 COUNTS = {"calls", "calls_right", "calls_wrong", "calls_missed", "calls_false", "calls_errors"}
@@ -160,7 +161,7 @@ def load(folder: Path) -> Load:
     """Return a function that loads one task as a run does, with the user's metadata."""
 
     def load_one(name: str, **metadata: Any) -> Any:
-        task_set = tasks.load([name], [tasks.TaskFolder("tool_tokens", FOLDER)], metadata=metadata)
+        task_set = finding.load([name], [finding.TaskFolder("tool_tokens", FOLDER)], metadata=metadata)
         return task_set.tasks[name]
 
     return load_one
@@ -390,7 +391,7 @@ def test_tool_choice_asks_about_held_out_rows_with_the_places_of_their_calls(loa
         [(text, told)] = task.arguments(doc)
         [call] = told["calls"]
         assert call == {key: written[text][key] for key in ("tool", "start", "end")}
-    assert tasks.request_types(task) == {"tool_choice"}
+    assert fit.request_types(task) == {"tool_choice"}
     with pytest.raises(HarnessError, match=r"holdout in the task's metadata is 0; give a whole number of 1 or more"):
         load("tool_choice", holdout=0)
 
@@ -428,7 +429,7 @@ def test_a_plain_model_is_told_that_it_cannot_choose_tools(load: Load) -> None:
     from harness.models.causal import CausalLM
 
     with pytest.raises(HarnessError, match="task 'tool_choice' sends 'tool_choice' requests, which CausalLM cannot"):
-        tasks.check_fit({"tool_choice": load("tool_choice", holdout=1)}, CausalLM)
+        fit.check_fit({"tool_choice": load("tool_choice", holdout=1)}, CausalLM)
 
 
 # Runs.

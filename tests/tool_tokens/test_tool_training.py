@@ -15,13 +15,15 @@ import pytest
 import torch
 
 from harness import HarnessError
+from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
-from harness.models.loading import load_lm, resolve
+from harness.models.loading import load_lm
 from harness_tool_tokens.rows.prior import prior_rows, prior_texts
 from harness_tool_tokens.rows.states import States, frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, draw_shots, encode_row
 from harness_tool_tokens.rows.training import Settings, _blocks, best_bias, epoch_order, loss, measure, penalty, train
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 Tensor = torch.Tensor
 KEYS = ("tick", "tock", "chime")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from harness.models.refused import Refused
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -26,10 +28,6 @@ HARMLESS = frozenset({
 })  # fmt: skip
 # Elements of a score matrix that are held at once where no fused kernel tells the log-sum-exp.
 MAX_SCORES = 1 << 27
-
-
-class Refused(Exception):
-    """The model does something the fast path does not know; the message says what."""
 
 
 class Routed(Protocol):

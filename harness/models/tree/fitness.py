@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from harness.models.head import Head, difference
-from harness.models.tree.attention import Refused, Trunk, attention_of, route
+from harness.models.refused import Refused
+from harness.models.tree.attention import Trunk, attention_of, route
 from harness.models.tree.generation import NotANumber, Prompt, generate
 from harness.models.tree.memory import is_out_of_memory
 from harness.models.tree.scoring import TreeModel

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.tree.attention import Refused
+from harness.models.refused import Refused
 from harness.models.tree.generation import Candidates, Choose, NotANumber, OnDone, Place, Prompt
 
 if TYPE_CHECKING:

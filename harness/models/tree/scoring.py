@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from harness.models.head import ENOUGH_ROWS, Head
-from harness.models.tree.attention import Refused, Trunk, calls, restart, route
+from harness.models.refused import Refused
+from harness.models.tree.attention import Trunk, calls, restart, route
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan
 

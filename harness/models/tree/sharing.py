@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.tree.attention import Refused
+from harness.models.refused import Refused
 from harness.models.tree.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
 from harness.models.tree.generation import Choose, OnDone, Prompt, common_length, generate, most_likely
 from harness.models.tree.memory import Budget, is_out_of_memory

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness import HarnessError
+from harness.models.token_bytes import token_bytes
+from harness.seeds import stream_seed
 from harness.tasks.own_docs import Doc, OwnDocsTask
 from harness.tasks.texts import TEXTS
-from harness_stochastok.splitting import build_split_table, expand, stream_seed, token_bytes
+from harness_stochastok.splitting import build_split_table, expand
 
 PROPORTIONS = (0.0, 0.1, 0.5, 1.0)
 PROSE = 24  # the first texts are English prose

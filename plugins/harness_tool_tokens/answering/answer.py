@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.models.tree.generation import Prompt, common_length
 from harness.requests import Explained
-from harness_tool_tokens.answering.parts import Call, Limits, Wanted, around, closing_bracket, first_call, plan_with
+from harness_tool_tokens.answering.parts import Call, Limits, Wanted, around, plan_with
+from harness_tool_tokens.tools.written import closing_bracket, first_call
 
 if TYPE_CHECKING:
     from harness_tool_tokens.tools.arguments import Outcome
-    from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+    from harness_tool_tokens.tools.tool import Tool
+    from harness_tool_tokens.tools.toolbox import Toolbox
 
 MOST_PLAN_TOKENS = 48  # of a plan, as in the code of Li et al., 2025
 

@@ -11,6 +11,7 @@ import torch
 
 from harness.models.head import Barred
 from harness_tool_tokens.answering.answer import Answer, ToolPrompt
+from harness_tool_tokens.answering.tool_head import ToolHead
 
 if TYPE_CHECKING:
     from harness.models.tree.generation import Candidates, Place
@@ -18,23 +19,6 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 # What would go on with a number: a digit, or a point or comma with a digit behind it; also as a byte of its own.
 CONTINUES_NUMBER = re.compile(r"\d|[.,]\d|<0x3[0-9]>")
-
-
-class ToolHead:
-    """Rows of tools beside a model's output head: ``logits`` is added to nothing and changes nothing of the words.
-
-    Args:
-        rows: (tools, D) float32.
-        bias: a constant that every tool logit gets, words do not.
-    """
-
-    def __init__(self, rows: Tensor, bias: float) -> None:
-        self.rows, self.bias = rows, bias
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return the tools' logits (N, tools), float32, of hidden states (N, D) before the output head."""
-        self.rows = self.rows.to(hidden.device)
-        return hidden.float() @ self.rows.T + self.bias
 
 
 class Chooser:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from harness_tool_tokens.answering.chat import ChatTemplate
-    from harness_tool_tokens.answering.lm import Tools
+    from harness_tool_tokens.answering.equipped import Tools
 
 
 def wanted_of(request: Instance, tools: Tools, chat: ChatTemplate | None) -> Wanted:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,49 +16,21 @@ from harness import HarnessError
 from harness.models import encoding, greedy
 from harness.models.causal import CausalLM
 from harness.models.guards import check_finite, named, refuse_generation
-from harness.models.tree.attention import Refused
+from harness.models.refused import Refused
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.plain_generation import generate_plainly
 from harness.progress import bar, say
 from harness_tool_tokens.answering import documents
 from harness_tool_tokens.answering.answer import Answer, Writing
 from harness_tool_tokens.answering.chat import ChatTemplate
-from harness_tool_tokens.answering.choosing import Chooser, ToolHead, number_words
+from harness_tool_tokens.answering.choosing import Chooser, number_words
+from harness_tool_tokens.answering.equipped import Tools
 from harness_tool_tokens.answering.oracle import oracle_answer
-from harness_tool_tokens.answering.parts import Limits, Wanted
+from harness_tool_tokens.answering.parts import Wanted
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from harness_tool_tokens.answering.prompting import PromptBook
-    from harness_tool_tokens.tools.executing import Executor
-    from harness_tool_tokens.tools.toolbox import Toolbox
-
-
-@dataclass(frozen=True)
-class Tools:
-    """All that makes a model one with tools.
-
-    Args:
-        toolbox: the tools.
-        head: their rows; None for variants that have none.
-        executor: runs the calls.
-        prompts: the texts under which arguments are written.
-        limits: bounds on every answer.
-        variant: tools, no_tools, in_context, oracle_tool or oracle_call.
-        in_scores: whether tools take their part of the softmax in log-likelihoods, too.
-        trained_on: digests of the texts that the rows were trained on, and of their beginnings.
-    """
-
-    toolbox: Toolbox
-    head: ToolHead | None
-    executor: Executor
-    prompts: PromptBook
-    limits: Limits = field(default_factory=Limits)
-    variant: str = "tools"
-    in_scores: bool = False
-    trained_on: frozenset[str] = frozenset()
 
 
 class ToolTokenLM(CausalLM):

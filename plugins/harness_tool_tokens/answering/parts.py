@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from harness_tool_tokens.tools.toolbox import Tool
+from typing import Any, Literal
 
 SHOWN = 80  # characters of text around a call in its trace
 
@@ -87,26 +83,3 @@ def plan_with(plan: str, token: str) -> str:
     if not token.startswith("["):
         return f"{plan} {token}\n"
     return plan + ("\n" if plan and not plan.endswith("\n") else "") + token
-
-
-def closing_bracket(text: str) -> int | None:
-    """Return where the bracket closes that was opened before ``text``; None where it does not before the line ends."""
-    depth = 0
-    for place, character in enumerate(text):
-        if character == "\n":
-            return None
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            return place
-    return None
-
-
-def first_call(text: str, toolbox: Iterable[Tool]) -> tuple[Tool, int, int] | None:
-    """Return the first whole call that is written in ``text``: its tool, where it starts, where its bracket closes."""
-    names = {tool.name: tool for tool in toolbox}
-    for match in re.finditer(r"<([^<>\n]{1,100})>\(|\b(\w+)\(", text):
-        tool = names.get(match[1] or match[2])
-        end = closing_bracket(text[match.end() :]) if tool is not None else None
-        if tool is not None and end is not None:
-            return tool, match.start(), match.end() + end
-    return None

@@ -11,7 +11,8 @@ from harness import HarnessError
 from harness.names import printable
 from harness_tool_tokens.answering.parts import Wanted
 from harness_tool_tokens.tasks.data import QUESTION_SLOT, read_prompts
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 
 class PromptBook:

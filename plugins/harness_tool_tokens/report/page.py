@@ -12,16 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.names import printable
+from harness.pages import readable, shares
 from harness.records import answers
-from harness_tool_tokens.report.calls import (
-    Report,
-    deciding_metric,
-    is_answered_right,
-    keyed_rows,
-    notes_of,
-    shown_name,
-    table_of,
-)
+from harness.records.sources import deciding_metric, is_answered_right, keyed_rows
+from harness_tool_tokens.report.calls import Report, notes_of, shown_name, table_of
 from harness_tool_tokens.report.marking import JudgedAnswer, JudgedCall, judge
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -44,7 +38,7 @@ def render(reports: Sequence[Report], *, most: int = 200) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    from harness.board.page import policy
+    from harness.pages import policy
 
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -67,28 +61,6 @@ def render(reports: Sequence[Report], *, most: int = 200) -> str:
         shown=sum(len(section["documents"]) for section in sections),
         total=sum(len(report.documents) for report in reports),
     )
-
-
-def shares(reports: Sequence[Report], most: int) -> list[int]:
-    """Return how many documents of each report are shown, ``most`` in all: as even as their numbers allow."""
-    given = [0] * len(reports)
-    left, open_ones = most, list(range(len(reports)))
-    while left > 0 and open_ones:
-        each = max(1, left // len(open_ones))
-        for number in open_ones:
-            more = min(each, len(reports[number].documents) - given[number], left)
-            given[number] += more
-            left -= more
-        open_ones = [number for number in open_ones if given[number] < len(reports[number].documents)]
-    return given
-
-
-def readable(text: str, most: int) -> str:
-    """Return ``text`` as it can be shown: the middle of a long one left out, control and direction characters visible."""
-    if len(text) > most:
-        half = most // 2
-        text = f"{text[:half]} [...{len(text) - 2 * half:,} characters...] {text[-half:]}"
-    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
 
 
 def _section(report: Report, share: int) -> dict[str, Any]:

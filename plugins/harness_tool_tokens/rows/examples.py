@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import HarnessError
-from harness_tool_tokens.answering.parts import closing_bracket
 from harness_tool_tokens.rows.texts import Call, Row
+from harness_tool_tokens.tools.written import closing_bracket
 
 if TYPE_CHECKING:
     from harness_tool_tokens.tools.toolbox import Toolbox

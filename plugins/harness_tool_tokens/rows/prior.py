@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from harness.errors import HarnessError
+from harness.methods.embedding_rows import _head_weight, head_rows
+from harness.methods.hidden_states import Frozen
 from harness.names import printable, suggestion
-from harness_tool_tokens.rows.states import Frozen
 
 if TYPE_CHECKING:
     from harness.models.causal import CausalLM
-    from harness_tool_tokens.tools.toolbox import Tool, Toolbox
+    from harness_tool_tokens.tools.tool import Tool
+    from harness_tool_tokens.tools.toolbox import Toolbox
 
 Tensor = torch.Tensor
 Use = Literal["name", "description", "name+description"]
@@ -26,8 +28,6 @@ Prior = Literal["hidden_mean", "hidden_last", "head_rows", "input_rows", "random
 PRIORS = ("hidden_mean", "hidden_last", "head_rows", "input_rows", "random", "zeros")
 LENGTHS = ("unit/sqrt(d)", "word_mean", "keep")
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-# Rows of the unit matrix that a head without readable weights is given at once.
-PROBES = 64
 
 
 def prior_texts(toolbox: Toolbox, *, use: Use = "name", template: str = "") -> list[str]:
@@ -85,12 +85,6 @@ def prior_rows(
         return rows
     lengths = rows.double().norm(dim=-1, keepdim=True)
     return (rows.double() * torch.where(lengths > 0, wanted / lengths, 0.0)).float()
-
-
-def head_rows(lm: CausalLM, token_ids: Sequence[int]) -> Tensor:
-    """Return the output head's rows (n, D) of some tokens, float32 on the CPU, whatever the head is stored as."""
-    weight = _head_weight(lm)
-    return weight[torch.tensor(token_ids, device=weight.device)].float().cpu()
 
 
 def _text(tool: Tool, use: Use) -> str:
@@ -160,22 +154,3 @@ def _wanted_length(lm: CausalLM, length: str | float) -> float | None:
             f"prior_length '{printable(length)}' is no length; give a number, 0 or more, or one of {', '.join(LENGTHS)}"
         )
     return wanted
-
-
-def _head_weight(lm: CausalLM) -> Tensor:
-    """Return the output head's weights (V, D), in whatever dtype they are; packed ones unpacked."""
-    frozen = Frozen(lm)
-    weight = getattr(frozen.head.module, "weight", None)
-    is_plain = isinstance(weight, Tensor) and weight.is_floating_point() and not hasattr(weight, "quant_state")
-    if is_plain and weight is not None and weight.dim() == 2 and weight.shape[1] == frozen.width:
-        return weight.detach()
-    return _answers_to_units(lm, frozen)
-
-
-@torch.no_grad()
-def _answers_to_units(lm: CausalLM, frozen: Frozen) -> Tensor:
-    """Return the head's rows (V, D) as what it answers to unit vectors: any head can be read this way."""
-    head = frozen.head.module
-    units = torch.eye(frozen.width, dtype=lm.model.dtype, device=lm.device)
-    bias = head(units[:1] * 0).float()
-    return torch.cat([(head(part).float() - bias).cpu() for part in units.split(PROBES)]).T.contiguous()

@@ -12,10 +12,10 @@ import torch
 
 from harness.errors import HarnessError
 from harness.folders import write_atomic
+from harness.methods.hidden_states import Frozen
 from harness.models.identity import fingerprint_of
 from harness.names import printable
 from harness.progress import say
-from harness_tool_tokens.rows.states import Frozen
 
 if TYPE_CHECKING:
     from harness.models.causal import CausalLM

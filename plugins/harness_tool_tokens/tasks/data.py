@@ -2,91 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from harness import HarnessError
+from harness.json_lines import Keys, Row, _check_keys, _text, read_json, read_lines
 from harness.names import printable, suggestion
+from harness.tasks.data_folders import data_file
 
-VARIABLE = "HARNESS_TOOL_DATA"
 QUESTION_SLOT = "[QUESTION]"
 KAMEL_SIZES = (30, 60, 100, 234)
-HOW_TO_NAME_IT = (
-    f"name the folder with the environment variable {VARIABLE} (or, for a task, --metadata data_folder=DIR)"
-)
-Row = dict[str, Any]
-Keys = Mapping[str, type | tuple[type, ...]]
 _CALL_KEYS: Keys = {"tool": str, "args": str, "result": str}
 # One published gold call is written out, with something before the tool: `-<log>(0.5)=0.301`.
 _WRITTEN_CALL = re.compile(r"(?P<before>[^<]*)<(?P<tool>\w+)>\((?P<args>.*)\)=(?P<result>.*)", re.DOTALL)
-
-
-def find(name: str | Path, folder: str | None = None) -> Path:
-    """Return a file by path, or by its name in the data folder.
-
-    Args:
-        name: taken as it is when something is there, else looked for in ``folder``, then in the folder that the
-            environment variable ``HARNESS_TOOL_DATA`` names.
-        folder: the data folder, as the user gave it.
-
-    Raises:
-        HarnessError: it is in none of these places, or ``folder`` is no folder.
-    """
-    path = Path(name).expanduser()
-    return path if path.exists() else data_file(name, folder)
-
-
-def data_file(name: str | Path, folder: str | None = None) -> Path:
-    """Return a file of the data folder, never one that happens to lie in the working directory.
-
-    Raises:
-        HarnessError: no folder is named, or none of the named ones holds the file.
-    """
-    folders = [Path(text).expanduser() for text in (folder, os.environ.get(VARIABLE)) if text]
-    shown = printable(name)
-    if not folders:
-        raise HarnessError(f"'{shown}' is no file here and no data folder is named; {HOW_TO_NAME_IT}")
-    for place in folders:
-        if (place / name).is_file():
-            return place / name
-    looked = " nor in ".join(f"'{printable(place)}'" for place in folders)
-    if not any(place.is_dir() for place in folders):
-        raise HarnessError(f"the data folder {looked} does not exist, so '{shown}' is not there; {HOW_TO_NAME_IT}")
-    raise HarnessError(f"there is no file '{shown}' in {looked}; put it there, or {HOW_TO_NAME_IT}")
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        HarnessError: it cannot be read, is no UTF-8 or no JSON.
-    """
-    try:
-        return json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise HarnessError(f"{printable(path)} is no valid JSON ({printable(error)}); get the file again") from error
-
-
-def read_lines(path: Path, keys: Keys) -> list[Row]:
-    """Return the objects of a JSON lines file in order; empty lines are passed over.
-
-    Args:
-        path: UTF-8, one object per line.
-        keys: the keys every object has to hold, with the types of their values; it may hold more.
-
-    Raises:
-        HarnessError: the file cannot be read, holds no object, or a line is broken or lacks a key.
-    """
-    # Not splitlines(): it also splits at characters such as U+2028, which JSON texts may hold.
-    numbered = enumerate(_text(path).split("\n"), start=1)
-    rows = [_object(line, f"line {number} of {printable(path)}", keys) for number, line in numbered if line.strip()]
-    if not rows:
-        raise HarnessError(f"{printable(path)} holds no row; get the file again")
-    return rows
 
 
 def prompts(folder: str | None = None) -> dict[str, dict[str, str]]:
@@ -220,42 +149,6 @@ def plan_examples(folder: str | None = None) -> str:
         HarnessError: the file is missing or cannot be read.
     """
     return _text(data_file("virtualhome_fewshot.txt", folder))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HarnessError(f"{printable(path)} cannot be read ({error.strerror}); check the file") from error
-    except UnicodeDecodeError as error:
-        raise HarnessError(f"{printable(path)} is not UTF-8 text; get the file again") from error
-
-
-def _object(line: str, where: str, keys: Keys) -> Row:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise HarnessError(f"{where} is no valid JSON ({printable(error)}); correct the line") from error
-    if not isinstance(row, dict):
-        raise HarnessError(f"{where} holds a {type(row).__name__}, where an object is due; correct the line")
-    _check_keys(row, where, keys)
-    return row
-
-
-def _check_keys(row: Mapping[str, Any], where: str, keys: Keys) -> None:
-    missing = [key for key in keys if key not in row]
-    if missing:
-        there = ", ".join(printable(key) for key in row) or "nothing"
-        raise HarnessError(f"{where} has no '{missing[0]}'; it has {there}")
-    for key, kinds in keys.items():
-        # A bool is an int to isinstance, and no number here.
-        if not isinstance(row[key], kinds) or isinstance(row[key], bool):
-            names = " or ".join(kind.__name__ for kind in _kinds(kinds))
-            raise HarnessError(f"{where} has a {type(row[key]).__name__} as '{key}', where {names} is due")
-
-
-def _kinds(kinds: type | tuple[type, ...]) -> Iterator[type]:
-    yield from kinds if isinstance(kinds, tuple) else (kinds,)
 
 
 def _call(call: Any, row_id: str, path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from harness import HarnessError
 from harness.names import printable
-from harness_tool_tokens.tasks.answers import plain
+from harness.tasks.numbers import plain
 
 SLOT = re.compile(r"\{[vr]_\d+\}")
 TOOLS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}

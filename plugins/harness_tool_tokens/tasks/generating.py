@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import HarnessError
 from harness.names import printable, suggestion
+from harness.tasks.numbers import number_after_marker, plain, read_number
 from harness_tool_tokens.tasks import data
-from harness_tool_tokens.tasks.answers import call_counts, number_after_marker, plain, read_number, score
+from harness_tool_tokens.tasks.answers import score
 from harness_tool_tokens.tasks.enlarging import calls_of, open_slots
+from harness_tool_tokens.tools.pairing import call_counts
 
 if TYPE_CHECKING:
     from datasets import Dataset

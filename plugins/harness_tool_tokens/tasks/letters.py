@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness_tool_tokens.tasks.answers import read_number
+from harness.tasks.numbers import read_number
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness_tool_tokens.tools.calculating import OPERATIONS
-from harness_tool_tokens.tools.toolbox import Tool
+from harness_tool_tokens.tools.tool import Tool
 
 
 def _arithmetic(name: str, description: str, *examples: tuple[str, str]) -> Tool:

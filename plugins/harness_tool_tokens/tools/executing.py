@@ -15,7 +15,8 @@ from harness.names import printable, suggestion
 from harness_tool_tokens.tools.arguments import Outcome, check_count, evaluate
 from harness_tool_tokens.tools.calculating import Failure, Rounding, number_text
 from harness_tool_tokens.tools.process import ToolProcess
-from harness_tool_tokens.tools.toolbox import Tool, Toolbox, source_parts
+from harness_tool_tokens.tools.tool import Tool, source_parts
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 MOST_ARGUMENT_CHARACTERS = 5000
 """As JSON these fit any pipe's buffer, so that sending a call never waits."""

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.names import printable, suggestion
 from harness_tool_tokens.tools.calculating import Failure
 from harness_tool_tokens.tools.process import ToolProcess
-from harness_tool_tokens.tools.toolbox import Tool
+from harness_tool_tokens.tools.tool import Tool
 
 _TEXTS = ("key", "property", "token", "name", "description", "arity", "argument", "function", "text")
 _OTHERS = ("arguments", "examples", "index", "kind", "raw")

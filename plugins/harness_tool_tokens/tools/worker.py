@@ -22,7 +22,7 @@ from typing import IO, Any
 from harness_tool_tokens.tools.arguments import compute, read_arguments
 from harness_tool_tokens.tools.calculating import Failure, whole
 from harness_tool_tokens.tools.process import LOADING_SECONDS
-from harness_tool_tokens.tools.toolbox import MARK
+from harness_tool_tokens.tools.tool import MARK
 
 GRACE_SECONDS = 2
 """The caller ends a call that takes too long; only if the caller is gone does this process end itself."""

@@ -1,0 +1,110 @@
+"""From the words of ``--model_args`` to a source whose options, files and data type have been checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.arguments import convert
+from harness.errors import HarnessError
+from harness.models.default_model import DEFAULT_MODEL, default_model_folder
+from harness.models.identity import WEIGHT_SUFFIXES
+from harness.models.source import QUANTIZATIONS, ModelSource, _weight_files
+from harness.names import printable, suggestion
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+# Which --model_args go where. Everything else is refused by name.
+LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": str, "gguf_file": str, "peft": str,
+                "trust_remote_code": bool, "attn_implementation": str, "device_map": str}  # fmt: skip
+LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": str,
+           "enable_thinking": bool, "share_prefixes": bool}  # fmt: skip
+
+
+def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_weights: bool = True) -> ModelSource:
+    """Return the source that ``--model_args`` describe; without ``pretrained``, the embedded default model.
+
+    Args:
+        model_args: names and values, as text or JSON values.
+        quantization: one of ``QUANTIZATIONS``.
+        needs_weights: False takes a folder that holds a tokenizer alone.
+
+    Raises:
+        HarnessError: an argument is unknown or malformed, or the path or file does not exist.
+    """
+    args = _checked_args(model_args)
+    lm_args = {name: args.pop(name) for name in list(args) if name in LM_ARGS}
+    pretrained = args.pop("pretrained", None)
+    if quantization not in QUANTIZATIONS:
+        raise HarnessError(
+            f"quantization '{printable(quantization)}' is unknown; {suggestion(quantization, QUANTIZATIONS)}"
+        )
+    _check_dtype(args.get("dtype", "auto"))
+    if pretrained is None:
+        return ModelSource(
+            DEFAULT_MODEL, str(default_model_folder()), quantization=quantization, lm_args=lm_args, **args
+        )
+    args |= {name: os.path.expanduser(args[name]) for name in ("peft", "tokenizer") if args.get(name)}
+    path = Path(pretrained).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        args["gguf_file"], path = path.name, path.parent
+        return ModelSource(args["gguf_file"], str(path), quantization=quantization, lm_args=lm_args, **args)
+    if path.is_dir():
+        if needs_weights:
+            _check_model_folder(path, args.get("gguf_file"))
+        name = path.resolve().name
+        return ModelSource(name, str(path), quantization=quantization, lm_args=lm_args, **args)
+    if pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or path.exists():
+        raise HarnessError(f"no model folder at '{printable(pretrained)}'")
+    return ModelSource(pretrained, pretrained, quantization=quantization, lm_args=lm_args, **args)
+
+
+def load_tokenizer(pretrained: str | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model, or with None that of the embedded default model. No weights are read."""
+    args = {} if pretrained is None else {"pretrained": pretrained}
+    return resolve(args, needs_weights=False).load_tokenizer()
+
+
+def _checked_args(model_args: Mapping[str, Any]) -> dict[str, Any]:
+    known = LOADING_ARGS | LM_ARGS
+    checked = {}
+    for name, value in model_args.items():
+        if name in {"load_in_4bit", "load_in_8bit", "quantization_config"}:
+            raise HarnessError(f"--model_args {name} does not work with transformers 5; use --quantization nf4 or int8")
+        if name not in known:
+            raise HarnessError(f"--model_args has no '{printable(name)}'; {suggestion(name, known, most=20)}")
+        try:
+            checked[name] = convert(value, known[name])
+        except ValueError as error:
+            raise HarnessError(f"--model_args {name} is {error}") from error
+    if checked.get("max_length", 1) < 1:
+        raise HarnessError(f"--model_args max_length is {checked['max_length']}; it has to be 1 or more")
+    return checked
+
+
+def _check_dtype(dtype: str) -> None:
+    import torch
+
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        known = ["auto", "float32", "bfloat16", "float16"]
+        raise HarnessError(f"dtype '{printable(dtype)}' is unknown; {suggestion(dtype, known)}")
+
+
+def _check_model_folder(folder: Path, gguf_file: str | None) -> None:
+    if gguf_file is not None:
+        if not (folder / gguf_file).is_file():
+            raise HarnessError(f"no file '{printable(gguf_file)}' in model folder '{printable(folder)}'")
+        return
+    if not (folder / "config.json").is_file():
+        raise HarnessError(f"'{printable(folder)}' is no model folder: it has no config.json")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise HarnessError(f"config.json in '{printable(folder)}' is not valid JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise HarnessError(f"config.json in '{printable(folder)}' is no JSON object")
+    if not _weight_files(folder):
+        raise HarnessError(f"model folder '{printable(folder)}' has no weights ({', '.join(WEIGHT_SUFFIXES)})")

@@ -1,0 +1,24 @@
+"""What a run notes of itself beside its records: whether it ended, and its artefacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ARTEFACTS = "artefacts"
+STATUS_FILE = "run.json"
+
+
+def ended(folder: Path) -> bool:
+    """Return whether a run's folder holds all of it: what it notes is that it ended, well or with failures."""
+    return str(notes_of(folder).get("status")).startswith("finished")
+
+
+def notes_of(folder: Path) -> dict[str, Any]:
+    """Return what a run noted in its folder; nothing where there is no such file, or none that can be read."""
+    try:
+        notes = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return notes if isinstance(notes, dict) else {}

@@ -1,0 +1,1 @@
+"""The task files, and what they read and judge with."""
