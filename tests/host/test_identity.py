@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness import HarnessError
+from harness.methods import Baseline
 from harness.models.finding import resolve
 from harness.models.source import ModelSource
 from harness.run.applying import work_folder
