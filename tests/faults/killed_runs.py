@@ -23,7 +23,7 @@ TASKS = ("choose_sums", "choose_shown_sums", "write_sums")
 BASELINE: tuple[str, ...] = ()
 METHOD = ("--plugin", "stochastok", "--method_args", "steps=2,batch_size=2,context_length=64", "--with_baseline")
 # Every answer at once on disk: these tasks take less time than passes between two writings otherwise.
-AT_ONCE = {"harness.journal:FLUSH_SECONDS": 0}
+AT_ONCE = {"harness.run.journal:FLUSH_SECONDS": 0}
 # What says when and how fast, not what: it differs between two runs of one command.
 TIMES = {"created", "cost", "digest"}
 

@@ -220,7 +220,7 @@ def test_a_call_that_fails_is_told_and_the_same_command_goes_on(
 ) -> None:
     words = command(tiny_model, *METHOD)
     k = max(1, round(killed.whole.counts[name] * share))
-    settings = {"settings": {"harness.journal:FLUSH_SECONDS": 0}}
+    settings = {"settings": {"harness.run.journal:FLUSH_SECONDS": 0}}
     ended = runs.run(words, tmp_path, fail_at=[name, k, errno.ENOSPC, True], **here, **settings)
     assert "Traceback" not in ended.err
     assert ended.code in {0, 1, 2}, ended.err

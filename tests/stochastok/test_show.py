@@ -133,5 +133,5 @@ def test_help_teaches_without_loading_anything() -> None:
 def test_other_families_are_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """WordPiece and sentencepiece show where a word starts."""
     for name, start in (("wordpiece", " "), ("sentencepiece", "▁"), ("unigram", "▁")):
-        monkeypatch.setattr("harness.models.loading.load_tokenizer", lambda _, name=name: build_family(name))
+        monkeypatch.setattr("harness.models.finding.load_tokenizer", lambda _, name=name: build_family(name))
         assert shown(capsys, "ferryman", "--draws", 1)[1].startswith(f"     {start}f")

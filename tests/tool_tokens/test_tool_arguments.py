@@ -633,8 +633,8 @@ def random_text(draws: random.Random) -> str:
 WATCHED = textwrap.dedent(
     r"""
     import gc, json, re, sys, time, tracemalloc
-    from harness_tool_tokens.arguments import evaluate
-    from harness_tool_tokens.calculating import OPERATIONS
+    from harness_tool_tokens.tools.arguments import evaluate
+    from harness_tool_tokens.tools.calculating import OPERATIONS
 
     texts = json.load(sys.stdin)
     evaluate("add", "1/3, 2")

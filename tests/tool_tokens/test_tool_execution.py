@@ -474,7 +474,7 @@ def test_what_a_tool_starts_ends_with_it(toolbox: Toolbox, tmp_path: Path) -> No
 
 CALLER = """
 import sys, time
-from harness_tool_tokens.executing import Executor
+from harness_tool_tokens.tools.executing import Executor
 from harness_tool_tokens.tools import Toolbox
 
 executor = Executor(Toolbox.load([sys.argv[1]]), timeout=float(sys.argv[4]))

@@ -61,7 +61,7 @@ metadata:
   version: 1.0
 """
 FORCED: dict[str, Any] = {"bias": 50.0, "max_calls": 2, "max_argument_tokens": 6}
-CHOICE_FOLDER = str(Path(data.__file__).parent / "tasks")
+CHOICE_FOLDER = str(Path(data.__file__).parent)
 
 
 @functools.cache
@@ -185,7 +185,7 @@ def test_files_and_tools_that_are_not_there_stop_a_run_before_the_weights(
     def loading(*_: Any, **__: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("harness.run.load", loading)
+    monkeypatch.setattr("harness.run.evaluating.load", loading)
     with pytest.raises(HarnessError) as refused:
         run(options)
     assert words in str(refused.value)

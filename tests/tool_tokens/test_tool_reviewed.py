@@ -653,7 +653,7 @@ def test_the_tasks_tools_are_found_in_the_folder_that_metadata_names(
     ]
     write_lines(folder / "kamel_rows.jsonl", rows)
     metadata = {"rows": "kamel_rows.jsonl", "tools": "kamel_relations.jsonl", "holdout": 1, "data_folder": str(folder)}
-    own = finding.folders(None, (str(Path(data.__file__).parent / "tasks"),))
+    own = finding.folders(None, (str(Path(data.__file__).parent),))
     docs = list(finding.load(["tool_choice"], own, metadata=metadata).tasks["tool_choice"].test_docs())
     assert sorted(doc["calls"][0]["tool"] for doc in docs) == ["P0", "P1", "P2"]
     with pytest.raises(HarnessError, match=r"kamel_relations\.jsonl"):

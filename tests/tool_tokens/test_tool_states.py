@@ -10,11 +10,11 @@ import torch
 
 from harness import HarnessError
 from harness.folders import cache_folder
+from harness.methods import hidden_states
 from harness.methods.hidden_states import Frozen
 from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
 from harness.models.loading import load_lm
-from harness_tool_tokens.rows import states as states_module
 from harness_tool_tokens.rows.states import States, frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_row
 from harness_tool_tokens.tools.tool import Tool
@@ -158,7 +158,7 @@ def test_another_model_has_states_of_its_own(lm: Any, encoded: list[Encoded]) ->
 def test_what_exceeds_the_caches_room_is_said_and_computed(
     lm: Any, encoded: list[Encoded], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(states_module, "MOST_CACHED_BYTES", 3000)
+    monkeypatch.setattr(hidden_states, "MOST_CACHED_BYTES", 3000)
     states = frozen_states(lm, encoded)
     assert len(list(cache_folder().rglob("*.safetensors"))) < 3
     assert capsys.readouterr().err.count("the states of the other rows are not kept") == 1

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-import harness_tool_tokens.data as data
 from harness import HarnessError
 from harness.requests import Explained
 from harness.run.evaluating import evaluate
 from harness.run.run import Run
 from harness.tasks import finding, fit
+from harness_tool_tokens.tasks import data
 
-FOLDER = Path(data.__file__).parent / "tasks"
+FOLDER = Path(data.__file__).parent
 COUNTS = {"calls", "calls_right", "calls_wrong", "calls_missed", "calls_false", "calls_errors"}
 TEXTS = {
     "funcqa_one_hop": {"general": "Q: What is 1 and 1?\nA: 1+1=2.\n\nQ: [QUESTION]\nA:"},

@@ -144,7 +144,7 @@ class ToolTokenLM(CausalLM):
             requests: ``arguments`` is ``(text, {"calls": [{"tool", "start", "end"}]})``.
 
         Returns:
-            One dict a request, see ``harness_tool_tokens.judging``.
+            One dict a request, see ``harness_tool_tokens.answering.judging``.
 
         Raises:
             HarnessError: there are no tool rows, or they were trained on the text.

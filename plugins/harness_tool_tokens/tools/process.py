@@ -23,7 +23,7 @@ Lines = queue.SimpleQueue[bytes | None]
 
 
 class ToolProcess:
-    """One running ``python -m harness_tool_tokens.worker FILE.py``.
+    """One running ``python -m harness_tool_tokens.tools.worker FILE.py``.
 
     It ends with ``end``, when this object is collected, and when the interpreter exits.
 
