@@ -145,7 +145,8 @@ def test_workers_and_order_do_not_matter(workers: int) -> None:
 def test_another_program_gives_the_same() -> None:
     """Property 6: neither the process nor its hash seed plays a part."""
     program = (
-        "import json, sys; from harness_stochastok.splitting import expand; from harness.seeds import stream_seed; ids, table = json.load(sys.stdin);"
+        "import json, sys; from harness.seeds import stream_seed; from harness_stochastok.splitting import expand;"
+        "ids, table = json.load(sys.stdin);"
         "table = {int(token): splits for token, splits in table.items()};"
         "print(expand(ids, table, proportion=0.5, seed=stream_seed(7, 0, 39)))"
     )

@@ -475,7 +475,7 @@ def test_what_a_tool_starts_ends_with_it(toolbox: Toolbox, tmp_path: Path) -> No
 CALLER = """
 import sys, time
 from harness_tool_tokens.tools.executing import Executor
-from harness_tool_tokens.tools import Toolbox
+from harness_tool_tokens.tools.toolbox import Toolbox
 
 executor = Executor(Toolbox.load([sys.argv[1]]), timeout=float(sys.argv[4]))
 print(executor.call("number", "").text, flush=True)
