@@ -159,15 +159,6 @@ def redact_json(value: Any) -> Any:
     return _redact_json(value, _redactor())
 
 
-class RedactingFilter(logging.Filter):
-    """Redact what goes through a logging handler or logger: message, arguments and traceback."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Change ``record`` in place; never drops one."""
-        _redact_log(record)
-        return True
-
-
 def protect_output() -> None:
     """Redact what any logger of this process says from here on, and the traceback it may end with."""
     made = logging.getLogRecordFactory()

@@ -178,13 +178,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return _in_order(numpy.maximum.accumulate(adjusted), order)
 
 
-def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """Return Benjamini and Hochberg's adjusted p-values: of those below alpha, a share of alpha is expected to be wrong."""
-    order = numpy.argsort(numpy.asarray(p_values, dtype=numpy.float64), kind="stable")
-    adjusted = numpy.asarray(p_values, dtype=numpy.float64)[order] * len(order) / numpy.arange(1, len(order) + 1)
-    return _in_order(numpy.minimum.accumulate(adjusted[::-1])[::-1], order)
-
-
 def detectable_share(lost: int, won: int, n: int, *, alpha: float = ALPHA, power: float = POWER) -> float:
     """Return the smallest difference of paired shares found with probability ``power``, given how many documents flip.
 

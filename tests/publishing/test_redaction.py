@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.redaction import MASK, RedactingFilter, redact, redact_json
+from harness.redaction import MASK, protect_output, redact, redact_json
 
 _LETTERS = string.ascii_letters + string.digits
 
@@ -178,10 +178,14 @@ def test_common_account_names_are_words(monkeypatch: pytest.MonkeyPatch) -> None
     assert redact("/root/x on localhost, root@localhost") == "/root/x on localhost, root@localhost"
 
 
-def test_the_logging_filter_redacts_message_arguments_and_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logs_lose_secrets_of_message_arguments_and_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    plain_records = logging.getLogRecordFactory()
+    protect_output()
     logger = logging.getLogger("test.redaction")
     handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(RedactingFilter())
     logger.addHandler(handler)
     logger.propagate = False
     secret = TOKENS["hugging face"]
@@ -194,6 +198,7 @@ def test_the_logging_filter_redacts_message_arguments_and_traceback(capsys: pyte
         logger.error({"not": "text", "but": secret})
     finally:
         logger.removeHandler(handler)
+        logging.setLogRecordFactory(plain_records)
     shown = capsys.readouterr().err
     assert secret not in shown
     assert f"got {MASK} for 3" in shown

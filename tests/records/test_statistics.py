@@ -199,12 +199,6 @@ def test_holm_by_hand() -> None:
     assert statistics.holm([]) == []
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_benjamini_and_hochberg_are_scipys(seed: int) -> None:
-    p_values = np.random.default_rng(seed).random(12) ** 2
-    assert statistics.benjamini_hochberg(p_values) == pytest.approx(scipy.stats.false_discovery_control(p_values))
-
-
 @pytest.mark.parametrize(("flips", "n"), [(0.3, 500), (0.15, 500), (0.3, 100)])
 def test_the_detectable_share_is_found_four_times_in_five(flips: float, n: int) -> None:
     detectable = statistics.detectable_share(round(n * flips / 2), round(n * flips / 2), n)
