@@ -11,7 +11,7 @@ import math
 import operator
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, Protocol, SupportsIndex, TypeVar, overload
 
@@ -131,24 +131,6 @@ def expand(
     attempts = count_attempts(len(pieces), proportion)
     splits_left = sys.maxsize if max_splits is None else max_splits
     return _in_kind_of(token_ids, _attempt_in_rounds(pieces, split_table, attempts, splits_left, seed))
-
-
-def replay(
-    token_ids: Iterable[SupportsIndex] | TokenArray, split_table: SplitTable, draws: Iterable[Sequence[int | None]]
-) -> list[int]:
-    """Apply given splits instead of random ones.
-
-    Args:
-        token_ids: T ids.
-        split_table: from ``build_split_table``.
-        draws: pairs of a position in the list as it is by then, and the index of the split to make there; ``None`` for
-            an attempt that is lost.
-    """
-    pieces = _as_list(token_ids)
-    for position, choice in draws:
-        if position is not None and choice is not None:
-            pieces[position : position + 1] = split_table[pieces[position]][choice]
-    return pieces
 
 
 def _attempt_in_rounds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,3 +139,19 @@ def _special(*more: str) -> dict[str, Any]:
 def _trained(backend: Tokenizer, trainer: Any) -> Tokenizer:
     backend.train_from_iterator([PARAGRAPH], trainer)
     return backend
+
+
+def replay(token_ids: Sequence[int], split_table: SplitTable, draws: Iterable[Sequence[int | None]]) -> list[int]:
+    """Apply given splits instead of random ones.
+
+    Args:
+        token_ids: T ids.
+        split_table: from ``build_split_table``.
+        draws: pairs of a position in the list as it is by then, and the index of the split to make there; ``None`` for
+            an attempt that is lost.
+    """
+    pieces = list(token_ids)
+    for position, choice in draws:
+        if position is not None and choice is not None:
+            pieces[position : position + 1] = split_table[pieces[position]][choice]
+    return pieces

@@ -21,11 +21,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
-from stochastok_vocabularies import PARAGRAPH, Vocabulary, golden, toy_table
+from stochastok_vocabularies import PARAGRAPH, Vocabulary, golden, replay, toy_table
 
 from harness.errors import HarnessError
 from harness.seeds import stream_seed
-from harness_stochastok.splitting import SplitTable, count_attempts, expand, replay
+from harness_stochastok.splitting import SplitTable, count_attempts, expand
 
 PROPORTIONS = [0.05, 0.1, 0.5, 1.0]
 TEXTS = st.lists(

@@ -6,14 +6,14 @@ import math
 from pathlib import Path
 
 import pytest
-from stochastok_vocabularies import PARAGRAPH, Vocabulary, build_family, golden, toy_table
+from stochastok_vocabularies import PARAGRAPH, Vocabulary, build_family, golden, replay, toy_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from harness.errors import HarnessError
 from harness.models.token_bytes import token_bytes
 from harness.seeds import stream_seed
-from harness_stochastok.splitting import build_split_table, count_attempts, replay, table_digest
+from harness_stochastok.splitting import build_split_table, count_attempts, table_digest
 
 
 def test_table_equals_the_golden_rows(name: str, vocabulary: Vocabulary) -> None:
