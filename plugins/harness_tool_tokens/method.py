@@ -73,7 +73,6 @@ class ToolTokens:
         rounding: of results; paper rounds to two decimals as the publication does.
         on_error: after a failing call write the next best token, the error as text, or stop.
         prompts_file: JSON with a prompt for each tool of a data set; by default they are made of the tools' examples.
-        tools_in_scores: whether tools take part in the softmax of log-likelihood tasks, too.
     """
 
     name: ClassVar[str] = "tool_tokens"
@@ -111,7 +110,6 @@ class ToolTokens:
     rounding: Literal["paper", "exact"] = "paper"
     on_error: Literal["next_best", "text", "stop"] = "next_best"
     prompts_file: str | None = None
-    tools_in_scores: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
@@ -209,7 +207,6 @@ class ToolTokens:
             prompts=self._prompts,
             limits=Limits(self.max_calls, self.max_argument_tokens, self.on_error),
             variant=self.variant,
-            in_scores=self.tools_in_scores,
             trained_on=frozenset(made.trained_on if made is not None else ()),
         )
 

@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import pytest
+from published_rows import ceiling, defects, enlarge
 
 from harness import HarnessError
 from harness.tasks import data_folders, numbers
@@ -189,8 +190,8 @@ def test_the_ceiling_counts_what_the_last_gold_call_reaches() -> None:
         {"answer": 7, "calls": [{"tool": "divide", "args": "7, 0", "result": "7"}]},
         {"answer": 7, "calls": []},
     ]
-    assert answers.ceiling(rows) == {"docs": 5, "within_0_1_percent": 1, "two_decimals": 3}
-    assert answers.ceiling(rows, rounding="exact") == {"docs": 5, "within_0_1_percent": 3, "two_decimals": 3}
+    assert ceiling(rows) == {"docs": 5, "within_0_1_percent": 1, "two_decimals": 3}
+    assert ceiling(rows, rounding="exact") == {"docs": 5, "within_0_1_percent": 3, "two_decimals": 3}
 
 
 @pytest.mark.parametrize(
@@ -199,27 +200,27 @@ def test_the_ceiling_counts_what_the_last_gold_call_reaches() -> None:
 )
 def test_numbers_grow_by_the_published_rule(value: float | str, larger: float | str) -> None:
     """Acceptance property 13: the rule itself."""
-    assert enlarging.enlarge(value) == larger
-    assert enlarging.enlarge(value, is_percent=True) == value
+    assert enlarge(value) == larger
+    assert enlarge(value, is_percent=True) == value
 
 
 def test_a_value_that_is_no_number_has_no_rule() -> None:
     with pytest.raises(HarnessError, match="'electric' is no fraction"):
-        enlarging.enlarge("electric")
+        enlarge("electric")
 
 
 def test_a_sound_row_has_no_defect_and_every_kind_of_defect_is_found() -> None:
     """Acceptance property 13: values, slots, steps and answer, each broken in turn."""
-    assert enlarging.defects(ENLARGED) == []
+    assert defects(ENLARGED) == []
     grown = changed(enhanced_values=[27, 3.38, "27/64", 8000, 1])
-    assert enlarging.defects(grown) == [
+    assert defects(grown) == [
         "value 4, 20.0, became 8000",
         "the question is not its template with the enlarged values",
     ]
-    assert "3 values became 5" in enlarging.defects(changed(values=[1.0, 2.0, 3.0]))
-    assert "slot {v_1} is open" in enlarging.defects(changed(question=ENLARGED["template_question"]))
-    assert enlarging.defects(changed(process=["27*3.38 = 91.3"], answer=91.3)) == ["step 27*3.38 = 91.3 gives 91.26"]
-    assert enlarging.defects(changed(answer=92)) == ["the answer 92 is not the result of the last step"]
+    assert "3 values became 5" in defects(changed(values=[1.0, 2.0, 3.0]))
+    assert "slot {v_1} is open" in defects(changed(question=ENLARGED["template_question"]))
+    assert defects(changed(process=["27*3.38 = 91.3"], answer=91.3)) == ["step 27*3.38 = 91.3 gives 91.26"]
+    assert defects(changed(answer=92)) == ["the answer 92 is not the result of the last step"]
 
 
 def test_calculation_steps_become_calls_of_one_kind_each() -> None:
@@ -250,7 +251,7 @@ def test_the_published_rows_follow_the_rule_but_the_one_with_open_slots() -> Non
     assert os.environ.get(data_folders.VARIABLE), (
         f"this test reads the published rows: set {data_folders.VARIABLE} to their folder"
     )
-    defects = {row["id"]: enlarging.defects(row) for row in data.gsm8k_xl()}
-    assert {name for name, found in defects.items() if found} <= {"gsm8k-xl-426"}
-    assert len(defects) > 300
+    found = {row["id"]: defects(row) for row in data.gsm8k_xl()}
+    assert {name for name, wrong in found.items() if wrong} <= {"gsm8k-xl-426"}
+    assert len(found) > 300
     assert all(enlarging.calls_of(row["process"]) for row in data.gsm8k_xl())

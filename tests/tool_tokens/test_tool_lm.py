@@ -473,36 +473,6 @@ def test_scores_are_the_plain_models_with_tools_loaded(apply: Callable[..., Any]
     assert lm.token_loglikelihoods(tokens) == plain.token_loglikelihoods(tokens)
 
 
-def test_tools_in_scores_enlarge_the_softmax_and_nothing_else(apply: Callable[..., Any], plain: Any) -> None:
-    """Section 9, log-likelihood tasks with tools on: the softmax over words and tools, written out."""
-    lm = apply(prior="random", bias=1.5, tools_in_scores=True)
-    pairs = [(context, continuation) for context in [*CONTEXTS, ""] for continuation in (" the clock", " o", ".")]
-    pairs += [(CONTEXTS[0] * 30, " the clock")]
-    found = lm.loglikelihood(
-        [Instance("loglikelihood", {}, pair, 0, metadata=("made_up", n, 1)) for n, pair in enumerate(pairs)],
-        disable_tqdm=True,
-    )
-    for (context, continuation), (value, is_greedy) in zip(pairs, found, strict=True):
-        start, rest = lm._encode_pair(context, continuation) if context else (
-            [lm.prefix_token_id], lm.tok_encode(continuation, add_special_tokens=False)
-        )  # fmt: skip
-        ids = (start + rest)[-(lm.max_length + 1) :]
-        with torch.no_grad():
-            out = lm.model(torch.tensor([ids[:-1]]), output_hidden_states=True)
-        both = torch.cat([out.logits[0].float(), out.hidden_states[-1][0] @ lm.tools.head.rows.T + 1.5], -1)
-        scored = torch.log_softmax(both.double(), -1)[-len(rest) :]
-        expected = float(scored.gather(1, torch.tensor(rest)[:, None]).sum())
-        assert value == pytest.approx(expected, rel=1e-5)
-        assert is_greedy == bool((scored.argmax(-1) == torch.tensor(rest)).all())
-
-
-def test_tools_in_scores_that_never_fire_change_no_score_to_speak_of(apply: Callable[..., Any], plain: Any) -> None:
-    """Section 9: with a bias of minus a billion the enlarged softmax is the plain one."""
-    pairs = [Instance("loglikelihood", {}, (c, " the"), 0, metadata=("made_up", n, 1)) for n, c in enumerate(CONTEXTS)]
-    lm = apply(bias=NEVER, tools_in_scores=True)
-    assert lm.loglikelihood(pairs, disable_tqdm=True) == plain.loglikelihood(pairs, disable_tqdm=True)
-
-
 # --- biases -----------------------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from published_rows import ceiling
 
 from harness import HarnessError
 from harness.methods.options import build
@@ -18,7 +19,6 @@ from harness.run.evaluating import evaluate
 from harness.run.run import Run
 from harness_tool_tokens.method import ToolTokens
 from harness_tool_tokens.tasks import data
-from harness_tool_tokens.tasks.answers import ceiling
 
 TASKS = """\
 from datasets import Dataset
@@ -301,7 +301,7 @@ HOPS = [
 def test_right_calls_reach_the_executors_ceiling(
     run: Callable[..., Any], tmp_path: Path, task: str, rounding: Any
 ) -> None:
-    """Acceptance property 19, on rows written here: oracle_call reaches what answers.ceiling computes from the rows."""
+    """Acceptance property 19, on rows written here: oracle_call reaches what ceiling computes from the rows."""
     check_ceiling(run, task, rounding, {"data_folder": write_data(tmp_path, task, HOPS)})
 
 

@@ -25,7 +25,6 @@ class Tools:
         prompts: the texts under which arguments are written.
         limits: bounds on every answer.
         variant: tools, no_tools, in_context, oracle_tool or oracle_call.
-        in_scores: whether tools take their part of the softmax in log-likelihoods, too.
         trained_on: digests of the texts that the rows were trained on, and of their beginnings.
     """
 
@@ -35,5 +34,4 @@ class Tools:
     prompts: PromptBook
     limits: Limits = field(default_factory=Limits)
     variant: str = "tools"
-    in_scores: bool = False
     trained_on: frozenset[str] = frozenset()

@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from lm_eval.api.model import CacheHook
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness import HarnessError
 from harness.models import encoding, greedy
 from harness.models.causal import CausalLM
-from harness.models.guards import check_finite, named, refuse_generation
+from harness.models.guards import named, refuse_generation
 from harness.models.refused import Refused
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.plain_generation import generate_plainly
@@ -101,40 +100,6 @@ class ToolTokenLM(CausalLM):
                 assert answer.result is not None
                 results[number] = answer.result
         return results
-
-    @torch.no_grad()
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """As ``CausalLM``; with ``in_scores`` tools take their part of every softmax."""
-        if not self.tools.in_scores or self.tools.head is None:
-            return super().loglikelihood(requests, disable_tqdm)
-        hook: Any = vars(self)["cache_hook"]
-        self.cache_hook = CacheHook(None)  # what is told is not the answer yet
-        try:
-            words = super().loglikelihood(requests, disable_tqdm)
-        finally:
-            self.cache_hook = hook
-        answers = self._with_tools_in_scores(requests, words)
-        check_finite([value for value, _ in answers], requests)
-        for request, answer in zip(requests, answers, strict=True):
-            self.cache_hook.add_partial("loglikelihood", request.args, answer)
-        return answers
-
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
-        self._refuse_in_scores("loglikelihood_rolling")
-        answers: list[float] = super().loglikelihood_rolling(requests, disable_tqdm)
-        return answers
-
-    def token_loglikelihoods(self, requests: list[Instance]) -> list[list[float]]:
-        """As ``CausalLM``. Raises ``HarnessError`` with ``in_scores``, which is for ``loglikelihood`` alone."""
-        self._refuse_in_scores("token_loglikelihoods")
-        return super().token_loglikelihoods(requests)
-
-    def _refuse_in_scores(self, kind: str) -> None:
-        if self.tools.in_scores and self.tools.head is not None:
-            raise HarnessError(
-                f"tools_in_scores is for loglikelihood requests, not for {kind}; leave it out for this task"
-            )
 
     @torch.no_grad()
     def tool_choice(self, requests: list[Instance]) -> list[dict[str, Any]]:
@@ -273,30 +238,6 @@ class ToolTokenLM(CausalLM):
                 f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
                 f"{self.max_length} beside {limit} new ones; lower these with --gen_kwargs max_gen_toks=..."
             )
-
-    def _with_tools_in_scores(
-        self, requests: Sequence[Instance], words: Sequence[tuple[float, bool]]
-    ) -> list[tuple[float, bool]]:
-        from harness_tool_tokens.rows.states import frozen_states
-        from harness_tool_tokens.rows.texts import IGNORED, Encoded
-
-        assert self.tools.head is not None
-        encoded = []
-        for context, continuation in encoding.encode_pairs(self, [request.args for request in requests]):
-            ids = (context + continuation)[-(self.max_length + 1) :]
-            targets = [IGNORED] * (len(ids) - 1)
-            targets[len(ids) - 1 - len(continuation) :] = continuation
-            encoded.append(Encoded(ids[:-1], targets, 0))
-        states = frozen_states(self, encoded, cache=False)
-        tools = self.tools.head.logits(states.hidden)
-        lost = torch.nn.functional.softplus(torch.logsumexp(tools, -1) - states.log_total).double()
-        ahead = tools.amax(-1) > states.best_word
-        lost_of = torch.zeros(len(requests), dtype=torch.float64).index_add_(0, states.rows, lost)
-        fires = torch.zeros(len(requests)).index_add_(0, states.rows, ahead.float()) > 0
-        return [
-            (value - float(less), is_greedy and not bool(fire))
-            for (value, is_greedy), less, fire in zip(words, lost_of, fires, strict=True)
-        ]
 
     @property
     def _chooser(self) -> Chooser:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
-from typing import Any, Literal
 
 from harness.tasks.numbers import read_number
 
@@ -34,34 +32,6 @@ def score(gold: float | str | None, prediction: float | str | None) -> dict[str,
         "within_0_1_percent": float(distance <= allowed),
         "two_decimals": float(_rounded(expected, exact) == _rounded(predicted, exact)),
     }
-
-
-def ceiling(rows: Iterable[Mapping[str, Any]], *, rounding: Literal["paper", "exact"] = "paper") -> dict[str, int]:
-    """Return how many rows come out right when the last gold call is made as it stands: the executor's ceiling.
-
-    Args:
-        rows: with ``answer`` and ``calls``, as ``data.funcqa`` reads them.
-        rounding: the executor's rule, ``paper`` or ``exact``.
-
-    Returns:
-        ``docs`` (how many rows), ``within_0_1_percent`` and ``two_decimals`` (how many of them are right).
-    """
-    totals = {"docs": 0, "within_0_1_percent": 0, "two_decimals": 0}
-    for row in rows:
-        totals["docs"] += 1
-        for rule, value in score(row["answer"], _last_result(row["calls"], rounding)).items():
-            totals[rule] += int(value)
-    return totals
-
-
-def _last_result(calls: Sequence[Mapping[str, Any]], rounding: Literal["paper", "exact"]) -> str | None:
-    """Return the text the last call puts into an answer, with what stands right before it, or None if it fails."""
-    from harness_tool_tokens.tools.arguments import evaluate
-
-    if not calls:
-        return None
-    outcome = evaluate(calls[-1]["tool"], calls[-1]["args"], rounding=rounding)
-    return None if outcome.text is None else f"{calls[-1].get('before') or ''}{outcome.text}"
 
 
 def _decimal(value: float | str | None) -> Decimal | None:
