@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.json_lines import _text_of, read_json_lines
+from harness.json_lines import read_json_lines, read_text
 from harness.names import printable
 
 DEFAULT_TEXT = "pydoc_data.topics"
@@ -60,11 +60,11 @@ def _from_path(path: Path, column: str) -> Iterator[str]:
         if not files:
             raise HarnessError(f"folder '{printable(path)}' has no .txt, .md or .jsonl file to train on")
         for file in files:
-            yield from _from_path(file, column) if file.suffix == ".jsonl" else filter(str.strip, [_text_of(file)])
+            yield from _from_path(file, column) if file.suffix == ".jsonl" else filter(str.strip, [read_text(file)])
     elif path.suffix == ".jsonl":
-        yield from (row[column] for row in read_json_lines(path, [column]) if row[column].strip())
+        yield from (row[column] for row in read_json_lines(path, {column: str}) if row[column].strip())
     else:
-        yield from (line for line in _text_of(path).splitlines() if line.strip())
+        yield from (line for line in read_text(path).splitlines() if line.strip())
 
 
 def _from_pydoc() -> Corpus:

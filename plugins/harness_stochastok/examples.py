@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness import json_lines
 from harness.errors import HarnessError
+from harness.json_lines import read_json_lines
 from harness.seeds import stream_seed
 from harness_stochastok.splitting import expand
 from harness_stochastok.windows import Resplitter
@@ -17,7 +17,7 @@ Row = tuple[list[int], list[int]]
 
 def read_examples(path: Path) -> list[tuple[str, str]]:
     """Return (prompt, answer) of a JSON-lines file with both as text. Raises ``HarnessError`` where one is missing."""
-    return [(row["prompt"], row["answer"]) for row in json_lines.read_json_lines(path, ["prompt", "answer"])]
+    return [(row["prompt"], row["answer"]) for row in read_json_lines(path, {"prompt": str, "answer": str})]
 
 
 def rows(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import HarnessError
-from harness.json_lines import Keys, Row, _check_keys, _text, read_json, read_lines
+from harness.json_lines import Keys, Row, check_keys, read_json, read_json_lines, read_text
 from harness.names import printable, suggestion
 from harness.tasks.data_folders import data_file
 
@@ -69,7 +69,7 @@ def funcqa(hops: Literal["one_hop", "multi_hop"], folder: str | None = None) -> 
         HarnessError: the file is missing or a row is broken.
     """
     path = data_file(f"funcqa_{hops}_test.jsonl", folder)
-    rows = read_lines(path, {"id": str, "question": str, "answer": (int, float, str), "calls": list})
+    rows = read_json_lines(path, {"id": str, "question": str, "answer": (int, float, str), "calls": list})
     return [{**row, "calls": [_call(call, row["id"], path) for call in row["calls"]]} for row in rows]
 
 
@@ -84,7 +84,7 @@ def known_issues(folder: str | None = None) -> dict[str, str]:
     if not isinstance(content, list) or not all(isinstance(issue, dict) for issue in content):
         raise HarnessError(f"{printable(path)} is no list of objects; get the file again")
     for issue in content:
-        _check_keys(issue, f"an entry of {printable(path)}", {"id": str, "kind": str})
+        check_keys(issue, f"an entry of {printable(path)}", {"id": str, "kind": str})
     return {issue["id"]: issue["kind"] for issue in content}
 
 
@@ -96,7 +96,7 @@ def gsm8k_xl(folder: str | None = None) -> list[Row]:
     """
     keys: Keys = {"id": str, "question": str, "answer": (int, float), "values": list, "enhanced_values": list}
     more: Keys = {"template_question": str, "process": list}
-    return read_lines(data_file("gsm8k_xl_test.jsonl", folder), {**keys, **more})
+    return read_json_lines(data_file("gsm8k_xl_test.jsonl", folder), {**keys, **more})
 
 
 def kamel_questions(relations: int, folder: str | None = None) -> list[Row]:
@@ -108,7 +108,7 @@ def kamel_questions(relations: int, folder: str | None = None) -> list[Row]:
     if relations not in KAMEL_SIZES:
         raise HarnessError(f"KAMEL comes with {', '.join(map(str, KAMEL_SIZES))} relations, not {printable(relations)}")
     keys: Keys = {"id": str, "question": str, "property": str, "answers": list}
-    return read_lines(data_file(f"kamel_test_{relations}.jsonl", folder), keys)
+    return read_json_lines(data_file(f"kamel_test_{relations}.jsonl", folder), keys)
 
 
 def kamel_properties(relations: int, folder: str | None = None) -> list[str]:
@@ -117,7 +117,7 @@ def kamel_properties(relations: int, folder: str | None = None) -> list[str]:
     Raises:
         HarnessError: the file is missing or a row is broken.
     """
-    rows = read_lines(data_file("kamel_relations.jsonl", folder), {"index": int, "property": str})
+    rows = read_json_lines(data_file("kamel_relations.jsonl", folder), {"index": int, "property": str})
     return [row["property"] for row in sorted(rows, key=lambda row: row["index"]) if row["index"] < relations]
 
 
@@ -128,7 +128,7 @@ def plans(folder: str | None = None) -> list[Row]:
         HarnessError: the file is missing or a row is broken.
     """
     keys: Keys = {"id": str, "prompt": str, "objects": list, "goal": str, "plan": list}
-    return read_lines(data_file("virtualhome_plans.jsonl", folder), keys)
+    return read_json_lines(data_file("virtualhome_plans.jsonl", folder), keys)
 
 
 def plan_tools(folder: str | None = None) -> tuple[list[str], list[str]]:
@@ -137,7 +137,7 @@ def plan_tools(folder: str | None = None) -> tuple[list[str], list[str]]:
     Raises:
         HarnessError: the file is missing or a row is broken.
     """
-    rows = read_lines(data_file("virtualhome_tools.jsonl", folder), {"token": str, "kind": str})
+    rows = read_json_lines(data_file("virtualhome_tools.jsonl", folder), {"token": str, "kind": str})
     actions = [row["token"] for row in rows if row["kind"] == "action"]
     return actions, [row["token"] for row in rows if row["kind"] != "action"]
 
@@ -148,7 +148,7 @@ def plan_examples(folder: str | None = None) -> str:
     Raises:
         HarnessError: the file is missing or cannot be read.
     """
-    return _text(data_file("virtualhome_fewshot.txt", folder))
+    return read_text(data_file("virtualhome_fewshot.txt", folder)).replace("\r\n", "\n")
 
 
 def _call(call: Any, row_id: str, path: Path) -> dict[str, str]:
@@ -163,5 +163,5 @@ def _call(call: Any, row_id: str, path: Path) -> dict[str, str]:
                 f"{where} is '{printable(call['raw'])}', which is not written as <tool>(arguments)=result"
             )
         return written.groupdict()
-    _check_keys(call, where, _CALL_KEYS)
+    check_keys(call, where, _CALL_KEYS)
     return {"before": "", **{key: call[key] for key in _CALL_KEYS}}
