@@ -60,8 +60,22 @@ def convert(value: Any, hint: Any) -> Any:
         return tuple(convert(item, arguments[0]) for item in _items(value))
     converter = _CONVERTERS.get(hint)
     if converter is None:
-        raise ValueError(f"of a type that text cannot give ({_type_text(hint)})")
+        raise ValueError(f"of a type that text cannot give ({type_text(hint)})")
     return converter(value)
+
+
+def type_text(hint: Any) -> str:
+    """Return a type as a user reads it: ``whole number``, ``path or none``, ``soft|hard``, ``list of text``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in {Union, types.UnionType}:
+        return " or ".join("none" if a is type(None) else type_text(a) for a in arguments)
+    if origin is Literal:
+        return "|".join(str(argument) for argument in arguments)
+    if origin is tuple:
+        return f"list of {type_text(arguments[0])}"
+    return {Path: "path", str: "text", float: "number", int: "whole number", bool: "true|false"}.get(
+        hint, getattr(hint, "__name__", str(hint))
+    )
 
 
 def _convert_optional(value: Any, arguments: tuple[Any, ...]) -> Any:
@@ -177,16 +191,3 @@ def _without_twins(pairs: list[tuple[str, Any]], *, flag: str) -> dict[str, Any]
         if names.count(name) > 1:
             raise HarnessError(f"{flag} gives '{printable(name)}' twice")
     return dict(pairs)
-
-
-def _type_text(hint: Any) -> str:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in {Union, types.UnionType}:
-        return " or ".join("none" if a is type(None) else _type_text(a) for a in arguments)
-    if origin is Literal:
-        return "|".join(str(argument) for argument in arguments)
-    if origin is tuple:
-        return f"list of {_type_text(arguments[0])}"
-    return {Path: "path", str: "text", float: "number", int: "whole number", bool: "true|false"}.get(
-        hint, getattr(hint, "__name__", str(hint))
-    )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.arguments import _type_text, convert
+from harness.arguments import convert, type_text
 from harness.errors import HarnessError
 from harness.methods.method import Baseline, Method
 from harness.names import printable, suggestion
@@ -34,7 +34,7 @@ def options(method: type[Method]) -> list[Option]:
     meanings = _documented_options(method.__doc__ or "")
     hints = _hints(method)
     return [
-        Option(field.name, _type_text(hints[field.name]), _default_text(field), meanings.get(field.name, ""))
+        Option(field.name, type_text(hints[field.name]), _default_text(field), meanings.get(field.name, ""))
         for field in _fields(method)
     ]
 
