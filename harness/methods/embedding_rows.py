@@ -18,11 +18,11 @@ PROBES = 64
 
 def head_rows(lm: CausalLM, token_ids: Sequence[int]) -> Tensor:
     """Return the output head's rows (n, D) of some tokens, float32 on the CPU, whatever the head is stored as."""
-    weight = _head_weight(lm)
+    weight = head_weight(lm)
     return weight[torch.tensor(token_ids, device=weight.device)].float().cpu()
 
 
-def _head_weight(lm: CausalLM) -> Tensor:
+def head_weight(lm: CausalLM) -> Tensor:
     """Return the output head's weights (V, D), in whatever dtype they are; packed ones unpacked."""
     frozen = Frozen(lm)
     weight = getattr(frozen.head.module, "weight", None)

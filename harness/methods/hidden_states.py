@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -27,8 +28,60 @@ Tensor = torch.Tensor
 # Logits that are held at once, and bytes that one pass may add to the cache.
 MOST_LOGITS, MOST_CACHED_BYTES = 1 << 24, 2 << 30
 PROBE_TOKENS = 32
-# One row of text: hidden (n, D), and log_total, target_logit, best_word (n,) of its counted positions.
+# What is kept of n positions of a text, float32 on the CPU: hidden (n, D), what the output head is given; and of the
+# logits it makes, (n,) each: log_total (log-sum-exp), target_logit (of the token that is due), best_word (the largest).
 Piece = dict[str, Tensor]
+NAMES = ("hidden", "log_total", "target_logit", "best_word")
+
+
+def states_of(
+    lm: CausalLM,
+    texts: Sequence[str | Sequence[int]],
+    *,
+    positions: Sequence[Sequence[int]] | None = None,
+    cache: bool = True,
+) -> list[Piece]:
+    """Return what the output head reads at positions of texts, each text in a forward pass of its own.
+
+    ``piece["target_logit"] - piece["log_total"]`` is the log-probability (nats) of the token after each position.
+
+    Args:
+        lm: the model; neither it nor its answers change.
+        texts: text, encoded without special tokens, or ids.
+        positions: for each text the places to keep, 0 to T - 1, in the order in which they come back; None keeps all.
+        cache: keep the states in the cache folder, by text, model and code, and take those that are there.
+
+    Returns:
+        A ``Piece`` a text. ``target_logit`` is of the text's next token, NaN at its last position.
+
+    Raises:
+        HarnessError: a text has no tokens or more than fit the context, a position lies outside it, or the model's output
+            head cannot be found or used apart.
+    """
+    frozen = Frozen(lm)
+    ids = [_ids(lm, text, number) for number, text in enumerate(texts, start=1)]
+    places = [_places(row, None if positions is None else positions[number]) for number, row in enumerate(ids)]
+    store = Store(frozen.digest()) if cache else None
+    keys = [text_key([row, at.tolist()]) for row, at in zip(ids, places, strict=True)]
+    found: dict[str, Piece] = {}
+    waiting: dict[str, int] = {}  # equal texts are run once
+    for number, key in enumerate(keys):
+        piece = store.load(key, len(places[number])) if store and key not in found else None
+        if piece is not None:
+            found[key] = piece
+        elif key not in found:
+            waiting.setdefault(key, number)
+
+    def finish(number: int, hidden: Tensor) -> None:
+        at, following = places[number], torch.tensor([*ids[number][1:], 0])
+        piece = frozen.summary(hidden[at.to(hidden.device)], following[at])
+        piece["target_logit"][at == len(following) - 1] = torch.nan
+        found[keys[number]] = piece
+        if store:
+            store.save(keys[number], piece)
+
+    read_each(frozen, ids, list(waiting.values()), finish)
+    return [found[key] for key in keys]
 
 
 class Frozen:
@@ -39,9 +92,9 @@ class Frozen:
     """
 
     def __init__(self, lm: CausalLM) -> None:
-        self.lm = lm
+        self.lm, self._knows_finish = lm, False
         try:
-            self.head = Head(lm.model, lm._autocast)
+            self.head = Head(lm.model, lm.autocast)
         except Refused as refused:
             raise _unusable(refused) from refused
 
@@ -57,10 +110,33 @@ class Frozen:
         Alone: beside others they would differ in the last digits by what these are.
         """
         with torch.no_grad(), self._taking() as taken:
-            self.lm._model_call(torch.tensor([list(token_ids)], device=self.lm.device))
+            self.lm.forward(torch.tensor([list(token_ids)]))
         if len(taken) != 1:
             raise _unusable(f"it is called {len(taken)} times in a forward pass")
         return taken[0][0]
+
+    def logits(self, token_ids: Sequence[int], positions: Sequence[int] | None = None) -> Tensor:
+        """Return the logits (n, V) at n positions of a sequence (None: all), float32 or wider, where the model is.
+
+        The head runs on these positions only. For more than fit the memory, see ``logits_in_parts``.
+        """
+        hidden = self.hidden(token_ids)
+        if not self._knows_finish:
+            self.learn_finish(token_ids)
+        rows = hidden if positions is None else hidden[torch.tensor(list(positions), device=hidden.device)]
+        return torch.cat([part for _, part in self.logits_in_parts(rows)])
+
+    @torch.no_grad()
+    def logits_in_parts(self, hidden: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (rows, their logits (m, V)) of hidden states (n, D), few enough at a time; ``learn_finish`` comes first.
+
+        The receiver may overwrite the logits.
+        """
+        size = len(self.lm.model.get_input_embeddings().weight)
+        step = max(16, min(ENOUGH_ROWS, MOST_LOGITS // size))
+        for start in range(0, len(hidden), step):
+            rows = slice(start, min(start + step, len(hidden)))
+            yield rows, self.head.logits(hidden[rows])
 
     def learn_finish(self, token_ids: Sequence[int]) -> None:
         """Find out, on a few tokens, what the model does to the head's output; without it ``summary`` is of raw logits."""
@@ -68,26 +144,29 @@ class Frozen:
         tolerance = TOLERANCE.get(self.lm.model.dtype, LOW_PRECISION_TOLERANCE)
         try:
             with torch.no_grad(), self.head.taking(torch.arange(len(ids)), pass_on=len(ids)):
-                logits = self.lm._model_call(torch.tensor([ids], device=self.lm.device))[0]
+                logits = self.lm.forward(torch.tensor([ids]))[0]
             self.head.learn_finish(self.head.taken(), logits, tolerance)
+            self._knows_finish = True
         except Refused as refused:
             raise _unusable(refused) from refused
 
     def summary(self, hidden: Tensor, targets: Tensor) -> Piece:
-        """Return what is kept of positions: hidden states (n, D), and three numbers of their word logits.
+        """Return what is kept of n positions: hidden states, and three numbers of their logits (see ``Piece``).
 
         Args:
-            hidden: (n, D); targets: (n,), a word's id or a tool's number.
+            hidden: (n, D).
+            targets: (n,), the id that is due at each, 0 to V - 1.
+
+        Raises:
+            HarnessError: logits are NaN or infinite.
         """
         columns: list[Tensor] = []
-        size = len(self.lm.model.get_input_embeddings().weight)
-        step = max(16, min(ENOUGH_ROWS, MOST_LOGITS // size))
-        for part, due in zip(hidden.split(step), targets.to(hidden.device).split(step), strict=True):
-            logits = self.head.logits(part)
+        due = targets.to(hidden.device)
+        for rows, logits in self.logits_in_parts(hidden):
             best = logits.amax(-1)
-            word = logits.gather(-1, due.clamp_min(0)[:, None])[:, 0]
+            word = logits.gather(-1, due[rows, None])[:, 0]
             total = best + logits.sub_(best[:, None]).exp_().sum(-1).log()
-            columns.append(torch.stack([total, torch.where(due >= 0, word, 0.0), best]))
+            columns.append(torch.stack([total, word, best]))
         log_total, target_logit, best_word = torch.cat(columns, -1).float().cpu() if columns else torch.zeros(3, 0)
         if not bool(torch.isfinite(log_total).all()):
             raise HarnessError("the model's logits are NaN or infinite; load it with dtype=float32")
@@ -97,7 +176,7 @@ class Frozen:
         }  # fmt: skip
 
     def digest(self) -> str:
-        """Return the SHA-256 of all that decides the states: tensors, configuration, where and by what they are computed."""
+        """Return the SHA-256 of all that decides the states: tensors, configuration, code, where they are computed."""
         model = self.lm.model
         known = {
             "tensors": sorted(_fingerprints(model).items()),
@@ -108,6 +187,7 @@ class Frozen:
             "dtype": [str(model.dtype), str(self.lm.mixed_precision_dtype)],
             "device": self.lm.device.type,
             "versions": [version("torch"), version("transformers")],
+            "code": _code_digest(),
         }
         # Where the model was loaded from does not matter.
         known["config"].pop("_name_or_path", None)
@@ -131,19 +211,19 @@ class Frozen:
             handle.remove()
 
 
-class _Store:
-    """Rows' states as files in the cache folder, one a row; what is damaged counts as not there."""
+class Store:
+    """Texts' states as files in the cache folder, one a text; what is damaged counts as not there."""
 
     def __init__(self, model_digest: str) -> None:
-        self.folder = cache_folder() / "tool_tokens" / model_digest[:32]
+        self.folder = cache_folder() / "hidden_states" / model_digest[:32]
         self.room = MOST_CACHED_BYTES
 
     def path(self, key: str) -> Path:
-        """Return the file of a row."""
+        """Return the file of a text."""
         return self.folder / f"{key}.safetensors"
 
     def load(self, key: str, count: int) -> Piece | None:
-        """Return the states of a row with ``count`` positions, None where they are not there whole."""
+        """Return the states of a text with ``count`` positions, None where they are not there whole."""
         from safetensors import SafetensorError, safe_open
 
         try:
@@ -152,11 +232,11 @@ class _Store:
                 known = (file.metadata() or {}).get("sha256")
         except (OSError, SafetensorError, KeyError):
             return None
-        is_whole = piece.keys() == {"hidden", "log_total", "target_logit", "best_word"} and known == _sha256(piece)
+        is_whole = piece.keys() == set(NAMES) and known == _sha256(piece)
         return piece if is_whole and all(len(tensor) == count for tensor in piece.values()) else None
 
     def save(self, key: str, piece: Piece) -> None:
-        """Keep the states of a row, unless this pass has kept enough."""
+        """Keep the states of a text, unless this pass has kept enough."""
         from safetensors.torch import save
 
         size = sum(tensor.nbytes for tensor in piece.values())
@@ -173,8 +253,10 @@ class _Store:
             self.room = -1
 
 
-def _run(frozen: Frozen, ids: list[list[int]], numbers: list[int], finish: Callable[[int, Tensor], None]) -> None:
-    """Give ``finish`` the hidden states (T, D) of rows by number, the longest first."""
+def read_each(
+    frozen: Frozen, ids: Sequence[Sequence[int]], numbers: Sequence[int], finish: Callable[[int, Tensor], None]
+) -> None:
+    """Give ``finish`` number and hidden states (T, D) of those texts of ``ids`` that ``numbers`` has, the longest first."""
     if not numbers:
         return
     numbers = sorted(numbers, key=lambda number: -len(ids[number]))
@@ -183,6 +265,37 @@ def _run(frozen: Frozen, ids: list[list[int]], numbers: list[int], finish: Calla
         for number in numbers:
             finish(number, frozen.hidden(ids[number]))
             progress.update(1)
+
+
+def text_key(content: object) -> str:
+    """Return the digest by which a ``Store`` keeps what depends on ``content``, a JSON value."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
+
+
+def _ids(lm: CausalLM, text: str | Sequence[int], number: int) -> list[int]:
+    ids = lm.tokenizer.encode(text, add_special_tokens=False) if isinstance(text, str) else list(text)
+    if not ids or len(ids) > lm.max_length:
+        raise HarnessError(
+            f"text {number} has {len(ids)} tokens, where 1 to {lm.max_length} fit the model's context; cut it or leave it out"
+        )
+    return ids
+
+
+def _places(ids: Sequence[int], positions: Sequence[int] | None) -> Tensor:
+    at = torch.arange(len(ids)) if positions is None else torch.tensor(list(positions), dtype=torch.long)
+    if len(at) and not 0 <= int(at.min()) <= int(at.max()) < len(ids):
+        raise HarnessError(f"a position of {at.tolist()} lies outside a text of {len(ids)} tokens; the first is 0")
+    return at
+
+
+@functools.cache
+def _code_digest() -> str:
+    """Return the SHA-256 of the harness's code that computes states."""
+    house, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for folder in ("models", "methods"):
+        for path in sorted((house / folder).rglob("*.py")):
+            digest.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _fingerprints(model: Any) -> dict[str, tuple[int, ...]]:
@@ -206,6 +319,6 @@ def _sha256(piece: Piece) -> str:
 
 def _unusable(reason: object) -> HarnessError:
     return HarnessError(
-        f"tool rows cannot be put beside the output head of this model: {printable(reason)}; use a causal language "
-        "model whose output head is one layer"
+        f"what the output head of this model reads cannot be taken: {printable(reason)}; use a causal language model whose "
+        "output head is one layer"
     )

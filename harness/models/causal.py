@@ -103,7 +103,7 @@ class CausalLM(HFLM):
             partial(HFLM._model_call, self),
             work=self.work,
             budget=self._budget,
-            autocast=self._autocast,
+            autocast=self.autocast,
             is_declared=self.is_plain_causal,
             refusal=None if share_prefixes else "share_prefixes is off",
         )
@@ -113,6 +113,16 @@ class CausalLM(HFLM):
     ) -> Self:
         """Return this LM with another model or tokenizer, the same batch size, length and prefix."""
         return type(self)(model or self.model, tokenizer or self.tokenizer, **self.settings)
+
+    @torch.no_grad()
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, T, V) of ids (B, T), padded on the right where rows are shorter; ``work`` counts it."""
+        return self._model_call(token_ids.to(self.device))
+
+    def autocast(self) -> Any:
+        """Return the context in which this LM's model runs: mixed precision where that was asked for."""
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def start_counting(self) -> None:
         """Forget the work and the truncated requests of earlier evaluations."""
@@ -377,10 +387,6 @@ class CausalLM(HFLM):
     @property
     def _is_plain(self) -> bool:
         return self._sharing.refusal is not None
-
-    def _autocast(self) -> Any:
-        dtype = self.mixed_precision_dtype
-        return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
 
     def _pairs(self, requests: Sequence[Instance]) -> list[tuple[list[int], list[int]]]:
         """Return the ids of context and continuation of each request; those that will be cut are counted."""

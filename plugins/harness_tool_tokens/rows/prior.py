@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from harness.errors import HarnessError
-from harness.methods.embedding_rows import _head_weight, head_rows
+from harness.methods.embedding_rows import head_rows, head_weight
 from harness.methods.hidden_states import Frozen
 from harness.names import printable, suggestion
 
@@ -144,7 +144,7 @@ def _wanted_length(lm: CausalLM, length: str | float) -> float | None:
     if length == "unit/sqrt(d)":
         return 1 / math.sqrt(Frozen(lm).width)
     if length == "word_mean":
-        return float(torch.cat([part.float().norm(dim=-1) for part in _head_weight(lm).split(8192)]).mean())
+        return float(torch.cat([part.float().norm(dim=-1) for part in head_weight(lm).split(8192)]).mean())
     try:
         wanted = float(length)
     except ValueError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.errors import HarnessError
-from harness.methods.hidden_states import Frozen, Piece, _run, _Store
+from harness.methods.hidden_states import Frozen, Piece, Store, read_each, text_key
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Encoded
 
 if TYPE_CHECKING:
@@ -66,7 +64,7 @@ def frozen_states(
     targets = [torch.tensor(row.targets, dtype=torch.long) for row in encoded]
     share = _sample(targets, word_positions, seed)
     frozen = Frozen(lm)
-    store = _Store(frozen.digest()) if cache else None
+    store = Store(frozen.digest()) if cache else None
     pieces = _pieces(frozen, [row.token_ids for row in encoded], targets, store)
     places = [(row != IGNORED).nonzero()[:, 0] for row in targets]
     kept = _joined([row[at] for row, at in zip(targets, places, strict=True)], torch.long)
@@ -84,7 +82,7 @@ def frozen_states(
     )
 
 
-def _pieces(frozen: Frozen, ids: list[list[int]], targets: list[Tensor], store: _Store | None) -> list[Piece]:
+def _pieces(frozen: Frozen, ids: list[list[int]], targets: list[Tensor], store: Store | None) -> list[Piece]:
     """Return each row's states, from the store or by running the model."""
     places = [(row != IGNORED).nonzero()[:, 0] for row in targets]
     keys = [_key(one, row) for one, row in zip(ids, targets, strict=True)]
@@ -99,18 +97,19 @@ def _pieces(frozen: Frozen, ids: list[list[int]], targets: list[Tensor], store: 
 
     def finish(number: int, hidden: Tensor) -> None:
         at, key = places[number], keys[number]
-        found[key] = frozen.summary(hidden[at.to(hidden.device)], targets[number][at])
+        due = targets[number][at]
+        found[key] = frozen.summary(hidden[at.to(hidden.device)], due.clamp_min(0))
+        found[key]["target_logit"][due < 0] = 0.0  # of a tool, which has no word's logit
         if store:
             store.save(key, found[key])
 
-    _run(frozen, ids, list(waiting.values()), finish)
+    read_each(frozen, ids, list(waiting.values()), finish)
     return [found[key] for key in keys]
 
 
 def _key(token_ids: Sequence[int], targets: Tensor) -> str:
     """Return the digest of a row; which tool is due does not matter, only where."""
-    content = json.dumps([list(token_ids), targets.clamp_min(FIRST_TOOL).tolist()])
-    return hashlib.sha256(content.encode()).hexdigest()[:40]
+    return text_key([list(token_ids), targets.clamp_min(FIRST_TOOL).tolist()])
 
 
 def _sample(targets: list[Tensor], word_positions: int | None, seed: int) -> float:
