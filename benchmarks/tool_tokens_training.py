@@ -20,7 +20,7 @@ from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.prior import prior_rows, prior_texts
 from harness_tool_tokens.rows.states import frozen_states
-from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_rows, read_rows
+from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, encode_rows, read_rows
 from harness_tool_tokens.rows.training import Settings, epoch_order, train
 from harness_tool_tokens.tools.toolbox import Toolbox
 
@@ -112,7 +112,7 @@ def made_up(count: int) -> list[Row]:
         before, after = answer.split("{r}")
         text = f"Q: {question}\nA: {before}".format(a=a, b=b)
         span = len(text), len(text) + len(str(result))
-        rows.append(Row(f"{tool}-{number:04}", f"{text}{result}{after}", (Call(tool, *span, f"{a}, {b}"),)))
+        rows.append(Row(f"{tool}-{number:04}", f"{text}{result}{after}", (CallPlace(tool, *span, f"{a}, {b}"),)))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from harness.models.tree.generation import Candidates, Place, Prompt
 from harness_tool_tokens.answering.answer import Answer, ToolPrompt, Writing
 from harness_tool_tokens.answering.choosing import CONTINUES_NUMBER, Chooser
+from harness_tool_tokens.answering.equipped import Tools
 from harness_tool_tokens.answering.parts import Limits, Wanted
 from harness_tool_tokens.answering.tool_head import ToolHead
 from harness_tool_tokens.tools.arguments import Outcome
@@ -66,7 +68,7 @@ class Scripted:
     max_length: int = 2000
     wanted: dict[str, Any] = field(default_factory=dict)
     tool_text: Callable[[Tool], tuple[str, str]] = lambda tool: (SHARED, QUESTION)
-    options: dict[str, Any] = field(default_factory=dict)
+    variant: str = "tools"
     execute: Callable[[str, str], Outcome] | None = None
     is_oracle: bool = False
     cut: Callable[[str], str] = cut
@@ -90,23 +92,21 @@ class Scripted:
             ends=frozenset({END}),
             first_tool=FIRST_TOOL,
             max_length=self.max_length,
-        )
-        self.answer = Answer(
-            Wanted(self.context, **{"question": "How many?", "ending": QUESTION, **self.wanted}),
-            writing=writing,
-            toolbox=self.toolbox,
-            limits=self.limits,
             limit=self.limit,
             until=("\n",),
             stop=lambda ids: ids[-1] == END or "\n" in decode(ids[-2:]),
             cut=self.cut,
             finished=lambda ids: self.cut(decode(ids)),
-            execute=execute,
-            tool_text=self.tool_text,
-            first_ids=list(self.context.encode())[-(self.max_length - self.limit) :],
-            **self.options,
         )
-        head = None if self.options.get("in_context") else ToolHead(torch.eye(len(self.toolbox)), 0.0)
+        executing: Any = SimpleNamespace(call=execute)
+        prompts: Any = SimpleNamespace(of_tool=lambda tool, wanted: self.tool_text(tool))
+        head = ToolHead(torch.eye(len(self.toolbox)), 0.0) if self.variant == "tools" else None
+        self.answer = Answer(
+            Wanted(self.context, **{"question": "How many?", "ending": QUESTION, **self.wanted}),
+            Tools(self.toolbox, head, executing, prompts, self.limits, self.variant),
+            writing,
+            list(self.context.encode())[-(self.max_length - self.limit) :],
+        )
         self.chooser = Chooser(
             head,
             first_tool=FIRST_TOOL,
@@ -673,7 +673,7 @@ def test_in_context_calls_are_read_from_what_was_written_and_run() -> None:
     scripted = Scripted(
         [" 3+4=<add>(3, 4)", "!", " and 1*(2)= multiply(7, (1+1))", ".", END],
         context="Q: <log>(5)?\nA:",
-        options={"in_context": True},
+        variant="in_context",
     )
     text, trace = scripted.run()
     assert text == " 3+4=<add>(3, 4)=7! and 1*(2)= multiply(7, (1+1))=14."
@@ -685,7 +685,7 @@ def test_in_context_calls_are_read_from_what_was_written_and_run() -> None:
 
 def test_in_context_a_failed_call_is_not_run_again() -> None:
     """Section 9, tool loops, for a model that writes calls."""
-    scripted = Scripted([" <divide>(1, 0)", " so", END], options={"in_context": True})
+    scripted = Scripted([" <divide>(1, 0)", " so", END], variant="in_context")
     text, trace = scripted.run()
     assert text == " <divide>(1, 0) so"
     assert [one["error"] for one in trace] == ["zero_division"]
@@ -696,7 +696,7 @@ def test_in_context_after_the_call_limit_tools_are_off_and_the_answer_goes_on() 
     """Section 9: after the limit tools are off; a model that writes calls goes on writing, too."""
     scripted = Scripted(
         [" <add>(1, 1)", " then <add>(2, 2) end", END],
-        options={"in_context": True},
+        variant="in_context",
         limits=Limits(max_calls=1),
     )
     text, trace = scripted.run()
@@ -706,7 +706,7 @@ def test_in_context_after_the_call_limit_tools_are_off_and_the_answer_goes_on() 
 
 def test_in_context_without_calls_allowed_none_is_run() -> None:
     """Section 9: max_calls 0, for a model that writes calls."""
-    scripted = Scripted([" <add>(1, 1) end", END], options={"in_context": True}, limits=Limits(max_calls=0))
+    scripted = Scripted([" <add>(1, 1) end", END], variant="in_context", limits=Limits(max_calls=0))
     text, trace = scripted.run()
     assert (text, trace, scripted.executed) == (" <add>(1, 1) end", [], [])
 

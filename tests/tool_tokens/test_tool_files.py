@@ -14,16 +14,16 @@ from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.saving import ToolRows, head_fingerprint, model_name
 from harness_tool_tokens.rows.states import frozen_states
-from harness_tool_tokens.rows.texts import Call, Row, encode_row, rows_digest
+from harness_tool_tokens.rows.texts import CallPlace, Row, encode_row, rows_digest
 from harness_tool_tokens.rows.training import Settings, measure, train
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 TOOLBOX = Toolbox((Tool("tick", "tick", "counts ticks", "1"), Tool("tock", "tock"), Tool("chime", "chime")))
 ROWS = [
-    Row("a", "Forty clocks ticked there, noon took 4 minutes", (Call("tick", 37, 38),)),
-    Row("b", "None, said he, but together 12 of them", (Call("tock", 28, 30),)),
-    Row("c", "The bell rings 7 times", (Call("chime", 15, 16),)),
+    Row("a", "Forty clocks ticked there, noon took 4 minutes", (CallPlace("tick", 37, 38),)),
+    Row("b", "None, said he, but together 12 of them", (CallPlace("tock", 28, 30),)),
+    Row("c", "The bell rings 7 times", (CallPlace("chime", 15, 16),)),
 ]
 
 

@@ -16,7 +16,7 @@ from harness.models.loading import load_lm
 from harness_tool_tokens.rows.texts import (
     FIRST_TOOL,
     IGNORED,
-    Call,
+    CallPlace,
     Row,
     draw_shots,
     encode_row,
@@ -52,7 +52,7 @@ def row_of(text: str, *results: tuple[str, str], name: str = "a") -> Row:
     calls, place = [], 0
     for tool, result in results:
         place = text.index(result, place)
-        calls.append(Call(tool, place, place + len(result)))
+        calls.append(CallPlace(tool, place, place + len(result)))
         place += len(result)
     return Row(name, text, tuple(calls))
 
@@ -109,7 +109,7 @@ def test_with_tool_positions_only_every_other_token_is_ignored(lm: Any, toolbox:
 
 
 def test_a_call_at_the_end_of_the_text_is_due_after_all_of_it(lm: Any, toolbox: Toolbox) -> None:
-    row = Row("a", "The answer is", (Call("tock", 13, 13),))
+    row = Row("a", "The answer is", (CallPlace("tock", 13, 13),))
     encoded = encode_row(lm, row, toolbox)
     assert encoded.targets == [*encoded.token_ids[1:], FIRST_TOOL - 1]
     assert set(encode_row(lm, row, toolbox, positions="tools").targets) == {IGNORED, FIRST_TOOL - 1}
@@ -175,7 +175,7 @@ def test_rows_are_read_with_their_calls_in_the_order_of_the_text(tmp_path: Path,
     ]
     file = write(tmp_path, {"text": "a and b\u2028", "calls": calls}, "", a_row(calls=[]))
     assert read_rows(file, toolbox) == [
-        Row("line-00001", "a and b\u2028", (Call("tick", 0, 1, "1, 2"), Call("tock", 6, 7))),
+        Row("line-00001", "a and b\u2028", (CallPlace("tick", 0, 1, "1, 2"), CallPlace("tock", 6, 7))),
         Row("a", "7+8=15 clocks", ()),
     ]
 
@@ -299,7 +299,7 @@ QUESTION = "Who owns the clockmaker's shop in the old town?"
 def test_a_question_is_known_again_in_whatever_form_it_was_trained_on(text: str) -> None:
     """Demand: a leak is found, whatever stands around the question."""
     place = text.index("Ann")
-    row = Row("one", text, (Call("add", place, place + 3),))
+    row = Row("one", text, (CallPlace("add", place, place + 3),))
     assert text_digest(QUESTION) in trained_on([row])
     assert text_digest("Who owns the bakery beside it in the old town?") not in trained_on([row])
 

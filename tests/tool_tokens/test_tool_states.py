@@ -16,13 +16,13 @@ from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.states import States, frozen_states
-from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, encode_row
+from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, encode_row
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 ROWS = [
-    Row("a", "Forty clocks ticked there, noon took 4 minutes", (Call("tick", 37, 38),)),
-    Row("b", "None, said he, but together 12 of them", (Call("tock", 28, 30),)),
+    Row("a", "Forty clocks ticked there, noon took 4 minutes", (CallPlace("tick", 37, 38),)),
+    Row("b", "None, said he, but together 12 of them", (CallPlace("tock", 28, 30),)),
     Row("c", "He wound them every Sunday", ()),
 ]
 

@@ -20,7 +20,7 @@ from harness.models.identity import tensor_fingerprints
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.prior import prior_rows, prior_texts
 from harness_tool_tokens.rows.states import States, frozen_states
-from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Call, Encoded, Row, draw_shots, encode_row
+from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, draw_shots, encode_row
 from harness_tool_tokens.rows.training import Settings, _blocks, best_bias, epoch_order, loss, measure, penalty, train
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
@@ -38,7 +38,7 @@ def make_rows(per_tool: int) -> list[Row]:
         for number in range(per_tool):
             text, result = f"{number} {BEGINNINGS[key]}", f"{number + 12}"
             rows.append(
-                Row(f"{key}-{number}", f"{text}{result} of them", (Call(key, len(text), len(text) + len(result)),))
+                Row(f"{key}-{number}", f"{text}{result} of them", (CallPlace(key, len(text), len(text) + len(result)),))
             )
     return rows
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.models.tree.generation import Prompt, common_length
 from harness.requests import Explained
-from harness_tool_tokens.answering.parts import Call, Limits, Wanted, around, plan_with
+from harness_tool_tokens.answering.parts import Wanted, around, plan_with
+from harness_tool_tokens.tools.call import Call
 from harness_tool_tokens.tools.written import closing_bracket, first_call
 
 if TYPE_CHECKING:
-    from harness_tool_tokens.tools.arguments import Outcome
+    from harness_tool_tokens.answering.equipped import Tools
     from harness_tool_tokens.tools.tool import Tool
-    from harness_tool_tokens.tools.toolbox import Toolbox
 
 MOST_PLAN_TOKENS = 48  # of a plan, as in the code of Li et al., 2025
 
@@ -37,20 +37,33 @@ class ToolPrompt(Prompt):
     fired: dict[int, tuple[float | None, str]] = field(default_factory=dict)
 
 
+@dataclass
 class Writing:
-    """What answers need of an LM: text to ids and back, the ids that end a text, the first tool's number, the context."""
+    """What an answer needs of an LM.
 
-    def __init__(
-        self,
-        *,
-        encode: Callable[[str], list[int]],
-        decode: Callable[[Sequence[int]], str],
-        ends: frozenset[int],
-        first_tool: int,
-        max_length: int,
-    ) -> None:
-        self.encode, self.decode, self.ends = encode, decode, ends
-        self.first_tool, self.max_length = first_tool, max_length
+    Attributes:
+        encode, decode: text to ids and back; tools have no text.
+        ends: the ids that end a text.
+        first_tool: the number of the first tool, after the last word.
+        max_length: the most tokens of a text.
+        limit: the most tokens of reasoning; ``until``: the texts that end it.
+        stop: says whether it ends with the ids generated last.
+        cut: takes off an answer's text what comes after its end.
+        finished: the text of an answer without calls, of its ids: as the plain model's.
+        think_end: the token with which thinking ends and the answer begins.
+    """
+
+    encode: Callable[[str], list[int]]
+    decode: Callable[[Sequence[int]], str]
+    ends: frozenset[int]
+    first_tool: int
+    max_length: int
+    limit: int
+    until: tuple[str, ...]
+    stop: Callable[[list[int]], bool]
+    cut: Callable[[str], str]
+    finished: Callable[[list[int]], str]
+    think_end: int | None = None
 
     def added(self, before: Sequence[int], new: Sequence[int]) -> str:
         """Return what ``new`` ids add to the text of the ids before them; alone they may lose a leading space."""
@@ -60,47 +73,17 @@ class Writing:
 
 
 class Answer:
-    """The state of one answer. ``text`` is the answer so far with results, ``called`` the same with calls written out."""
+    """The state of one answer. ``text`` is the answer so far with results, ``called`` the same with calls written out.
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        *,
-        writing: Writing,
-        toolbox: Toolbox,
-        limits: Limits,
-        limit: int,
-        until: Sequence[str],
-        stop: Callable[[list[int]], bool],
-        cut: Callable[[str], str],
-        finished: Callable[[list[int]], str],
-        execute: Callable[[str, str], Outcome],
-        tool_text: Callable[[Tool], tuple[str, str]],
-        first_ids: list[int],
-        think_end: int | None = None,
-        in_context: bool = False,
-    ) -> None:
-        """Take what the answer needs.
+    Args:
+        first_ids: the prompt's ids, cut on the left where they would leave no room.
+    """
 
-        Args:
-            limit: the most tokens of reasoning.
-            until: the texts that end it.
-            stop: says whether it ends with the ids generated last.
-            cut: takes off an answer's text what comes after its end.
-            finished: the text of an answer without calls, of its ids: as the plain model's.
-            execute: runs a call, given a tool's key and the text of its arguments.
-            tool_text: the prompt under which a tool's arguments are written: what is shared, and the rest.
-            first_ids: the prompt's ids, cut on the left where they would leave no room.
-            think_end: the token with which thinking ends and the answer begins.
-            in_context: the model writes calls as text; no tool row takes part.
-        """
-        self.wanted, self.writing, self.toolbox, self.limits = wanted, writing, toolbox, limits
-        self.max_length = writing.max_length
-        self.limit, self.until, self.stop, self.cut, self.finished = limit, until, stop, cut, finished
+    def __init__(self, wanted: Wanted, tools: Tools, writing: Writing, first_ids: list[int]) -> None:
+        self.wanted, self.tools, self.writing = wanted, tools, writing
+        self.toolbox, self.max_length = tools.toolbox, writing.max_length
         self.dropped = len(writing.encode(wanted.context)) - len(first_ids)
-        self.think_end = think_end
-        self.execute, self.tool_text, self.in_context = execute, tool_text, in_context
-        self.first = ToolPrompt(first_ids, limit, self._is_finished, keeps=True, answer=self)
+        self.first = ToolPrompt(first_ids, writing.limit, self._is_finished, keeps=True, answer=self)
         if wanted.procedure == "plan":
             self.first = ToolPrompt(first_ids, 1, lambda _: True, keeps=True, answer=self, mode="plan")
         self.begin()
@@ -138,12 +121,12 @@ class Answer:
 
     def is_open(self) -> bool:
         """Whether another tool may be called."""
-        return len(self.calls) < self.limits.max_calls and not self.in_context
+        return len(self.calls) < self.tools.limits.max_calls and not self.tools.is_in_context
 
     @property
     def _watches(self) -> bool:
         """Whether calls that are written as text are run."""
-        return self.in_context and len(self.calls) < self.limits.max_calls
+        return self.tools.is_in_context and len(self.calls) < self.tools.limits.max_calls
 
     # What happens at the end of each prompt.
 
@@ -151,8 +134,8 @@ class Answer:
         added = self.writing.added(prompt.token_ids, generated) if generated else ""
         if prompt is self.first:
             self.generated = generated
-        if self.think_end in generated:
-            behind = len(generated) - generated[::-1].index(self.think_end)
+        if self.writing.think_end in generated:
+            behind = len(generated) - generated[::-1].index(self.writing.think_end)
             self.start = len(self.text) + len(added) - len(self.writing.added(generated[:behind], generated[behind:]))
         if added:
             self._failed = set()
@@ -167,7 +150,7 @@ class Answer:
         self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
         if self.wanted.procedure == "name":
             return self._finish(f"<{tool.key}>")
-        shared, rest = self.tool_text(tool)
+        shared, rest = self.tools.prompts.of_tool(tool, self.wanted)
         ending = f"{rest}{self.called}<{tool.name}>("
         shared, ids = self._fitting(shared, ending)
         if ids is None:
@@ -193,7 +176,7 @@ class Answer:
 
     @property
     def _argument_tokens(self) -> int:
-        return min(self.limits.max_argument_tokens, max(1, self.max_length // 4))
+        return min(self.tools.limits.max_argument_tokens, max(1, self.max_length // 4))
 
     def _arguments(self, text: str) -> str | None:
         """Return the argument text up to its closing bracket; None when it never closed."""
@@ -210,31 +193,34 @@ class Answer:
             call.add_detail(why_none)
         else:
             call.arguments = arguments
-            outcome = self.execute(call.tool, arguments)
-            call.result, call.error = outcome.text, outcome.error
-            call.add_detail(outcome.detail)
+            self._run(call)
         name = self.toolbox[self.toolbox.number(call.tool)].name
         if call.error is None and call.result is not None:
             self._failed = set()
             self.called += f"<{name}>({call.arguments})={call.result}"
             self.text += call.result
             return self._go_on(after_result=True)
-        if self.limits.on_error == "stop":
+        if self.tools.limits.on_error == "stop":
             return self._finish()
-        if self.limits.on_error == "text":
+        if self.tools.limits.on_error == "text":
             self.text += f"[{call.error}]"
             self.called += f"<{name}>({call.arguments})=[{call.error}]"
             return self._go_on(after_result=True)
         self._failed.add(self.toolbox.number(call.tool))
         return self._go_on()
 
+    def _run(self, call: Call) -> None:
+        outcome = self.tools.executor.call(call.tool, call.arguments)
+        call.result, call.error = outcome.text, outcome.error
+        call.add_detail(outcome.detail)
+
     def _go_on(self, *, after_result: bool = False) -> list[ToolPrompt]:
         """Return the prompt that goes on with the answer, its text encoded as a whole."""
         context = self.wanted.context
-        ids = self.writing.encode(context + (self.called if self.in_context else self.text))
+        ids = self.writing.encode(context + (self.called if self.tools.is_in_context else self.text))
         ids = ids[self.dropped :]  # cut on the left as the prompt itself, and no further
-        room = min(self.limit - self.used, self.max_length - len(ids))
-        if room < 1 or any(text in self.text for text in self.until):
+        room = min(self.writing.limit - self.used, self.max_length - len(ids))
+        if room < 1 or any(text in self.text for text in self.writing.until):
             return self._finish()
         return [
             ToolPrompt(
@@ -263,9 +249,9 @@ class Answer:
         if ending:
             text += ending
         elif self.calls or not self.generated:
-            text = self.cut(text)
+            text = self.writing.cut(text)
         else:
-            text = self.finished(self.generated)
+            text = self.writing.finished(self.generated)
         calls = [replace(call, at=max(0, call.at - before)) for call in self.calls]
         self.result = Explained(text, around(text, [call for call in calls if call.at <= len(text)]))
         return []
@@ -282,8 +268,7 @@ class Answer:
         if self.wanted.procedure == "name":
             return self._finish(f" <{tool.key}>")
         call = self.calls[-1]
-        outcome = self.execute(tool.key, inside)
-        call.result, call.error, call.detail = outcome.text, outcome.error, outcome.detail
+        self._run(call)
         if call.result is not None:
             self.text = self.called = f"{self.text}={call.result}"
             self.seen = len(self.text)
@@ -300,7 +285,7 @@ class Answer:
         margin, forced = prompt.fired[0]
         self.calls.append(Call(tool.key, len(self.text), margin, forced=forced))
         self.text = plan_with(self.text, tool.text)
-        if tool.text == self.wanted.end or self.used >= min(self.limit, MOST_PLAN_TOKENS):
+        if tool.text == self.wanted.end or self.used >= min(self.writing.limit, MOST_PLAN_TOKENS):
             return self._finish()
         ids = self.writing.encode(self.wanted.context + self.text)
         if len(ids) >= self.max_length:
@@ -319,17 +304,21 @@ class Answer:
     # When a prompt ends.
 
     def _is_finished(self, generated: list[int]) -> bool:
-        if generated[-1] >= self.writing.first_tool or self.stop(generated) or self._completes_an_end(generated):
+        if (
+            generated[-1] >= self.writing.first_tool
+            or self.writing.stop(generated)
+            or self._completes_an_end(generated)
+        ):
             return True
         return self._watches and first_call(self.writing.decode(generated), self.toolbox) is not None
 
     def _completes_an_end(self, generated: list[int]) -> bool:
         """Whether a text that ends the answer began before these ids, in a result for example."""
-        longest = max(map(len, self.until), default=0)
+        longest = max(map(len, self.writing.until), default=0)
         if not self.text or len(generated) > longest:
             return False
         text = self.text[-longest:] + self.writing.decode(generated)
-        return any(end in text for end in self.until)
+        return any(end in text for end in self.writing.until)
 
     def _is_closed(self, generated: list[int]) -> bool:
         text = self.writing.decode(generated)

@@ -51,7 +51,7 @@ def wanted_of(request: Instance, tools: Tools, chat: ChatTemplate | None) -> Wan
         objects=frozenset(str(name).strip("<>") for name in told.get("objects") or ()),
         end=str(told.get("end") or "[END]"),
     )
-    if tools.variant != "in_context":
+    if not tools.is_in_context:
         return wanted
     shown = [tool for n, tool in enumerate(tools.toolbox) if wanted.allowed is None or n in wanted.allowed]
     return replace(wanted, context=tools.prompts.in_context(wanted, shown))

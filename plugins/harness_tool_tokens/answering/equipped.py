@@ -35,3 +35,8 @@ class Tools:
     limits: Limits = field(default_factory=Limits)
     variant: str = "tools"
     trained_on: frozenset[str] = frozenset()
+
+    @property
+    def is_in_context(self) -> bool:
+        """Whether the model writes calls as text; then no tool row takes part."""
+        return self.variant == "in_context"

@@ -10,15 +10,16 @@ import torch
 from harness import HarnessError
 from harness.models.guards import named
 from harness_tool_tokens.rows.states import frozen_states
-from harness_tool_tokens.rows.texts import FIRST_TOOL, Call, Row, encode_row, questions_in, text_digest
+from harness_tool_tokens.rows.texts import FIRST_TOOL, CallPlace, Row, encode_row, questions_in, text_digest
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from harness_tool_tokens.answering.lm import ToolTokenLM
+    from harness.models.causal import CausalLM
+    from harness_tool_tokens.answering.equipped import Tools
 
 
-def judge(lm: ToolTokenLM, requests: Sequence[Instance]) -> list[dict[str, Any]]:
+def judge(lm: CausalLM, requests: Sequence[Instance], tools: Tools) -> list[dict[str, Any]]:
     """Return for each request (``ToolTokenLM.tool_choice``) a dict of
 
     ``word_positions`` and ``false``: places at which a word is due, and how many of them fire a tool;
@@ -29,8 +30,7 @@ def judge(lm: ToolTokenLM, requests: Sequence[Instance]) -> list[dict[str, Any]]
     Raises:
         HarnessError: a text was trained on, or calls a tool that there is none of.
     """
-    tools, head = lm.tools, lm.tools.head
-    assert head is not None
+    assert tools.head is not None
     encoded = []
     for request in requests:
         text, told = request.args[0], request.args[1]
@@ -41,10 +41,10 @@ def judge(lm: ToolTokenLM, requests: Sequence[Instance]) -> list[dict[str, Any]]
                 f"{named(request)} is among the rows that the tools were trained on, so its score would mean nothing; give "
                 "method and task the same holdout and holdout_seed"
             )
-        calls = tuple(Call(call["tool"], call["start"], call["end"]) for call in told["calls"])
+        calls = tuple(CallPlace(call["tool"], call["start"], call["end"]) for call in told["calls"])
         encoded.append(encode_row(lm, Row(str(request.doc_id), text, calls), tools.toolbox))
     states = frozen_states(lm, encoded)
-    logits = head.logits(states.hidden)
+    logits = tools.head.logits(states.hidden)
     answers: list[dict[str, Any]] = [{"word_positions": 0, "false": 0, "calls": []} for _ in requests]
     is_word = states.targets >= 0
     fires = logits.amax(-1) > states.best_word

@@ -19,7 +19,7 @@ from harness.models.refused import Refused
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.plain_generation import generate_plainly
 from harness.progress import bar, say
-from harness_tool_tokens.answering import documents
+from harness_tool_tokens.answering import documents, judging
 from harness_tool_tokens.answering.answer import Answer, Writing
 from harness_tool_tokens.answering.chat import ChatTemplate
 from harness_tool_tokens.answering.choosing import Chooser, number_words
@@ -114,13 +114,11 @@ class ToolTokenLM(CausalLM):
         Raises:
             HarnessError: there are no tool rows, or they were trained on the text.
         """
-        from harness_tool_tokens.answering import judging
-
         if self.tools.head is None:
             raise HarnessError(
                 f"tool_choice asks which tool row is the best, and variant={self.tools.variant} has no rows; leave it out"
             )
-        answers = judging.judge(self, requests)
+        answers = judging.judge(self, requests, self.tools)
         for request, answer in zip(requests, answers, strict=True):
             self.cache_hook.add_partial("tool_choice", request.args, answer)
         return answers
@@ -190,36 +188,43 @@ class ToolTokenLM(CausalLM):
             )
         wanted = documents.wanted_of(request, self.tools, self._chat)
         documents.check(request, wanted, self.tools)
-        in_context = self.tools.variant == "in_context"
         first = ids[wanted.context]
         if not first:
             raise HarnessError(f"{named(request)} has a prompt without tokens; fix the task")
         self._check_question_fits(request, wanted, wish.limit)
+        return Answer(wanted, self.tools, self._writing(wish), first[-(self.max_length - wish.limit) :])
+
+    def _writing(self, wish: greedy.Wish) -> Writing:
+        think_end = self.think_end_token
 
         def cut(text: str) -> str:
-            think_end = self.think_end_token if isinstance(self.think_end_token, str) else None
-            return str(postprocess_generated_text(text, list(wish.until), think_end))
+            return str(
+                postprocess_generated_text(text, list(wish.until), think_end if isinstance(think_end, str) else None)
+            )
 
-        return Answer(
-            wanted,
-            writing=self._writing,
-            toolbox=self.tools.toolbox,
-            limits=self.tools.limits,
+        return Writing(
+            encode=self._encoded,
+            decode=self._decoded,
+            ends=greedy.end_tokens(self.model) | {self.eot_token_id},
+            first_tool=self._first_tool,
+            max_length=self.max_length,
             limit=wish.limit,
-            until=wish.until,
+            until=tuple(wish.until),
             stop=greedy.stopper(self, wish),
             cut=cut,
             finished=lambda token_ids: greedy.finished_text(self, token_ids, wish),
-            execute=self.tools.executor.call,
-            tool_text=lambda tool: self.tools.prompts.of_tool(tool, wanted),
-            first_ids=first[-(self.max_length - wish.limit) :],
-            think_end=self.think_end_token if isinstance(self.think_end_token, int) else None,
-            in_context=in_context,
+            think_end=think_end if isinstance(think_end, int) else None,
         )
+
+    def _encoded(self, text: str) -> list[int]:
+        return encoding.encode_prompts(self, [text])[text]
+
+    def _decoded(self, token_ids: Sequence[int]) -> str:
+        return str(self.tok_decode([id_ for id_ in token_ids if id_ < self._first_tool]))
 
     def _contexts(self, requests: Sequence[Instance]) -> dict[str, list[int]]:
         """Return the ids of the prompts that will be read; those that will be cut are counted."""
-        if self.tools.variant != "in_context":
+        if not self.tools.is_in_context:
             return self._prompts(requests, self._limits(requests))
         contexts = [documents.wanted_of(request, self.tools, self._chat).context for request in requests]
         ids = encoding.encode_prompts(self, contexts)
@@ -232,7 +237,7 @@ class ToolTokenLM(CausalLM):
         if wanted.question is None:
             return
         from_question = wanted.context[wanted.context.rfind(wanted.question) :]
-        tokens = len(self._writing.encode(from_question))
+        tokens = len(self._encoded(from_question))
         if tokens > self.max_length - limit:
             raise HarnessError(
                 f"{named(request)} has a question of {tokens} tokens, which does not fit the model's context of "
@@ -241,13 +246,12 @@ class ToolTokenLM(CausalLM):
 
     @property
     def _chooser(self) -> Chooser:
-        is_rowless = self.tools.variant == "in_context"
         return Chooser(
-            None if is_rowless else self.tools.head,
+            None if self.tools.is_in_context else self.tools.head,
             first_tool=self._first_tool,
             continues_number=self._number_words,
             is_oracle=self.tools.variant == "oracle_tool",
-            decode=self._writing.decode,
+            decode=self._decoded,
         )
 
     @cached_property
@@ -259,16 +263,6 @@ class ToolTokenLM(CausalLM):
     @cached_property
     def _number_words(self) -> torch.Tensor:
         return number_words(self.tokenizer, self._first_tool).to(self.device)
-
-    @cached_property
-    def _writing(self) -> Writing:
-        return Writing(
-            encode=lambda text: encoding.encode_prompts(self, [text])[text],
-            decode=lambda ids: str(self.tok_decode([id_ for id_ in ids if id_ < self._first_tool])),
-            ends=greedy.end_tokens(self.model) | {self.eot_token_id},
-            first_tool=self._first_tool,
-            max_length=self.max_length,
-        )
 
     @cached_property
     def _chat(self) -> ChatTemplate | None:

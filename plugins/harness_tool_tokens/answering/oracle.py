@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.requests import Explained
-from harness_tool_tokens.answering.parts import Call, Wanted, around, plan_with
+from harness_tool_tokens.answering.parts import Wanted, around, plan_with
+from harness_tool_tokens.tools.call import Call
 
 if TYPE_CHECKING:
     from harness_tool_tokens.tools.arguments import Outcome

@@ -1,4 +1,4 @@
-"""What an answer with tools is made of: what its task tells, bounds, calls, and how these stand in text."""
+"""What an answer with tools is made of: what its task tells, bounds, and how calls stand in text."""
 
 from __future__ import annotations
 
@@ -6,29 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from harness_tool_tokens.tools.call import Call
+
 SHOWN = 80  # characters of text around a call in its trace
-
-
-@dataclass
-class Call:
-    """One call in an answer: where it stands (characters of the answer before it), and what came of it.
-
-    ``margin`` is by how many logits the tool was ahead of the best word, bias included; None where it was not chosen
-    by its row. ``forced`` names what chose it then.
-    """
-
-    tool: str
-    at: int
-    margin: float | None = None
-    arguments: str = ""
-    result: str | None = None
-    error: str | None = None
-    detail: str = ""
-    forced: str = ""
-
-    def add_detail(self, words: str) -> None:
-        """Add a few words on what happened."""
-        self.detail = "; ".join(filter(None, [self.detail, words]))
 
 
 @dataclass(frozen=True)

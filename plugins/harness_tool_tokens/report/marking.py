@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from harness.records import answers
 from harness_tool_tokens.tools.arguments import ERRORS
+from harness_tool_tokens.tools.call import Call
 from harness_tool_tokens.tools.pairing import pairing
 
 MOST_ALIGNED = 500
@@ -21,23 +22,15 @@ OTHER_ERROR = "other"
 Verdict = Literal["right", "wrong tool", "false", ""]
 
 
-@dataclass(frozen=True)
-class JudgedCall:
-    """One call as its trace has it.
+@dataclass
+class JudgedCall(Call):
+    """A call held against the right ones.
 
     Attributes:
         verdict: whether its tool was due; empty where the task does not tell.
         due: the tool that was due instead of a wrong one.
     """
 
-    tool: str
-    at: int
-    margin: float | None = None
-    arguments: str = ""
-    result: str | None = None
-    error: str | None = None
-    detail: str = ""
-    forced: str = ""
     verdict: Verdict = ""
     due: str = ""
 

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import HarnessError
-from harness_tool_tokens.rows.texts import Call, Row
+from harness_tool_tokens.rows.texts import CallPlace, Row
 from harness_tool_tokens.tools.written import closing_bracket
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _row(name: str, example: str, toolbox: Toolbox) -> Row | None:
             continue
         text += example[place : match.start()]
         arguments = example[match.end() : match.end() + end]
-        calls.append(Call(keys[match[1]], len(text), len(text) + len(result[1]), arguments))
+        calls.append(CallPlace(keys[match[1]], len(text), len(text) + len(result[1]), arguments))
         text += result[1]
         place = result.end()
     return Row(name, text + example[place:], tuple(calls)) if calls else None

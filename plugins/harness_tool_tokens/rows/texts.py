@@ -30,7 +30,7 @@ Offsets = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
-class Call:
+class CallPlace:
     """One call of a tool: ``text[start:end]`` is its result.
 
     ``start == end == len(text)``: the call comes next, and its result is not there yet.
@@ -48,7 +48,7 @@ class Row:
 
     id: str
     text: str
-    calls: tuple[Call, ...]
+    calls: tuple[CallPlace, ...]
 
 
 @dataclass(frozen=True)
@@ -218,7 +218,7 @@ def _row(line: str, toolbox: Toolbox, where: str, number: int) -> Row:
     return Row(name, text, found)
 
 
-def _call(content: Any, text: str, where: str) -> Call:
+def _call(content: Any, text: str, where: str) -> CallPlace:
     if not isinstance(content, dict) or not isinstance(content.get("tool"), str):
         raise HarnessError(f"{where} has a call that does not name its tool")
     start, end = content.get("start"), content.get("end")
@@ -237,7 +237,7 @@ def _call(content: Any, text: str, where: str) -> Call:
     arguments = content.get("args", content.get("arguments", ""))
     if isinstance(arguments, list):
         arguments = ", ".join(map(str, arguments))
-    return Call(content["tool"], start, end, str(arguments))
+    return CallPlace(content["tool"], start, end, str(arguments))
 
 
 def _plan(content: dict[str, Any], toolbox: Toolbox, where: str, name: str) -> Row:
@@ -249,7 +249,7 @@ def _plan(content: dict[str, Any], toolbox: Toolbox, where: str, name: str) -> R
     text, calls = prompt + "\n".join(lines), []
     for start, end in _plan_tokens(text, len(prompt)):
         token = text[start:end]
-        calls.append(Call(key_of.get(token, token), start, end))
+        calls.append(CallPlace(key_of.get(token, token), start, end))
     if not calls:
         raise HarnessError(f"{where} has a plan without an [ACTION] or an <object>")
     return Row(name, text, tuple(calls))
