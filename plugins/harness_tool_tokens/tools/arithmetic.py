@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.json_lines import read_lines
+from harness.json_lines import read_json_lines
 from harness_tool_tokens.tools.calculating import OPERATIONS
 from harness_tool_tokens.tools.tool import Tool
 
@@ -13,6 +13,6 @@ ARITHMETIC: tuple[Tool, ...] = tuple(
         row["name"], row["name"], row["description"], arity=OPERATIONS[row["name"]][0], argument="number",
         examples=tuple(row["examples"]), kind="arithmetic",
     )
-    for row in read_lines(Path(__file__).with_suffix(".jsonl"), {"name": str, "description": str, "examples": list})
+    for row in read_json_lines(Path(__file__).with_suffix(".jsonl"), {"name": str, "description": str, "examples": list})
 )  # fmt: skip
 """In the order that rows of tools are numbered in; the first four are GSM8K's."""
