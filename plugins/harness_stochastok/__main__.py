@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import partial
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from harness.commands import own
 from harness.errors import HarnessError
 from harness.models.token_bytes import token_bytes
 from harness.seeds import stream_seed
@@ -43,17 +43,14 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the expansions asked for and return the exit status: 2 after a mistake the user can correct."""
     arguments = _parser().parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every character
-    try:
+
+    def work() -> None:
         from harness.models.finding import load_tokenizer
 
-        lines = list(_report(arguments, load_tokenizer(arguments.tokenizer)))
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
+        # All at once: after a mistake nothing is printed.
+        print("\n".join(list(_report(arguments, load_tokenizer(arguments.tokenizer)))))
+
+    return own.run(work)
 
 
 def mark_pieces(token_ids: Sequence[int], piece_ids: Sequence[int], spelling: Mapping[int, bytes]) -> str:

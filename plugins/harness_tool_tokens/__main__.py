@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import own
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
 
@@ -60,19 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0; 1 when a call fails or a file cannot be read; 2 for a mistake of the user.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # some terminals cannot show every character
     arguments = _parser().parse_args(argv)
-    try:
-        return int(arguments.execute(arguments))
-    except HarnessError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Whoever read the output has enough; 141 is what a program that is ended by that leaves.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    return own.run(lambda: arguments.execute(arguments))
 
 
 def _calls(arguments: argparse.Namespace) -> int:
@@ -127,14 +115,9 @@ def _print_report(out: Console, report: Report) -> None:
 
 
 def _write_page(path: Path, reports: Sequence[Report], most: int) -> None:
-    from harness.folders import write_atomic
     from harness_tool_tokens.report import page
 
-    try:
-        write_atomic(path, page.render(reports, most=most))
-    except OSError as error:
-        raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
-    print(f"wrote {printable(path)}")
+    own.write(page.render(reports, most=most), path)
 
 
 def _call(arguments: argparse.Namespace) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from harness.commands import own
 from harness.errors import HarnessError
 from harness.folders import write_atomic
 
@@ -41,13 +41,11 @@ def run(
 ) -> int:
     """Parse ``arguments`` (the process's own if None), write the examples, and return the exit status: 0, or 2."""
     options = parser.parse_args(arguments)
-    try:
-        lines = write(generate(options), options.output)
-    except HarnessError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {lines} examples to {options.output}")
-    return 0
+
+    def work() -> None:
+        print(f"wrote {write(generate(options), options.output)} examples to {options.output}")
+
+    return own.run(work, prefix=parser.prog)
 
 
 def write(examples: Iterable[Example], output: Path) -> int:
