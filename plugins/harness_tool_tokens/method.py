@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import write_atomic
 from harness.progress import say
-from harness.tasks import data_folders
 from harness_tool_tokens.answering.prompting import PromptBook
 from harness_tool_tokens.rows.examples import EXAMPLES, example_rows, needed_example_rows
 from harness_tool_tokens.rows.texts import Row, draw_shots, read_rows, rows_digest, split, trained_on
+from harness_tool_tokens.tools import data_folder
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -186,13 +186,13 @@ class ToolTokens:
         if self.train_file == EXAMPLES:
             rows = needed_example_rows(self._toolbox)
         else:
-            rows = read_rows(data_folders.find(self.train_file), self._toolbox)
+            rows = read_rows(data_folder.find(self.train_file), self._toolbox)
         rows = rows[: self.first_rows]
         return split(rows, holdout=self.holdout, seed=self.holdout_seed)
 
     @cached_property
     def _prompts(self) -> PromptBook:
-        return PromptBook(self._toolbox, None if self.prompts_file is None else data_folders.find(self.prompts_file))
+        return PromptBook(self._toolbox, None if self.prompts_file is None else data_folder.find(self.prompts_file))
 
     def _tools(self, made: ToolRows | None) -> Tools:
         from harness_tool_tokens.answering.equipped import Tools

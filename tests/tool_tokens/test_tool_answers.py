@@ -11,8 +11,9 @@ import pytest
 from published_rows import ceiling, defects, enlarge
 
 from harness import HarnessError
-from harness.tasks import data_folders, numbers
+from harness.tasks import numbers
 from harness_tool_tokens.tasks import answers, data, enlarging
+from harness_tool_tokens.tools import data_folder
 from harness_tool_tokens.tools import pairing as answers_pairing
 
 TOOLS = ("add", "divide", "power", "sqrt")
@@ -248,8 +249,8 @@ def test_a_step_that_is_no_arithmetic_is_refused_and_runs_nothing(step: str) -> 
 @pytest.mark.slow
 def test_the_published_rows_follow_the_rule_but_the_one_with_open_slots() -> None:
     """Acceptance property 13, on the folder that HARNESS_TOOL_DATA names."""
-    assert os.environ.get(data_folders.VARIABLE), (
-        f"this test reads the published rows: set {data_folders.VARIABLE} to their folder"
+    assert os.environ.get(data_folder.VARIABLE), (
+        f"this test reads the published rows: set {data_folder.VARIABLE} to their folder"
     )
     found = {row["id"]: defects(row) for row in data.gsm8k_xl()}
     assert {name for name, wrong in found.items() if wrong} <= {"gsm8k-xl-426"}

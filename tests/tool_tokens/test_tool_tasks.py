@@ -13,8 +13,9 @@ from harness import HarnessError
 from harness.requests import Explained
 from harness.run.evaluating import evaluate
 from harness.run.run import Run
-from harness.tasks import data_folders, finding, fit
+from harness.tasks import finding, fit
 from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tools import data_folder
 
 FOLDER = Path(data.__file__).parent
 COUNTS = {"calls", "calls_right", "calls_wrong", "calls_missed", "calls_false", "calls_errors"}
@@ -152,7 +153,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }
     for name, rows in files.items():
         write_lines(folder / f"{name}.jsonl", rows)
-    monkeypatch.setenv(data_folders.VARIABLE, str(folder))
+    monkeypatch.setenv(data_folder.VARIABLE, str(folder))
     return folder
 
 
@@ -188,24 +189,24 @@ def test_a_file_is_found_by_path_then_in_the_given_folder_then_in_that_of_the_va
     other = tmp_path / "other"
     other.mkdir()
     (other / "prompts.json").write_text("{}", encoding="utf-8")
-    assert data_folders.find(other / "prompts.json", str(folder)) == other / "prompts.json"
-    assert data_folders.find("prompts.json", str(other)) == other / "prompts.json"
-    assert data_folders.find("kamel_test_30.jsonl", str(other)) == folder / "kamel_test_30.jsonl"
-    assert data_folders.find("prompts.json") == folder / "prompts.json"
+    assert data_folder.find(other / "prompts.json", str(folder)) == other / "prompts.json"
+    assert data_folder.find("prompts.json", str(other)) == other / "prompts.json"
+    assert data_folder.find("kamel_test_30.jsonl", str(other)) == folder / "kamel_test_30.jsonl"
+    assert data_folder.find("prompts.json") == folder / "prompts.json"
     monkeypatch.chdir(other)
-    assert data_folders.find("prompts.json") == Path("prompts.json")
-    assert data_folders.data_file("prompts.json") == folder / "prompts.json"
+    assert data_folder.find("prompts.json") == Path("prompts.json")
+    assert data_folder.data_file("prompts.json") == folder / "prompts.json"
 
 
 def test_missing_folders_and_files_are_said_with_what_to_do(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(HarnessError, match=r"no file 'none.jsonl' in '.*'; put it there, or name the folder"):
-        data_folders.find("none.jsonl")
-    monkeypatch.setenv(data_folders.VARIABLE, str(tmp_path / "nowhere"))
+        data_folder.find("none.jsonl")
+    monkeypatch.setenv(data_folder.VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(HarnessError, match=r"data folder '.*nowhere' does not exist"):
         data.funcqa("one_hop")
-    monkeypatch.delenv(data_folders.VARIABLE)
+    monkeypatch.delenv(data_folder.VARIABLE)
     with pytest.raises(HarnessError, match=r"no data folder is named; .*HARNESS_TOOL_DATA.*data_folder=DIR"):
         data.prompts()
 
@@ -279,7 +280,7 @@ def test_rows_with_a_wrong_gold_answer_can_be_left_out(load: Load) -> None:
 
 
 def test_the_folder_can_be_given_as_metadata(load: Load, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(data_folders.VARIABLE)
+    monkeypatch.delenv(data_folder.VARIABLE)
     assert len(docs_of(load("funcqa_one_hop", data_folder=str(folder)))) == 3
     with pytest.raises(HarnessError, match="no data folder is named"):
         load("funcqa_one_hop")

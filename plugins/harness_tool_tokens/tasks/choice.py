@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from harness import HarnessError
 from harness.names import printable
-from harness.tasks import data_folders
 from harness.tasks.own_docs import Doc, OwnDocsTask
 from harness_tool_tokens.tasks import data
+from harness_tool_tokens.tools import data_folder
 
 
 class ToolChoice(OwnDocsTask):
@@ -44,7 +44,7 @@ class ToolChoice(OwnDocsTask):
         holdout = _whole("holdout", metadata["holdout"], at_least=1)
         seed = _whole("holdout_seed", metadata["holdout_seed"], at_least=0)
         toolbox = Toolbox.load(str(metadata["tools"]).split("+"), folder=metadata.get("data_folder"))
-        rows = read_rows(data_folders.find(str(metadata["rows"]), metadata.get("data_folder")), toolbox)
+        rows = read_rows(data_folder.find(str(metadata["rows"]), metadata.get("data_folder")), toolbox)
         _, held_out = split(rows, holdout=holdout, seed=seed)
         if not held_out:
             raise HarnessError(

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from harness import HarnessError
 from harness.json_lines import Keys, Row, check_keys, read_json, read_json_lines, read_text
 from harness.names import printable, suggestion
-from harness.tasks.data_folders import data_file
+from harness_tool_tokens.tools.data_folder import data_file
 
 QUESTION_SLOT = "[QUESTION]"
 KAMEL_SIZES = (30, 60, 100, 234)

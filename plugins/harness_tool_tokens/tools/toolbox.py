@@ -128,7 +128,7 @@ def _located(spec: str, folder: str | None) -> Path:
             f"no tools are called '{printable(spec)}'; {suggestion(str(spec), _BUILT_IN)}, "
             f"or give a file of type {', '.join(_FILE_TYPES)}"
         )
-    from harness.tasks.data_folders import find
+    from harness_tool_tokens.tools.data_folder import find
 
     return find(path, folder)
 
