@@ -27,10 +27,10 @@ from typing import Any
 STARTS: dict[str, dict[str, Any]] = {
     "random": {"variant": "random_start"},
     "zeros": {"variant": "zero_start"},
-    "hidden mean, as released": {"prior": "hidden_mean", "prior_template": "{}", "prior_length": "unit/sqrt(d)"},
+    "hidden mean, as released": {"prior": "hidden_mean", "prior_text": "{name}", "prior_length": "unit/sqrt(d)"},
     "hidden mean, centred": {"prior": "hidden_mean", "centre": True, "prior_length": 0.5},
     "head rows, name": {},
-    "head rows, description": {"prior_text": "description"},
+    "head rows, description": {"prior_text": " {description}"},
 }
 SHOTS = (0, 1, 3, 10, None)
 PENALTIES = (1e-3, 1e-2, 1e-1)
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace, cell: Cell, output: Path) -> dict[str, fl
         metadata = {"holdout": 10, "holdout_seed": cell.holdout_seed}
         task = "tool_choice"
     else:
-        options |= {"tools": ["kamel_relations.jsonl"], "first_tools": arguments.tools}
+        options |= {"tools": [f"kamel_relations.jsonl[:{arguments.tools}]"]}
         options |= {"train_file": "kamel_synthetic_train.jsonl"}
         task = f"tool_choice_kamel_{arguments.tools}"
     if cell.shots is not None:

@@ -18,10 +18,12 @@ import torch
 from harness.models.causal import CausalLM
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
-from harness_tool_tokens.rows.prior import prior_rows, prior_texts
+from harness_tool_tokens.rows.naming import prior_texts
+from harness_tool_tokens.rows.prior import prior_rows
+from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.states import frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, encode_rows, read_rows
-from harness_tool_tokens.rows.training import Settings, epoch_order, train
+from harness_tool_tokens.rows.training import epoch_order, train
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 # Relative, of each loss, and of the norm of all rows; Adam makes steps of full length out of gradients near 0.
@@ -45,7 +47,7 @@ def main() -> None:
     )
     encoded = encode_rows(lm, rows, toolbox)
     start = prior_rows(lm, prior_texts(toolbox), prior="head_rows")
-    settings = Settings(lr=arguments.lr, epochs=arguments.epochs)
+    settings = Settings(learning_rate=arguments.learning_rate, epochs=arguments.epochs)
 
     started = time.perf_counter()
     states = frozen_states(lm, encoded, cache=False)
@@ -80,7 +82,7 @@ def plain_loop(
     model = lm.model.eval().requires_grad_(False)
     head = model.get_output_embeddings()
     rows = start.clone().requires_grad_()
-    adam, losses, seconds = torch.optim.Adam([rows], lr=settings.lr), [], 0.0
+    adam, losses, seconds = torch.optim.Adam([rows], lr=settings.learning_rate), [], 0.0
     for epoch in range(settings.epochs or 0):
         for number in epoch_order(len(encoded), seed=settings.seed, epoch=epoch):
             started = time.perf_counter()
@@ -129,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "--train_file", type=Path, metavar="PATH", help="texts with calls of arithmetic tools (default: made up)"
     )
     parser.add_argument("--model", metavar="PATH", help="a model folder or hub name (default: the embedded model)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="of Adam (default: 1e-3)")
+    parser.add_argument("--learning_rate", type=float, default=1e-3, help="of Adam (default: 1e-3)")
     return parser
 
 

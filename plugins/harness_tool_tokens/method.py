@@ -15,9 +15,11 @@ from harness.folders import write_atomic
 from harness.progress import say
 from harness_tool_tokens.answering.prompting import PromptBook
 from harness_tool_tokens.rows.examples import EXAMPLES, example_rows, needed_example_rows
+from harness_tool_tokens.rows.naming import check_slot, prior_texts
+from harness_tool_tokens.rows.settings import Settings, check_least
 from harness_tool_tokens.rows.texts import Row, draw_shots, read_rows, rows_digest, split, trained_on
 from harness_tool_tokens.tools import data_folder
-from harness_tool_tokens.tools.toolbox import Toolbox
+from harness_tool_tokens.tools.toolbox import Toolbox, first_of
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -41,11 +43,10 @@ class ToolTokens:
     runs, and its result takes the token's place. Rows start at a prior made of the tool's name; training moves nothing else.
 
     Options:
-        tools: arithmetic (thirteen), gsm8k (its first four) or files of your own (.py, .toml, .json, .jsonl), joined by +.
-        first_tools: keep only so many of them.
-        train_file: .jsonl with text and calls to train the rows on; looked for in $HARNESS_TOOL_DATA, too. The word examples
-            trains on the tools' own examples. Without it the prior is used as it is.
-        first_rows: keep only so many rows of train_file.
+        tools: arithmetic (thirteen), gsm8k (its first four) or files of your own (.py, .toml, .json, .jsonl), joined by +;
+            FILE[:30] are the first thirty of a file.
+        train_file: .jsonl with text and calls to train the rows on; looked for in $HARNESS_TOOL_DATA, too; FILE[:200] are its
+            first rows. The word examples trains on the tools' own examples. Without it the prior is used as it is.
         rows_file: rows that an earlier run saved (tool_rows.safetensors), used as they are.
         shots_per_tool: train on so many rows of each tool, drawn by the seed; by default on all.
         holdout: rows of each tool to leave out, for the task tool_choice; give the task the same number.
@@ -53,17 +54,16 @@ class ToolTokens:
         variant: tools; or a baseline: no_tools, in_context (calls written as text after a list of tools), oracle_tool (the
             right tool where any fires or a result is due), oracle_call (right calls, run), random_start, zero_start.
         prior: what rows start from.
-        prior_text: which text of a tool the prior is made of.
-        prior_template: text with a slot {} for it; by default a space before it, as inside a text.
+        prior_text: what the prior is made of: text with a slot {name}, {description} or {name+description}; by default the
+            name with a space before it, as inside a text.
         centre: subtract the mean over tools from the prior.
         prior_length: length of the prior's rows; unit/sqrt(d) is 1 over the root of the model's width.
-        penalty: weight of the distance to the prior in training.
-        penalty_form: squared (as the paper's figure), norm (as its code) or none.
-        positions: train on all positions, or on those of tools alone, after which tools fire everywhere.
-        word_positions: keep a random sample of so many word positions, reweighted; by default all.
+        penalty: weight of the squared distance to the prior in training (the paper's figure); norm:0.01 weighs the
+            distance itself (its code).
+        positions: train on all positions; on those of tools alone, after which tools fire everywhere; or on them and a random
+            sample of so many word positions, reweighted.
         learning_rate: of Adam.
-        epochs: passes over the rows; by default 10, and no fewer than 3,000 steps.
-        steps: optimiser steps instead.
+        steps: optimiser steps, or passes over the rows as in "10 epochs"; by default 10 epochs, and no fewer than 3,000 steps.
         batch_size: rows of text per step.
         bias: added to every tool's logit; auto takes the value with the best F1 on the tools' own examples, or on the rows
             trained on where tools have none.
@@ -80,9 +80,7 @@ class ToolTokens:
     answers: ClassVar[frozenset[str]] = frozenset({"tool_choice"})
 
     tools: tuple[str, ...] = ("arithmetic",)
-    first_tools: int | None = None
     train_file: str | None = None
-    first_rows: int | None = None
     rows_file: Path | None = None
     shots_per_tool: int | None = None
     holdout: int = 0
@@ -91,17 +89,13 @@ class ToolTokens:
         "tools"
     )
     prior: Literal["head_rows", "hidden_mean", "hidden_last", "input_rows", "random", "zeros"] = "head_rows"
-    prior_text: Literal["name", "description", "name+description"] = "name"
-    prior_template: str = " {}"
+    prior_text: str = " {name}"
     centre: bool = False
     prior_length: float | Literal["unit/sqrt(d)", "word_mean", "keep"] = "keep"
-    penalty: float = 0.0
-    penalty_form: Literal["squared", "norm", "none"] = "squared"
-    positions: Literal["all", "tools"] = "all"
-    word_positions: int | None = None
+    penalty: float | str = 0.0
+    positions: Literal["all", "tools"] | int = "all"
     learning_rate: float = 1e-3
-    epochs: int | None = None
-    steps: int | None = None
+    steps: int | str | None = None
     batch_size: int = 1
     bias: float | Literal["auto"] = "auto"
     max_calls: int = 10
@@ -113,32 +107,19 @@ class ToolTokens:
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
-        at_least = {"holdout": 0, "penalty": 0, "max_calls": 0, "max_argument_tokens": 1, "batch_size": 1}
-        optional = {
-            "first_tools": 1,
-            "first_rows": 1,
-            "shots_per_tool": 0,
-            "word_positions": 1,
-            "epochs": 0,
-            "steps": 0,
-        }
-        for name, least in (at_least | optional).items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} is {value}; it has to be {least} or more")
-        for name in ("learning_rate", "tool_timeout"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it has to be more than 0")
-        if self.epochs is not None and self.steps is not None:
-            raise ValueError("epochs and steps are both given; leave one out")
+        self._settings(seed=0)
+        check_least(self, holdout=0, shots_per_tool=0, max_calls=0, max_argument_tokens=1)
+        if self.positions not in {"all", "tools"} and int(self.positions) < 1:
+            raise ValueError(f"positions is {self.positions}; a number of word positions has to be 1 or more")
+        if self.tool_timeout <= 0:
+            raise ValueError(f"tool_timeout is {self.tool_timeout}; it has to be more than 0")
         if self.rows_file is not None and self.train_file is not None:
             raise ValueError("rows_file and train_file are both given; rows are loaded or trained")
         if self.variant in STARTS and self.rows_file is not None:
             raise ValueError(f"variant={self.variant} starts anew, and rows_file gives finished rows; leave one out")
         if not self.tools:
             raise ValueError("tools is empty; name some, such as arithmetic")
-        if self.prior_template and "{}" not in self.prior_template:
-            raise ValueError("prior_template has no slot {}")
+        check_slot(self.prior_text)
 
     def fingerprint(self) -> str:
         """Read tools, rows and prompts, and return their digest.
@@ -176,7 +157,7 @@ class ToolTokens:
 
     @cached_property
     def _toolbox(self) -> Toolbox:
-        return Toolbox.load(self.tools, first=self.first_tools)
+        return Toolbox.load(self.tools)
 
     @cached_property
     def _rows(self) -> tuple[list[Row], list[Row]]:
@@ -184,15 +165,26 @@ class ToolTokens:
         if self.train_file is None:
             return [], []
         if self.train_file == EXAMPLES:
-            rows = needed_example_rows(self._toolbox)
+            rows, first = needed_example_rows(self._toolbox), None
         else:
-            rows = read_rows(data_folder.find(self.train_file), self._toolbox)
-        rows = rows[: self.first_rows]
-        return split(rows, holdout=self.holdout, seed=self.holdout_seed)
+            name, first = first_of(self.train_file)
+            rows = read_rows(data_folder.find(name), self._toolbox)
+        if first is not None and first < 1:
+            raise HarnessError(f"the first {first} rows of a file are asked for; give 1 or more")
+        return split(rows[:first], holdout=self.holdout, seed=self.holdout_seed)
 
     @cached_property
     def _prompts(self) -> PromptBook:
         return PromptBook(self._toolbox, None if self.prompts_file is None else data_folder.find(self.prompts_file))
+
+    def _settings(self, seed: int) -> Settings:
+        return Settings.of(
+            penalty=self.penalty,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            seed=seed,
+        )
 
     def _tools(self, made: ToolRows | None) -> Tools:
         from harness_tool_tokens.answering.equipped import Tools
@@ -234,10 +226,10 @@ class ToolTokens:
         return made
 
     def _prior(self, lm: Any, seed: int) -> Tensor:
-        from harness_tool_tokens.rows.prior import prior_rows, prior_texts
+        from harness_tool_tokens.rows.prior import prior_rows
 
         kind = STARTS.get(self.variant, self.prior)
-        texts = prior_texts(self._toolbox, use=self.prior_text, template=self.prior_template)
+        texts = prior_texts(self._toolbox, self.prior_text)
         if self.rows_file is None:
             say(
                 f"rows of {len(texts)} tools start from {kind}: {', '.join(texts[:4])}{', ...' if len(texts) > 4 else ''}"
@@ -274,20 +266,12 @@ class ToolTokens:
         """Return trained rows, what they were trained on, and a report."""
         from harness_tool_tokens.rows.states import frozen_states
         from harness_tool_tokens.rows.texts import encode_rows
-        from harness_tool_tokens.rows.training import Settings, train
+        from harness_tool_tokens.rows.training import train
 
-        encoded = encode_rows(lm, shots, self._toolbox, positions=self.positions)
-        states = frozen_states(lm, encoded, word_positions=self.word_positions, seed=seed)
-        settings = Settings(
-            penalty=self.penalty,
-            penalty_form=self.penalty_form,
-            lr=self.learning_rate,
-            epochs=self.epochs,
-            steps=self.steps,
-            batch=self.batch_size,
-            seed=seed,
-        )
-        rows, report = train(states, prior, prior, settings)
+        drawn = None if isinstance(self.positions, str) else self.positions
+        encoded = encode_rows(lm, shots, self._toolbox, positions="tools" if self.positions == "tools" else "all")
+        states = frozen_states(lm, encoded, word_positions=drawn, seed=seed)
+        rows, report = train(states, prior, prior, self._settings(seed))
         losses = report.pop("losses")
         if losses:
             tenth = max(1, len(losses) // 10)

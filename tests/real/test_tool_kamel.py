@@ -27,7 +27,7 @@ def lm() -> Any:
 
 def selection(lm: Any, folder: Path, *, seed: int = 0, **options: Any) -> float:
     """Return the share of the KAMEL-30 questions at which the right relation's row is the best."""
-    method = ToolTokens(tools=("kamel_relations.jsonl",), first_tools=30, bias=0.0, **options)
+    method = ToolTokens(tools=("kamel_relations.jsonl[:30]",), bias=0.0, **options)
     made: Any = method.apply(lm, seed=seed, workdir=folder)
     known = set(data.kamel_properties(30))
     asked = []

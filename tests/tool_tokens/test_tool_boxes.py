@@ -78,7 +78,7 @@ def test_several_files_are_one_toolbox_of_which_the_first_can_be_taken(write: Wr
     """Concatenated in the order given."""
     path = write("mine.py", TEN_LINES)
     assert load("gsm8k", path).keys == ("add", "subtract", "multiply", "divide", "letters")
-    assert load(path, "arithmetic", first=3).keys == ("letters", "add", "subtract")
+    assert load(path, "arithmetic[:2]").keys == ("letters", "add", "subtract")
 
 
 def test_arity_key_and_name_come_from_the_function_unless_given(write: Write) -> None:
@@ -344,6 +344,6 @@ def test_what_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         Toolbox.load([])
     for first in (0, -1, 14):
         with pytest.raises(HarnessError, match="from 1 to 13"):
-            load("arithmetic", first=first)
+            load(f"arithmetic[:{first}]")
     with pytest.raises(HarnessError, match="2 tools have the key 'add'"):
         load("arithmetic", "gsm8k")

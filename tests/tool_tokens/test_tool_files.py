@@ -13,9 +13,10 @@ from harness import HarnessError
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.saving import ToolRows, head_fingerprint, model_name
+from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.states import frozen_states
 from harness_tool_tokens.rows.texts import CallPlace, Row, encode_row, rows_digest
-from harness_tool_tokens.rows.training import Settings, measure, train
+from harness_tool_tokens.rows.training import measure, train
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
@@ -37,7 +38,7 @@ def trained(lm: Any) -> Any:
     """Return rows trained on three texts, and the states of these."""
     states = frozen_states(lm, [encode_row(lm, row, TOOLBOX) for row in ROWS])
     start = torch.zeros(3, 32)
-    rows, report = train(states, start, start, Settings(steps=30, lr=0.1))
+    rows, report = train(states, start, start, Settings(steps=30, learning_rate=0.1))
     settings = {"penalty": 0.0, "report": {"steps": report["steps"]}}
     made = ToolRows.of(lm, TOOLBOX, rows, start + 0.5, bias=0.25, settings=settings, training_rows=rows_digest(ROWS))
     return made, states

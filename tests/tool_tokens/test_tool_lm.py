@@ -932,7 +932,7 @@ def printing(text):
 def test_tools_of_a_user_that_hang_raise_or_print_harm_no_answer(apply: Callable[..., Any], tmp_path: Path) -> None:
     """Section 9, user tools: slow, crashing, printing; typed outcomes, and the answers around them go on."""
     (tmp_path / "mine.py").write_text(MINE, encoding="utf-8")
-    lm = apply(tools=(str(tmp_path / "mine.py"),), prior="zeros", tool_timeout=0.7, prior_text="name")
+    lm = apply(tools=(str(tmp_path / "mine.py"),), prior="zeros", tool_timeout=0.7, prior_text="{name}")
     end = lm.eot_token_id
     scripts = {
         f"Q {key}": Script(

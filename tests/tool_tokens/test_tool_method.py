@@ -138,7 +138,11 @@ def told(out: Path) -> list[tuple[Any, Any]]:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"epochs": 1, "steps": 1}, "epochs and steps are both given"),
+        ({"steps": -1}, "steps is -1; it has to be 0 or more"),
+        ({"steps": "ten"}, "steps is 'ten'; give a whole number, or 10 epochs"),
+        ({"penalty": "squared:1"}, "penalty is 'squared:1'; give a number, 0 or more, or norm:0.01"),
+        ({"positions": 0}, "positions is 0"),
+        ({"positions": "words"}, "positions"),
         ({"rows_file": "a", "train_file": "b"}, "rows_file and train_file are both given"),
         ({"variant": "random_start", "rows_file": "a"}, "variant=random_start starts anew"),
         ({"variant": "zero_start", "rows_file": "a"}, "variant=zero_start starts anew"),
@@ -151,7 +155,7 @@ def told(out: Path) -> list[tuple[Any, Any]]:
         ({"learning_rate": 0}, "learning_rate is 0"),
         ({"tool_timeout": -1}, "tool_timeout is -1"),
         ({"shots_per_tool": -1}, "shots_per_tool is -1"),
-        ({"prior_template": "no slot"}, "prior_template has no slot"),
+        ({"prior_text": "no slot"}, "prior_text 'no slot' has no slot"),
         ({"bias": "much"}, "bias"),
         ({"bias": "nan"}, "bias"),
         ({"bias": "inf"}, "bias"),

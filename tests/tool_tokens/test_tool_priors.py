@@ -12,7 +12,8 @@ import torch
 from harness import HarnessError
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
-from harness_tool_tokens.rows.prior import PRIORS, prior_rows, prior_texts
+from harness_tool_tokens.rows.naming import prior_texts
+from harness_tool_tokens.rows.prior import PRIORS, prior_rows
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
@@ -126,20 +127,20 @@ def test_zeros_stay_zeros_whatever_the_length(lm: Any) -> None:
 def test_brackets_underscores_and_capitals_of_names_do_not_matter() -> None:
     """Acceptance property 6."""
 
-    def texts(name: str, **more: Any) -> list[str]:
-        return prior_texts(Toolbox((Tool("P1408", name, "gets the places"),)), **more)
+    def texts(name: str, *more: str) -> list[str]:
+        return prior_texts(Toolbox((Tool("P1408", name, "gets the places"),)), *more)
 
     assert texts("<add>") == texts("[add]") == texts("add") == ["add"]
     assert texts("broadcasted_places") == ["broadcasted places"]
     assert texts("schoolDistrict") == ["school District"] and texts("HTTPServer2Go") == ["HTTP Server2 Go"]
     assert texts("[WALK]") == ["WALK"] and texts("<>") == ["P1408"]
-    assert texts("a_b", use="description") == ["gets the places"]
-    assert texts("a_b", use="name+description") == ["a b: gets the places"]
-    assert texts("a_b", template="Call {} now") == ["Call a b now"]
+    assert texts("a_b", "{description}") == ["gets the places"]
+    assert texts("a_b", "{name+description}") == ["a b: gets the places"]
+    assert texts("a_b", "Call {name} now") == ["Call a b now"]
 
 
 def test_a_tool_without_a_description_is_described_by_its_name() -> None:
-    assert prior_texts(Toolbox((Tool("a", "a_b"),)), use="description") == ["a b"]
+    assert prior_texts(Toolbox((Tool("a", "a_b"),)), "{description}") == ["a b"]
 
 
 @pytest.mark.parametrize(
@@ -161,9 +162,9 @@ def test_what_makes_no_sense_is_refused_in_a_sentence(lm: Any, changes: dict[str
 def test_templates_and_uses_that_are_unknown_are_refused() -> None:
     toolbox = Toolbox((Tool("a", "a", "b"),))
     with pytest.raises(HarnessError, match="has no slot"):
-        prior_texts(toolbox, template="Call it")
-    with pytest.raises(HarnessError, match="did you mean 'description'"):
-        prior_texts(toolbox, use="descripton")  # type: ignore[arg-type]
+        prior_texts(toolbox, "Call it")
+    with pytest.raises(HarnessError, match=r"write \{name\}, \{description\} or"):
+        prior_texts(toolbox, "{descripton}")
 
 
 def test_a_head_whose_weights_are_packed_is_read_through_its_answers(lm: Any, tiny_model: Path) -> None:

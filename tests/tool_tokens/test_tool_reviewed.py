@@ -326,15 +326,15 @@ def test_rows_are_the_same_to_the_byte_whatever_the_cache_held(
     assert made("one", 6) == fresh  # all of it out of the cache
 
 
-@pytest.mark.parametrize("settings", [{"steps": 0}, {"epochs": 0}, {"steps": 3}])
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"steps": "0 epochs"}, {"steps": 3}])
 def test_tokens_that_were_trained_on_are_counted_by_what_was_done(
-    apply: Callable[..., Any], tmp_path: Path, settings: dict[str, int]
+    apply: Callable[..., Any], tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     """Demand: without a step no token was trained on; three steps of one text each are one pass over three texts."""
     rows = [training_row(n, f"Q: What is {n}+2?\nA: {n}+2=", str(n + 2), ".") for n in range(3)]
     lm = apply(train_file=write_lines(tmp_path / "rows.jsonl", rows), **settings)
     report = json.loads((lm.workdir / "report.json").read_text(encoding="utf-8"))
-    if settings.get("steps", 0) == 0:
+    if settings["steps"] != 3:
         assert report["tokens_trained"] == 0
     else:
         ids = [lm.tokenizer.encode(row["text"]) for row in rows]

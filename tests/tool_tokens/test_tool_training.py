@@ -18,10 +18,12 @@ from harness import HarnessError
 from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
 from harness.models.loading import load_lm
-from harness_tool_tokens.rows.prior import prior_rows, prior_texts
+from harness_tool_tokens.rows.naming import prior_texts
+from harness_tool_tokens.rows.prior import prior_rows
+from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.states import States, frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, draw_shots, encode_row
-from harness_tool_tokens.rows.training import Settings, _blocks, best_bias, epoch_order, loss, measure, penalty, train
+from harness_tool_tokens.rows.training import _blocks, best_bias, epoch_order, loss, measure, penalty, train
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
@@ -154,7 +156,7 @@ def test_training_leaves_the_models_parameters_and_logits_bit_for_bit(lm: Any) -
     start = some_rows()
     states = frozen_states(lm, encoded_of(lm, ROWS), cache=False)
     kept = start.clone(), states.hidden.clone()
-    train(states, start, start, Settings(lr=0.1, steps=20))
+    train(states, start, start, Settings(learning_rate=0.1, steps=20))
     assert tensor_fingerprints(lm.model) == before[0] and torch.equal(lm.model(ids).logits, before[1])
     assert torch.equal(start, kept[0]) and torch.equal(states.hidden, kept[1])
 
@@ -183,8 +185,8 @@ def test_the_penalty_forms_are_lambda_times_the_norm_squared_or_not() -> None:
 def test_with_a_huge_penalty_rows_stay_at_the_prior(states: States, form: Any) -> None:
     """Acceptance property 7."""
     prior = some_rows()
-    free, _ = train(states, prior, prior, Settings(lr=0.01, steps=600))
-    held, report = train(states, prior, prior, Settings(lr=0.01, steps=600, penalty=1e6, penalty_form=form))
+    free, _ = train(states, prior, prior, Settings(learning_rate=0.01, steps=600))
+    held, report = train(states, prior, prior, Settings(learning_rate=0.01, steps=600, penalty=1e6, penalty_form=form))
     # Adam's steps have the length of lr whatever the gradient's: the rows cannot be held closer than a few of these.
     assert float((held - prior).abs().max()) < 0.03 < float((free - prior).abs().max()) / 5
     assert all(map(math.isfinite, report["losses"]))
@@ -194,7 +196,7 @@ def test_with_a_huge_penalty_rows_stay_at_the_prior(states: States, form: Any) -
 def test_without_data_any_start_converges_to_the_prior(states: States, form: Any) -> None:
     """Acceptance property 7."""
     nothing = replace(states, **{name: getattr(states, name)[:0] for name in States.__dataclass_fields__})
-    settings = Settings(lr=0.01, steps=3000, penalty=0.1, penalty_form=form)
+    settings = Settings(learning_rate=0.01, steps=3000, penalty=0.1, penalty_form=form)
     for seed in (1, 2):
         rows, report = train(nothing, some_rows(), some_rows(seed), settings)
         assert float((rows - some_rows()).abs().max()) < 0.01  # Adam's steps do not shrink
@@ -206,7 +208,9 @@ def test_more_penalty_gives_a_smaller_distance_to_the_prior(states: States, form
     """Acceptance property 8."""
     prior = some_rows(scale=0.3)
     weights = (0.0, 1e-4, 1e-3, 1e-2, 1e-1)
-    settings = [Settings(lr=0.01, steps=1500, batch=9, penalty=weight, penalty_form=form) for weight in weights]
+    settings = [
+        Settings(learning_rate=0.01, steps=1500, batch_size=9, penalty=weight, penalty_form=form) for weight in weights
+    ]
     reports = [train(states, prior, prior, one)[1] for one in settings]
     distances = [report["distance"] for report in reports]
     assert all(nearer < farther for farther, nearer in itertools.pairwise(distances))
@@ -232,7 +236,9 @@ def test_the_same_seed_gives_the_same_rows_to_the_byte(lm: Any, states: States) 
 def test_training_is_torchs_adam_on_the_plain_loss(states: States, form: Any, batch: int) -> None:
     """Acceptance property 4."""
     prior = some_rows(scale=0.3)
-    settings = Settings(lr=0.01, epochs=3, batch=batch, penalty=0.05, penalty_form=form, seed=2, bias=1.0)
+    settings = Settings(
+        learning_rate=0.01, epochs=3, batch_size=batch, penalty=0.05, penalty_form=form, seed=2, bias=1.0
+    )
     found, report = train(states, prior, prior, settings)
     rows = prior.clone().requires_grad_()
     adam, losses = torch.optim.Adam([rows], lr=0.01), []
@@ -256,7 +262,7 @@ def test_tools_tied_to_distinct_contexts_are_learned_perfectly_in_seconds(lm: An
     states = frozen_states(lm, encoded_of(lm, make_rows(6)))
     unseen = frozen_states(lm, encoded_of(lm, make_rows(9)[6:9] + make_rows(9)[15:18] + make_rows(9)[24:27]))
     start = prior_rows(lm, prior_texts(TOOLBOX), prior="random")
-    rows, _ = train(states, start, start, Settings(lr=0.03, steps=4000))
+    rows, _ = train(states, start, start, Settings(learning_rate=0.03, steps=4000))
     found = measure(states, rows)
     assert found["selection"] == found["recall"] == 1.0
     # All words are about equally unlikely in this model, so that little pushes a tool down where one of them is due.
@@ -285,21 +291,33 @@ def test_few_rows_are_trained_on_for_3000_steps_and_none_for_no_step(states: Sta
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"lr": 0.0}, "lr has to be above 0"),
-        ({"lr": math.nan}, "lr is nan"),
+        ({"learning_rate": 0.0}, "learning_rate is 0; it has to be above 0"),
+        ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"bias": math.inf}, "bias inf"),
-        ({"penalty": -1.0}, "penalty 0 or more"),
+        ({"penalty": -1.0}, "penalty is -1.0; it has to be 0 or more"),
+        ({"penalty": math.nan}, "penalty is nan"),
         ({"penalty_form": "cubed"}, "penalty_form 'cubed' is unknown"),
-        ({"batch": 0}, "batch has to be 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0; it has to be 1 or more"),
         ({"epochs": 1, "steps": 1}, "both epochs and steps"),
-        ({"steps": None, "epochs": -1}, "epochs and steps 0 or more"),
-        ({"lr": 1e37}, "lr has to be above 0 and at most 100"),
+        ({"steps": None, "epochs": -1}, "epochs is -1; it has to be 0 or more"),
+        ({"learning_rate": 1e37}, "above 0 and at most 100"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(states: States, changes: dict[str, Any], says: str) -> None:
-    settings: Any = Settings(**({"steps": 1} | changes)) if "epochs" not in changes else Settings(**changes)
-    with pytest.raises(HarnessError, match=says):
-        train(states, some_rows(), some_rows(), settings)
+def test_settings_that_make_no_sense_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Settings(**({"steps": 1} | changes) if "epochs" not in changes else changes)
+
+
+def test_options_say_in_one_value_how_far_and_how_long() -> None:
+    made = Settings.of(penalty="norm:0.01", steps="10 epochs", seed=3)
+    assert (made.penalty, made.penalty_form, made.epochs, made.steps, made.seed) == (0.01, "norm", 10, None, 3)
+    plain = Settings.of(penalty=0.01, steps=300)
+    assert (plain.penalty, plain.penalty_form, plain.epochs, plain.steps) == (0.01, "squared", None, 300)
+    assert Settings.of(penalty="norm:1e-3", steps="1epoch") == Settings(penalty=1e-3, penalty_form="norm", epochs=1)
+    with pytest.raises(ValueError, match="penalty is 'norm:much'; give a number"):
+        Settings.of(penalty="norm:much", steps=None)
+    with pytest.raises(ValueError, match="steps is 'ten'; give a whole number, or 10 epochs"):
+        Settings.of(penalty=0, steps="ten")
 
 
 def test_rows_that_diverge_are_not_handed_on(states: States) -> None:
@@ -426,8 +444,8 @@ def check_quantised(lm: Any, *, is_batch_free: bool = True) -> None:
         assert loss_of(states, cached).item() == pytest.approx(expected.item(), rel=1e-5)
         assert relative(cached.grad, full.grad) < 1e-4  # type: ignore[arg-type]
     assert all(parameter.grad is None for parameter in lm.model.parameters())
-    rows, report = train(states, prior, prior, Settings(lr=0.01, epochs=30, penalty=1e-4))
+    rows, report = train(states, prior, prior, Settings(learning_rate=0.01, epochs=30, penalty=1e-4))
     assert sum(report["losses"][-9:]) < sum(report["losses"][:9])
-    held, _ = train(states, prior, prior, Settings(lr=0.01, steps=300, penalty=1e6))
+    held, _ = train(states, prior, prior, Settings(learning_rate=0.01, steps=300, penalty=1e6))
     assert float((held - prior).abs().max()) < 0.05 < float((rows - prior).abs().max())
     assert tensor_fingerprints(lm.model) == before[0] and torch.equal(lm.model(ids).logits, before[1])

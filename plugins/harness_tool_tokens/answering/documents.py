@@ -66,7 +66,7 @@ def check(request: Instance, wanted: Wanted, tools: Tools) -> None:
     if text_digest(wanted.question) in tools.trained_on:
         raise HarnessError(
             f"{named(request)} asks what the tools were trained on, so its score would mean nothing; leave the text out of "
-            "train_file, for example with first_rows or holdout"
+            "train_file, for example with FILE[:200] or holdout"
         )
 
 

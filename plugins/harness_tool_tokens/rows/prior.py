@@ -1,10 +1,9 @@
-"""Prior vectors: what a tool's row may start from and be held to, made of its name or description by the same model."""
+"""Prior vectors: what a tool's row may start from and be held to, made of a text by the same model."""
 
 from __future__ import annotations
 
 import math
 import random
-import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
@@ -19,32 +18,11 @@ from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
     from harness.models.causal import CausalLM
-    from harness_tool_tokens.tools.tool import Tool
-    from harness_tool_tokens.tools.toolbox import Toolbox
 
 Tensor = torch.Tensor
-Use = Literal["name", "description", "name+description"]
 Prior = Literal["hidden_mean", "hidden_last", "head_rows", "input_rows", "random", "zeros"]
 PRIORS = ("hidden_mean", "hidden_last", "head_rows", "input_rows", "random", "zeros")
 LENGTHS = ("unit/sqrt(d)", "word_mean", "keep")
-_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-
-
-def prior_texts(toolbox: Toolbox, *, use: Use = "name", template: str = "") -> list[str]:
-    """Return the text that stands for each tool.
-
-    Names lose ``[ ] < >``, have spaces for underscores and before capitals inside them. A tool without a description
-    is described by its name.
-
-    Args:
-        template: text with a slot ``{}`` that the text is put into; empty for the text alone.
-
-    Raises:
-        HarnessError: the template has no slot, or ``use`` is unknown.
-    """
-    if template and "{}" not in template:
-        raise HarnessError(f"prior_template '{printable(template)}' has no slot; write {{}} where the tool's text goes")
-    return [template.replace("{}", text) if template else text for text in (_text(tool, use) for tool in toolbox)]
 
 
 def prior_rows(
@@ -85,19 +63,6 @@ def prior_rows(
         return rows
     lengths = rows.double().norm(dim=-1, keepdim=True)
     return (rows.double() * torch.where(lengths > 0, wanted / lengths, 0.0)).float()
-
-
-def _text(tool: Tool, use: Use) -> str:
-    spelled = " ".join(re.sub(r"[\[\]<>]", " ", tool.name).replace("_", " ").split())
-    name = _CAPITALS.sub(" ", spelled) or tool.key
-    if use == "name" or not tool.description:
-        return name
-    if use == "description":
-        return tool.description
-    if use == "name+description":
-        return f"{name}: {tool.description}"
-    known = ("name", "description", "name+description")
-    raise HarnessError(f"prior_text '{printable(use)}' is unknown; {suggestion(use, known)}")
 
 
 def _raw(lm: CausalLM, texts: Sequence[str], prior: Prior, seed: int) -> Tensor:

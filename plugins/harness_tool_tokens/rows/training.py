@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from harness.errors import HarnessError
+from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.states import States
 from harness_tool_tokens.rows.texts import FIRST_TOOL
 
@@ -23,31 +24,6 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 # false ones with many.
 EPOCHS, LEAST_STEPS = 10, 3000
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How rows are trained: Adam without schedule or weight decay.
-
-    Attributes:
-        penalty: weight of the distance to the prior, added to the mean cross-entropy.
-        penalty_form: ``squared``: penalty * ||W - W0||^2; ``norm``: penalty * ||W - W0||; over all tools together.
-        lr: Adam's rate.
-        epochs: passes over the rows of text; steps: optimiser steps instead. With neither ``EPOCHS`` passes, but
-            ``LEAST_STEPS`` steps at least.
-        batch: rows of text per step.
-        seed: draws their order, another one for each epoch.
-        bias: added to every tool logit in the loss.
-    """
-
-    penalty: float = 0.0
-    penalty_form: Literal["squared", "norm", "none"] = "squared"
-    lr: float = 1e-3
-    epochs: int | None = None
-    steps: int | None = None
-    batch: int = 1
-    seed: int = 0
-    bias: float = 0.0
 
 
 def loss(
@@ -105,12 +81,12 @@ def train(states: States, prior: Tensor, start: Tensor, settings: Settings) -> t
         ``distance`` to the prior in all and ``distances`` per tool, ``steps``, ``epochs``, ``positions`` and ``seconds``.
 
     Raises:
-        HarnessError: a setting makes no sense, or the rows became NaN.
+        HarnessError: the rows became NaN.
     """
     started = time.perf_counter()
     blocks = _blocks(states, len(start), settings.bias)
     steps = _steps(settings, len(blocks))
-    rows, adam = start.clone().float(), _Adam(start, settings.lr)
+    rows, adam = start.clone().float(), _Adam(start, settings.learning_rate)
     losses = torch.zeros(steps)
     for step, block in enumerate(_drawn(blocks, steps, settings)):
         gradient = torch.zeros_like(rows)
@@ -119,7 +95,9 @@ def train(states: States, prior: Tensor, start: Tensor, settings: Settings) -> t
         _add_penalty_gradient(gradient, rows, prior, settings)
         adam.step(rows, gradient)
     if not bool(torch.isfinite(rows).all()):
-        raise HarnessError(f"the tool rows became infinite in training at lr {settings.lr:g}; lower lr")
+        raise HarnessError(
+            f"the tool rows became infinite in training at learning_rate {settings.learning_rate:g}; lower it"
+        )
     distances = (rows - prior).norm(dim=-1)
     cost = penalty(rows, prior, weight=settings.penalty, form=settings.penalty_form)
     return rows, {
@@ -128,7 +106,7 @@ def train(states: States, prior: Tensor, start: Tensor, settings: Settings) -> t
         "distance": float(distances.square().sum().sqrt()),
         "distances": distances.tolist(),
         "steps": steps,
-        "epochs": steps / -(-len(blocks) // settings.batch) if blocks else 0.0,
+        "epochs": steps / -(-len(blocks) // settings.batch_size) if blocks else 0.0,
         "positions": len(states),
         "seconds": round(time.perf_counter() - started, 3),
     }
@@ -318,7 +296,7 @@ def _drawn(blocks: list[_Block], steps: int, settings: Settings) -> Iterator[_Bl
         if not order:
             order = [blocks[number] for number in epoch_order(len(blocks), seed=settings.seed, epoch=epoch)]
             epoch += 1
-        part, order = order[: settings.batch], order[settings.batch :]
+        part, order = order[: settings.batch_size], order[settings.batch_size :]
         yield part[0] if len(part) == 1 else _together(part)
 
 
@@ -330,19 +308,7 @@ def epoch_order(count: int, *, seed: int, epoch: int) -> list[int]:
 
 
 def _steps(settings: Settings, rows: int) -> int:
-    numbers = (settings.lr, settings.penalty, settings.bias)
-    if not all(map(math.isfinite, numbers)) or not 0 < settings.lr <= 100 or settings.penalty < 0:
-        raise HarnessError(
-            f"lr is {settings.lr:g}, penalty {settings.penalty:g} and bias {settings.bias:g}; lr has to be above 0 "
-            "and at most 100, penalty 0 or more, all of them finite"
-        )
-    if settings.penalty_form not in {"squared", "norm", "none"}:
-        raise HarnessError(f"penalty_form '{settings.penalty_form}' is unknown; there is squared, norm, none")
-    if settings.batch < 1 or min(settings.epochs or 0, settings.steps or 0) < 0:
-        raise HarnessError("batch has to be 1 or more, epochs and steps 0 or more")
-    if settings.epochs is not None and settings.steps is not None:
-        raise HarnessError("both epochs and steps are given; leave one out")
-    per_epoch = -(-rows // settings.batch)
+    per_epoch = -(-rows // settings.batch_size)
     if settings.epochs is not None:
         return settings.epochs * per_epoch
     steps = max(LEAST_STEPS, EPOCHS * per_epoch) if settings.steps is None else settings.steps

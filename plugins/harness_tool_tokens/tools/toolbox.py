@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,8 @@ from harness.names import printable, suggestion
 from harness_tool_tokens.tools.arguments import arity_bounds
 from harness_tool_tokens.tools.tool import Tool, source_parts
 
-_BUILT_IN = {"arithmetic": None, "gsm8k": 4}
+_BUILT_IN = {"arithmetic": "arithmetic", "gsm8k": "arithmetic[:4]"}
+_FIRST = re.compile(r"(.+)\[:(-?\d+)\]", re.DOTALL)
 _FILE_TYPES = (".py", ".toml", ".json", ".jsonl")
 
 
@@ -37,13 +39,13 @@ class Toolbox(Sequence[Tool]):
         object.__setattr__(self, "_numbers", {each.key: number for number, each in enumerate(self.tools)})
 
     @classmethod
-    def load(cls, specs: Sequence[str], *, first: int | None = None, folder: str | None = None) -> Toolbox:
+    def load(cls, specs: Sequence[str], *, folder: str | None = None) -> Toolbox:
         """Load and concatenate tools.
 
         Args:
             specs: each ``arithmetic`` (all thirteen), ``gsm8k`` (its first four) or a file: Python with functions marked by
                 ``tool``, or TOML, JSON or JSONL. A file that does not exist here is looked for in the data folder.
-            first: keep so many tools.
+                ``FILE[:30]`` are its first thirty tools.
             folder: the data folder, as a task is told it.
 
         Raises:
@@ -53,12 +55,14 @@ class Toolbox(Sequence[Tool]):
 
         tools: list[Tool] = []
         for spec in [specs] if isinstance(specs, str) else specs:
-            tools += _built_in(spec) if spec in _BUILT_IN else read_file(_located(spec, folder))
-        if first is not None and not 1 <= first <= len(tools):
-            raise HarnessError(
-                f"the first {first} of {len(tools)} tools are asked for; give a number from 1 to {len(tools)}"
-            )
-        return cls(tuple(tools[:first]))
+            name, first = first_of(_BUILT_IN.get(spec, str(spec)))
+            found = _arithmetic() if name == "arithmetic" else read_file(_located(name, folder))
+            if first is not None and not 1 <= first <= len(found):
+                raise HarnessError(
+                    f"the first {first} of {len(found)} tools are asked for; give a number from 1 to {len(found)}"
+                )
+            tools += found[:first]
+        return cls(tuple(tools))
 
     @overload
     def __getitem__(self, index: int) -> Tool: ...
@@ -101,6 +105,12 @@ class Toolbox(Sequence[Tool]):
         return digest.hexdigest()
 
 
+def first_of(spec: str) -> tuple[str, int | None]:
+    """Return name and number of ``NAME[:NUMBER]``, which stands for the first things in a file; None for all of them."""
+    found = None if Path(spec).exists() else _FIRST.fullmatch(spec)
+    return (found[1], int(found[2])) if found else (spec, None)
+
+
 def _portable(source: str) -> str:
     return ":".join([source_parts(source)[0].name, source_parts(source)[1]]) if source else ""
 
@@ -112,10 +122,10 @@ def _bytes(path: Path) -> bytes:
         raise HarnessError(f"the tools' file {printable(path)} cannot be read any more: {error.strerror}") from error
 
 
-def _built_in(spec: str) -> tuple[Tool, ...]:
+def _arithmetic() -> list[Tool]:
     from harness_tool_tokens.tools.arithmetic import ARITHMETIC
 
-    return ARITHMETIC[: _BUILT_IN[spec]]
+    return list(ARITHMETIC)
 
 
 def _located(spec: str, folder: str | None) -> Path:
