@@ -243,9 +243,9 @@ def test_python_that_cannot_be_used_is_refused_in_a_sentence(write: Write, case:
 
 def test_python_that_does_not_finish_loading_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a time limit of its own."""
-    from harness_tool_tokens.tools import process
+    from harness.isolation import process
 
-    monkeypatch.setattr(process.ToolProcess.__init__, "__kwdefaults__", {"seconds": 0.5})
+    monkeypatch.setattr(process.IsolatedFile.__init__, "__kwdefaults__", {"seconds": 0.5})
     with pytest.raises(HarnessError, match=r"took longer than 0\.5 s to load"):
         load(write("mine.py", "while True: pass"))
 

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from harness.isolation.process import Failure
 from harness_tool_tokens.tools.calculating import (
     OPERATIONS,
-    Failure,
     Number,
     Rounding,
     add,

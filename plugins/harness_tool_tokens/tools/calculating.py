@@ -8,6 +8,8 @@ from decimal import Decimal
 from functools import reduce
 from typing import Literal
 
+from harness.isolation.process import Failure
+
 Number = int | float
 Rounding = Literal["paper", "exact"]
 
@@ -17,15 +19,6 @@ MOST_PERMUTED = 1000
 """n!/(n-k)! is at least k!, which is longer than ``MOST_BITS`` from k = 547 on."""
 SIGNIFICANT_DIGITS = 12
 EXACT_FLOATS = 2**53
-
-
-class Failure(Exception):
-    """A calculation that has no result: ``error`` is one of ``arguments.ERRORS``, ``detail`` a few words for people."""
-
-    def __init__(self, error: str, detail: str = "") -> None:
-        super().__init__(error, detail)
-        self.error = error
-        self.detail = detail
 
 
 def checked(value: Number) -> Number:

@@ -11,11 +11,11 @@ from types import TracebackType
 from typing import cast
 
 from harness.errors import HarnessError
+from harness.isolation.process import Failure, IsolatedFile
 from harness.names import printable, suggestion
 from harness_tool_tokens.tools.arguments import Outcome, check_count, evaluate
-from harness_tool_tokens.tools.calculating import Failure, Rounding, number_text
-from harness_tool_tokens.tools.process import ToolProcess
-from harness_tool_tokens.tools.tool import Tool, source_parts
+from harness_tool_tokens.tools.calculating import Rounding, number_text
+from harness_tool_tokens.tools.tool import WORKER, Tool, source_parts
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 MOST_ARGUMENT_CHARACTERS = 5000
@@ -58,7 +58,7 @@ class Executor:
         self._timeout = timeout
         self._rounding = cast("Rounding", rounding)
         self._most_characters = most_characters
-        self._processes: dict[Path, ToolProcess] = {}
+        self._processes: dict[Path, IsolatedFile] = {}
         self._not_loaded: dict[Path, tuple[str, str]] = {}
         self._lock = threading.Lock()
 
@@ -117,7 +117,7 @@ class Executor:
         # Half a surrogate pair is no text that a tokenizer takes.
         return str(reply["text"]).encode("utf-8", "replace").decode()
 
-    def _process(self, file: Path) -> ToolProcess:
+    def _process(self, file: Path) -> IsolatedFile:
         """Return the running process of a file, started if it is not; a file that failed to load stays failed."""
         if file in self._not_loaded:
             raise Failure(*self._not_loaded[file])
@@ -126,7 +126,7 @@ class Executor:
             if running is not None:
                 running.end()
             try:
-                self._processes[file] = ToolProcess(file)
+                self._processes[file] = IsolatedFile(file, handler=WORKER)
             except Failure as failure:
                 self._not_loaded[file] = failure.error, failure.detail
                 raise

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.isolation.process import Failure, IsolatedFile
 from harness.names import printable, suggestion
-from harness_tool_tokens.tools.calculating import Failure
-from harness_tool_tokens.tools.process import ToolProcess
-from harness_tool_tokens.tools.tool import Tool
+from harness_tool_tokens.tools.tool import WORKER, Tool
 
 _TEXTS = ("key", "property", "token", "name", "description", "arity", "argument", "function", "text")
 _OTHERS = ("arguments", "examples", "index", "kind", "raw")
@@ -59,7 +58,7 @@ def _marked_functions(path: Path) -> list[Tool]:
 def _describe(path: Path) -> dict[str, Any]:
     """Run a Python file in a process of its own, and return what functions and marked tools it holds."""
     try:
-        process = ToolProcess(path.resolve())
+        process = IsolatedFile(path.resolve(), handler=WORKER)
     except Failure as failure:
         raise HarnessError(f"the tools in {printable(path)} {printable(failure.detail)}; mend the file") from failure
     process.end()

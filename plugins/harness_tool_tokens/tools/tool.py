@@ -12,6 +12,9 @@ from harness.names import printable
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+WORKER = "harness_tool_tokens.tools.worker"
+"""The module that runs tools in a process of their own."""
+
 MARK = "harness_tool"
 """The attribute by which ``tool`` marks a function: a dictionary of the fields of its Tool that were given."""
 

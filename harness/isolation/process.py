@@ -1,4 +1,4 @@
-"""The process in which a file of tools runs: started, asked within a time limit, ended with all that it started."""
+"""The process in which a user's file runs: started, asked within a time limit, ended with all that it started."""
 
 from __future__ import annotations
 
@@ -14,30 +14,51 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from harness_tool_tokens.tools.calculating import Failure
-
 LOADING_SECONDS = 60.0
-"""Importing what a tool needs may take far longer than a call."""
+"""Importing what a file needs may take far longer than a request."""
+
+MOST_DETAIL = 300
 
 Lines = queue.SimpleQueue[bytes | None]
 
 
-class ToolProcess:
-    """One running ``python -m harness_tool_tokens.tools.worker FILE.py``.
+class Failure(Exception):
+    """Something that has no result.
+
+    Attributes:
+        error: the kind, one word: of a process ``timeout``, or ``domain`` where it could not answer.
+        detail: a few words for people.
+    """
+
+    def __init__(self, error: str, detail: str = "") -> None:
+        """Keep both."""
+        super().__init__(error, detail)
+        self.error = error
+        self.detail = detail
+
+
+class IsolatedFile:
+    """A Python file that is loaded, and asked, in a process of its own: ``python -m harness.isolation.worker``.
 
     It ends with ``end``, when this object is collected, and when the interpreter exits.
 
     Attributes:
-        description: ``functions``, by name, and the marked ``tools`` of the file.
+        description: what the handler's ``describe`` said of the file.
     """
 
-    def __init__(self, path: Path, *, seconds: float = LOADING_SECONDS) -> None:
+    def __init__(self, path: Path, *, handler: str, seconds: float = LOADING_SECONDS) -> None:
         """Start the process and wait until it has loaded the file.
+
+        Args:
+            path: the file; what lies beside it can be imported, as in a script.
+            handler: name of a module with ``describe(module)`` and ``answer(module, request)``, which run in the process
+                and return JSON objects; what they raise is a failure.
+            seconds: in which it has to be loaded.
 
         Raises:
             Failure: it could not be started or loaded in time; ``detail`` continues a sentence about the file.
         """
-        self._process = _start(path)
+        self._process = _start(path, handler)
         self._finalizer = weakref.finalize(self, _end, self._process, os.getpid())
         self._lines: Lines = queue.SimpleQueue()
         self._has_closed = threading.Event()
@@ -91,13 +112,24 @@ class ToolProcess:
         return reply
 
 
-def _start(path: Path) -> subprocess.Popen[bytes]:
+def explain(error: BaseException) -> str:
+    """Return an exception in a few words."""
+    if isinstance(error, Failure):
+        return error.detail
+    try:
+        words = " ".join(str(error).split())
+    except BaseException:
+        words = ""
+    return f"{type(error).__name__}{': ' if words else ''}{words}"[:MOST_DETAIL]
+
+
+def _start(path: Path, handler: str) -> subprocess.Popen[bytes]:
     """Start a worker that can import what this process can, in a group of its own, which Ctrl-C does not reach."""
     # Sets would be written in another order by every process.
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "harness_tool_tokens.tools.worker", str(path)],
+            [sys.executable, "-P", "-m", "harness.isolation.worker", handler, str(path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -109,7 +141,7 @@ def _start(path: Path) -> subprocess.Popen[bytes]:
 
 
 def _read(stream: IO[bytes], lines: Lines, has_closed: threading.Event) -> None:
-    """Pass the worker's lines on until it ends. It knows no ToolProcess, which could not be collected otherwise."""
+    """Pass the worker's lines on until it ends. It knows no IsolatedFile, which could not be collected otherwise."""
     with stream:
         for line in stream:
             lines.put(line)
