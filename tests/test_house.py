@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("benchmarks", "docs"),
     ("harness_stochastok", "harness_tool_tokens", "harness_tasks"),
-    ("harness",),
     ("harness.cli",),
+    ("harness",),
     ("harness.commands",),
     ("harness.showing",),
     ("harness.run", "harness.run.reproducing", "harness.run.exporting"),
@@ -76,6 +76,7 @@ PUBLIC = (
     "harness.models.finding",
     "harness.models.loading",
     "harness.models.encoding",
+    "harness.models.identity",
     "harness.models.greedy",
     "harness.models.guards",
     "harness.records.answers",

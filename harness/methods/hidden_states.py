@@ -15,7 +15,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
-from harness.models.head import ENOUGH_ROWS, Head
+from harness.models.head import ENOUGH_ROWS, Head, reading
 from harness.models.identity import fingerprint_of, tensor_fingerprints
 from harness.models.refused import Refused
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE
@@ -109,8 +109,11 @@ class Frozen:
 
         Alone: beside others they would differ in the last digits by what these are.
         """
-        with torch.no_grad(), self._taking() as taken:
-            self.lm.forward(torch.tensor([list(token_ids)]))
+        try:
+            with torch.no_grad(), self._taking() as taken:
+                self.lm.forward(torch.tensor([list(token_ids)]))
+        except Refused as refused:
+            raise _unusable(refused) from refused
         if len(taken) != 1:
             raise _unusable(f"it is called {len(taken)} times in a forward pass")
         return taken[0][0]
@@ -198,17 +201,12 @@ class Frozen:
         """Within it forward passes add what their head is given to a list; the head itself gets one position per row."""
         taken: list[Tensor] = []
 
-        def keep(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            if inputs[0].dim() != 3:
-                raise _unusable("it is called in a way of its own")
-            taken.append(inputs[0])
-            return (inputs[0][:, :1], *inputs[1:])
+        def keep(hidden: Tensor) -> Tensor:
+            taken.append(hidden)
+            return hidden[:, :1]
 
-        handle = self.head.module.register_forward_pre_hook(keep)
-        try:
+        with reading(self.head.module, keep):
             yield taken
-        finally:
-            handle.remove()
 
 
 class Store:

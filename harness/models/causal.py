@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -17,8 +17,10 @@ from transformers import LogitsProcessorList
 
 from harness.errors import HarnessError
 from harness.models import encoding, greedy
-from harness.models.guards import RefuseNaN, check_finite, named
-from harness.models.identity import has_separate_head
+from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, check_room, named
+from harness.models.head import head_kept_apart
+from harness.models.lm import LM_EVAL_ANSWERS, Answering, is_as
+from harness.models.plain_scores import score_plainly
 from harness.models.tokenizer_only import encode_all
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.memory import Budget, in_portions
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class CausalLM(HFLM):
+# What answers pass through on their way to the caller.
+STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
+
+
+class CausalLM(HFLM, Answering):
     """A causal language model with its tokenizer.
 
     Gives lm-eval's own answers, log-probabilities always from float32. Requests share what they have in common where
@@ -44,13 +50,11 @@ class CausalLM(HFLM):
     So is a model with parts that are not the libraries' own, unless the subclass sets ``is_plain_causal``: in every
     such part, what becomes of a token depends on that token alone.
 
-    A subclass with a way of its own to an answer sets ``tells_answers`` when it calls ``self.cache_hook.add_partial`` for
-    each answer as soon as it has it: an interrupted run then loses none.
+    A subclass with a way of its own to an answer sets ``tells_answers`` when it calls ``self.tell`` for each answer as soon
+    as it has it: an interrupted run then loses none.
     """
 
-    answers: ClassVar[frozenset[str]] = frozenset(
-        {"loglikelihood", "loglikelihood_rolling", "generate_until", "token_loglikelihoods", "tokenize"}
-    )
+    answers: ClassVar[frozenset[str]] = LM_EVAL_ANSWERS | {"token_loglikelihoods", "tokenize"}
     is_plain_causal: ClassVar[bool] = False
     tells_answers: ClassVar[bool] = False
 
@@ -77,26 +81,13 @@ class CausalLM(HFLM):
         """
         self.settings = {"batch_size": batch_size, "share_prefixes": share_prefixes, **settings}
         self.truncated: Counter[str] = Counter()
-        self.work = Work()
+        self.work: Work = Work()
         self._rows: list[Instance | None] = []
         self._request_of: dict[str, Instance] = {}
-        is_separate = has_separate_head(model)
-        if is_separate:
-            # HFLM calls tie_weights(), which would undo the head a method made.
-            model.config.tie_word_embeddings = False
-        with quiet("lm_eval.models.huggingface"):
+        with head_kept_apart(model), quiet("lm_eval.models.huggingface"):
             super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", batch_size=1, **settings)
         if process_count() > 1:
-            # HFLM leaves this out for a model object; each process holds a whole model and answers its documents.
-            from accelerate import Accelerator
-
-            self.accelerator = Accelerator()
-            self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-        if is_separate and not has_separate_head(self.model):
-            raise HarnessError(
-                f"{type(model).__name__} tied its output head to the input embeddings again, which loses the method's "
-                "head; the model class has to honour config.tie_word_embeddings=False"
-            )
+            self._join_processes()
         self._budget = Budget(self.model, rows=batch_size if isinstance(batch_size, int) else None)
         self._sharing = Sharing(
             self.model,
@@ -114,15 +105,9 @@ class CausalLM(HFLM):
         """Return this LM with another model or tokenizer, the same batch size, length and prefix."""
         return type(self)(model or self.model, tokenizer or self.tokenizer, **self.settings)
 
-    @torch.no_grad()
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Return the logits (B, T, V) of ids (B, T), padded on the right where rows are shorter; ``work`` counts it."""
-        return self._model_call(token_ids.to(self.device))
-
-    def autocast(self) -> Any:
-        """Return the context in which this LM's model runs: mixed precision where that was asked for."""
-        dtype = self.mixed_precision_dtype
-        return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
+    def tells(self, kind: str) -> bool:
+        """Return whether no step of the way to these answers is a subclass's own, or it tells of its answers itself."""
+        return self.tells_answers or (kind in CausalLM.answers and is_as(self, CausalLM, kind, *STEPS))
 
     def start_counting(self) -> None:
         """Forget the work and the truncated requests of earlier evaluations."""
@@ -135,6 +120,24 @@ class CausalLM(HFLM):
             self._pairs(requests)
         elif kind == "generate_until":
             self._prompts(requests, self._limits(requests))
+
+    @torch.no_grad()
+    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
+        """Return the logits (B, T, V) of ids (B, T), padded on the right where rows are shorter; ``work`` counts it."""
+        logits: torch.Tensor = self._model_call(token_ids.to(self.device))
+        return logits
+
+    def autocast(self) -> Any:
+        """Return the context in which this LM's model runs: mixed precision where that was asked for."""
+        dtype = self.mixed_precision_dtype
+        return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _join_processes(self) -> None:
+        """Be one of several, as ``HFLM`` does not for a model object: each holds a whole model and answers its documents."""
+        from accelerate import Accelerator
+
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
 
     def join_counts(self) -> None:
         """Add to the first process's ``work`` and ``truncated`` those of the others."""
@@ -166,18 +169,15 @@ class CausalLM(HFLM):
 
         def finish(number: int, parts: list[list[float]]) -> None:
             answers[number] = [value for part in parts for value in part]
-            self.cache_hook.add_partial("token_loglikelihoods", requests[number].args, answers[number])
+            self.tell("token_loglikelihoods", requests[number].args, answers[number])
 
         take, found = in_whole(windows, finish), set()
-
-        def keep(number: int, scored: Scored) -> None:
-            if np.isfinite(scored.logprobs).all():
-                found.add(number)
-                take(number, scored.logprobs.tolist())
-
-        self._share(flat, keep)
+        for number, scored in self._shared(flat):
+            found.add(number)
+            take(number, scored.logprobs.tolist())
         rest = [number for number in range(len(flat)) if number not in found]
-        for number, scores in zip(rest, self._score_tokens_plainly([flat[n] for n in rest]), strict=True):
+        plain = score_plainly(self.forward, [flat[n] for n in rest], budget=self._budget, device=self.device)
+        for number, scores in zip(rest, plain, strict=True):
             take(number, scores)
         check_finite([sum(scores) for scores in answers], requests)
         return answers
@@ -207,7 +207,7 @@ class CausalLM(HFLM):
 
         def finish(number: int, parts: list[tuple[float, bool]]) -> None:
             answers[number] = sum(value for value, _ in parts)
-            self.cache_hook.add_partial("loglikelihood_rolling", requests[number].args, answers[number])
+            self.tell("loglikelihood_rolling", requests[number].args, answers[number])
 
         flat = [(None, *window) for several in windows for window in several]
         self._score(flat, in_whole(windows, finish), disable_tqdm)
@@ -220,11 +220,7 @@ class CausalLM(HFLM):
         self._request_of = {request.args[0]: request for request in requests}
         limits = self._limits(requests)
         for request, wanted in zip(requests, limits, strict=True):
-            if wanted >= self.max_length:
-                raise HarnessError(
-                    f"{named(request)} asks for {wanted} new tokens, but the model's context holds {self.max_length}; "
-                    "lower it with --gen_kwargs max_gen_toks=..."
-                )
+            check_room(request, wanted, max_length=self.max_length)
         ids = self._prompts(requests, limits)
         answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
         rest = [number for number in range(len(requests)) if number not in answers]
@@ -246,45 +242,36 @@ class CausalLM(HFLM):
     ) -> list[tuple[float, bool]]:
         """As ``HFLM``; requests are ``((context, continuation) or None, context ids, continuation ids)``."""
         answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
-
-        def take(number: int, answer: tuple[float, bool]) -> None:
-            answers[number] = answer
-
-        self._score(requests, take, disable_tqdm)
+        self._score(requests, answers.__setitem__, disable_tqdm)
         return answers
 
     def _score(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
         """Score requests; ``take`` is given the number and the answer of each one as soon as it is there."""
         found: set[int] = set()
-
-        def keep(number: int, scored: Scored) -> None:
-            if np.isfinite(scored.logprobs).all():  # one broken request spoils those beside it; alone, it will be named
-                found.add(number)
-                answer = float(scored.logprobs.sum()), bool(scored.is_best.all())
-                take(number, answer)
-                if requests[number][0] is not None:  # of the others HFLM tells the cache
-                    self.cache_hook.add_partial("loglikelihood", requests[number][0], answer)
-
-        self._share([(context, ids) for _, context, ids in requests], keep, disable_tqdm)
+        for number, scored in self._shared([(context, ids) for _, context, ids in requests], disable_tqdm):
+            found.add(number)
+            answer = float(scored.logprobs.sum()), bool(scored.is_best.all())
+            take(number, answer)
+            if requests[number][0] is not None:  # of the others HFLM tells
+                self.tell("loglikelihood", requests[number][0], answer)
         rest = [number for number in range(len(requests)) if number not in found]
         self._score_plainly([requests[n] for n in rest], lambda n, answer: take(rest[n], answer), disable_tqdm)
 
-    def _share(
-        self, windows: Sequence[Window], keep: Callable[[int, Scored], None], disable_tqdm: bool = False
-    ) -> None:
-        """Score those windows, context and scored ids, that may share what they have in common."""
-        self._check_steps()
+    def _shared(self, windows: Sequence[Window], disable_tqdm: bool = False) -> Iterator[tuple[int, Scored]]:
+        """Score those windows, context and scored ids, that may share what they have in common; yield them by number.
+
+        What is not finite is left out: one broken request spoils those beside it, and alone it will be named.
+        """
+        sharing = self.sharing()
         sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
-        self._check_ids(sequences)
+        self.check_ids(sequences)
         if not sequences:
             return
         with bar(len(windows), "Scoring", unit="request", disable=disable_tqdm or self._is_plain) as progress:
-
-            def done(number: int, scored: Scored) -> None:
-                keep(number, scored)
+            for number, scored in sharing.score(sequences, [len(scored) for _, scored in windows]):
+                if np.isfinite(scored.logprobs).all():
+                    yield number, scored
                 progress.update(1)
-
-            self._sharing.score(sequences, [len(scored) for _, scored in windows], done)
 
     def _score_plainly(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
         """Score as ``HFLM`` does, the longest first."""
@@ -304,35 +291,25 @@ class CausalLM(HFLM):
         self, requests: list[Instance], ids: Mapping[str, list[int]], disable_tqdm: bool
     ) -> dict[int, str]:
         """Return the texts of those requests that are plain greedy search and may share, by number."""
-        self._check_steps()
-        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        # Equal requests have equal answers.
-        asked: dict[tuple[str, greedy.Wish], list[int]] = {}
-        for number, request in enumerate(requests):
-            wish = greedy.wish(request.args[1], self.max_gen_toks, end)
-            if wish is not None and ids[request.args[0]]:
-                asked.setdefault((request.args[0], wish), []).append(number)
+        sharing = self.sharing()
+        asked = greedy.prompts_of(self, requests, ids)
+        prompts = [prompt for prompt, _, _ in asked]
         answers: dict[int, str] = {}
-        if not asked:
+        if not prompts:
             return answers
-        prompts = [
-            Prompt(ids[text][-(self.max_length - wish.limit) :], wish.limit, greedy.stopper(self, wish))
-            for text, wish in asked
-        ]
-        self._check_ids([prompt.token_ids for prompt in prompts])
-        members = list(asked.items())
+        self.check_ids([prompt.token_ids for prompt in prompts])
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
             def done(place: int, prompt: Prompt, generated: list[int]) -> None:
-                (_, wish), numbers = members[place]
-                answer = greedy.finished_text(self, generated, wish)
+                _, settings, numbers = asked[place]
+                answer = greedy.finished_text(self, generated, settings)
                 for number in numbers:
-                    self.cache_hook.add_partial("generate_until", requests[number].args, answer)
+                    self.tell("generate_until", requests[number].args, answer)
                 answers.update(dict.fromkeys(numbers, answer))
                 progress.update(len(numbers))
 
             with suppress(NotANumber):  # asked without sharing, the broken request will be named
-                self._sharing.generate(prompts, done)
+                sharing.generate(prompts, done)
         return answers
 
     def _generate_plainly(
@@ -353,9 +330,7 @@ class CausalLM(HFLM):
         return answers
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        self.work.forwards += 1
-        self.work.pushed_tokens += inps.numel()
-        self.work.plain_tokens += inps.numel()
+        self.work.went_plainly(0, forwards=1, pushed=inps.numel())
         with self.work.timed("model"):
             return super()._model_call(inps, *args, **kwargs)
 
@@ -364,25 +339,27 @@ class CausalLM(HFLM):
         with self.work.timed("model"):
             out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
         generated = int((out[:, context.shape[1] :] != self.tokenizer.pad_token_id).sum()) - len(out)
-        self.work.requested_tokens += max(0, generated)
-        self.work.distinct_tokens += max(0, generated)
-        self.work.forwards += out.shape[1] - context.shape[1]
-        self.work.pushed_tokens += out.numel() - len(out)
-        self.work.plain_tokens += out.numel() - len(out)
+        self.work.went_plainly(generated, forwards=out.shape[1] - context.shape[1], pushed=out.numel() - len(out))
         return out
 
     @property
     def _is_greedy(self) -> bool:
         """Whether generation is the model's own, and greedy where a request does not say otherwise."""
-        is_own = type(self)._model_generate is CausalLM._model_generate and "_model_generate" not in vars(self)
-        return is_own and greedy.is_plain(self.model)
+        return is_as(self, CausalLM, "_model_generate") and greedy.is_plain(self.model)
 
-    def _check_steps(self) -> None:
-        """Turn sharing off when the forward pass behind every score is not ours: sharing would pass it by."""
-        steps = {"_model_call": CausalLM._model_call, "_select_cont_toks": HFLM._select_cont_toks}
-        for name, own in steps.items():
-            if (getattr(type(self), name) is not own or name in vars(self)) and not self._is_plain:
+    def sharing(self) -> Sharing:
+        """Return what answers requests together (see ``harness.models.acting`` for text that acts).
+
+        It is turned off when the forward pass behind every score is not ours: sharing would pass it by.
+        """
+        for name in ("_model_call", "_select_cont_toks"):
+            if not is_as(self, CausalLM, name) and not self._is_plain:
                 self._sharing.refuse(f"{type(self).__name__} has a {name} of its own", for_good=True)
+        return self._sharing
+
+    def check_ids(self, sequences: Sequence[Sequence[int]]) -> None:
+        """Raise ``HarnessError`` when the tokenizer made an id that the model has no embedding for."""
+        check_ids(sequences, rows=int(self.model.get_input_embeddings().weight.shape[0]))
 
     @property
     def _is_plain(self) -> bool:
@@ -393,7 +370,7 @@ class CausalLM(HFLM):
         with self.work.timed("tokenizing"):
             pairs = encoding.encode_pairs(self, [request.args for request in requests])
         for request, (context, continuation) in zip(requests, pairs, strict=True):
-            self._check_pair(request, context, continuation)
+            check_pair(request, context, continuation, max_length=self.max_length)
             self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
         return pairs
 
@@ -415,45 +392,3 @@ class CausalLM(HFLM):
         """Return the id documents end with: what stands before the first token of a new text."""
         end = self.tokenizer.eos_token_id
         return int(self.prefix_token_id if end is None else end)
-
-    def _score_tokens_plainly(self, windows: Sequence[Window]) -> list[list[float]]:
-        """Score windows in batches of (B, T) ids padded on the right, which causal attention does not see."""
-        answers: list[list[float]] = [[]] * len(windows)
-        order = sorted(range(len(windows)), key=lambda number: -sum(map(len, windows[number])))
-
-        def answer(part: list[int]) -> None:
-            size = self._budget.plain_rows(sum(map(len, windows[part[0]])))
-            for start in range(0, len(part), size):
-                batch = part[start : start + size]
-                rows = [windows[number][0] + windows[number][1] for number in batch]
-                inputs = torch.zeros((len(rows), max(map(len, rows)) - 1), dtype=torch.long)
-                for line, row in zip(inputs, rows, strict=True):
-                    line[: len(row) - 1] = torch.tensor(row[:-1])
-                for number, logits in zip(batch, self._model_call(inputs.to(self.device)), strict=True):
-                    context, scored = windows[number]
-                    span = logits[len(context) - 1 : len(context) - 1 + len(scored)]
-                    targets = torch.tensor(scored, device=logits.device)[:, None]
-                    answers[number] = torch.log_softmax(span.float(), dim=-1).gather(1, targets)[:, 0].tolist()
-
-        in_portions(order, answer, self._budget)
-        return answers
-
-    def _check_pair(self, request: Instance, context: list[int], continuation: list[int]) -> None:
-        if not context or not continuation:
-            what = "context" if not context else "continuation"
-            raise HarnessError(f"{named(request)} has a {what} without tokens; fix the task")
-        if len(continuation) > self.max_length:
-            raise HarnessError(
-                f"{named(request)} asks for the score of {len(continuation)} tokens, but the model's context holds "
-                f"{self.max_length}"
-            )
-
-    def _check_ids(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Raise when the tokenizer made an id that the model has no embedding for."""
-        most = max((max(sequence) for sequence in sequences if sequence), default=0)
-        size = int(self.model.get_input_embeddings().weight.shape[0])
-        if most >= size:
-            raise HarnessError(
-                f"the tokenizer gives token {most}, but the model has embeddings for {size} tokens; it is the "
-                "tokenizer of another model, or the model's embeddings were not resized"
-            )

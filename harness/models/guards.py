@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import torch
 from transformers import LogitsProcessor
 
-from harness.errors import NoScore
+from harness.errors import HarnessError, NoScore
 from harness.names import printable
 
 if TYPE_CHECKING:
@@ -56,6 +56,36 @@ def check_finite(scores: Sequence[float], requests: Sequence[Instance]) -> None:
             f"{named(requests[broken[0]])}{others} got the score {scores[broken[0]]}: the model's output is broken, and no "
             "score of it would mean anything; try --model_args dtype=float32",
             len(broken),
+        )
+
+
+def check_pair(request: Instance, context: Sequence[int], continuation: Sequence[int], *, max_length: int) -> None:
+    """Raise ``HarnessError`` naming the request when a side has no tokens, or the scored one does not fit the context."""
+    if not context or not continuation:
+        what = "context" if not context else "continuation"
+        raise HarnessError(f"{named(request)} has a {what} without tokens; fix the task")
+    if len(continuation) > max_length:
+        raise HarnessError(
+            f"{named(request)} asks for the score of {len(continuation)} tokens, but the model's context holds {max_length}"
+        )
+
+
+def check_room(request: Instance, wanted: int, *, max_length: int) -> None:
+    """Raise ``HarnessError`` naming the request when so many new tokens leave no room in the context for its prompt."""
+    if wanted >= max_length:
+        raise HarnessError(
+            f"{named(request)} asks for {wanted} new tokens, but the model's context holds {max_length}; lower it with "
+            "--gen_kwargs max_gen_toks=..."
+        )
+
+
+def check_ids(sequences: Sequence[Sequence[int]], *, rows: int) -> None:
+    """Raise ``HarnessError`` when the tokenizer made an id that a model with so many embeddings has none for."""
+    most = max((max(sequence) for sequence in sequences if sequence), default=0)
+    if most >= rows:
+        raise HarnessError(
+            f"the tokenizer gives token {most}, but the model has embeddings for {rows} tokens; it is the tokenizer of another "
+            "model, or the model's embeddings were not resized"
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.errors import HarnessError
 from harness.models.refused import Refused
 
 if TYPE_CHECKING:
@@ -65,20 +66,15 @@ class Head:
             pass_on: rows that the model's own head still gets to see.
         """
 
-        def keep(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-            if inputs[0].dim() != 3:
-                raise Refused("its output head is called in a way of its own")
+        def take(hidden: Tensor) -> Tensor:
             if self._taken is not None:
                 raise Refused("its output head is called more than once")
-            self._taken = inputs[0][0].index_select(0, rows.to(inputs[0].device))
-            return (self._taken[None, :pass_on], *inputs[1:])
+            self._taken = hidden[0].index_select(0, rows.to(hidden.device))
+            return self._taken[None, :pass_on]
 
         self._taken = None
-        handle = self.module.register_forward_pre_hook(keep)
-        try:
+        with reading(self.module, take):
             yield
-        finally:
-            handle.remove()
 
     def taken(self) -> Tensor:
         """Return the hidden states (rows, width) of the last forward pass."""
@@ -191,6 +187,57 @@ class Head:
     def _part(self, hidden: Tensor, tokens: slice) -> Tensor:
         weight, bias = self.module.weight[tokens], self.module.bias
         return torch.nn.functional.linear(hidden.to(weight.device), weight, None if bias is None else bias[tokens])
+
+
+def has_separate_head(model: PreTrainedModel) -> bool:
+    """Return whether the output head has weights of its own rather than the input embeddings'."""
+    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or embeddings is None or not hasattr(head, "weight"):
+        return False
+    return bool(head.weight.data_ptr() != embeddings.weight.data_ptr())
+
+
+@contextmanager
+def head_kept_apart(model: PreTrainedModel) -> Iterator[None]:
+    """Within it a head of its own may not be tied to the embeddings again, which ``tie_weights`` of transformers would do.
+
+    Raises:
+        HarnessError: it was; the method's head is lost.
+    """
+    is_separate = has_separate_head(model)
+    if is_separate:
+        model.config.tie_word_embeddings = False
+    yield
+    if is_separate and not has_separate_head(model):
+        raise HarnessError(
+            f"{type(model).__name__} tied its output head to the input embeddings again, which loses the method's head; the "
+            "model class has to honour config.tie_word_embeddings=False"
+        )
+
+
+@contextmanager
+def reading(module: torch.nn.Module, see: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Within it ``see`` is given what the output head reads, in every forward pass; the hook comes off again whatever happens.
+
+    Args:
+        module: the output head, ``model.get_output_embeddings()``.
+        see: is given the hidden states (B, T, D) before the head, and returns those that the head gets to see: the same, or
+            fewer positions (some, or none at all, save the time of multiplying with the vocabulary).
+
+    Raises:
+        Refused: in the forward pass, when the head is called with anything but (B, T, D).
+    """
+
+    def hook(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        if inputs[0].dim() != 3:
+            raise Refused("its output head is called in a way of its own")
+        return (see(inputs[0]), *inputs[1:])
+
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def difference(plain: Tensor, other: Tensor) -> float:

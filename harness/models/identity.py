@@ -13,7 +13,7 @@ from harness.folders import cache_folder, write_atomic
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 CHUNK_BYTES = 1 << 24
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
@@ -87,14 +87,6 @@ def parameter_count(model: torch.nn.Module) -> int:
         state = getattr(parameter, "quant_state", None)
         total += parameter.numel() if state is None else int(_product(state.shape))
     return total
-
-
-def has_separate_head(model: PreTrainedModel) -> bool:
-    """Return whether the output head has weights of its own rather than the input embeddings'."""
-    head, embeddings = model.get_output_embeddings(), model.get_input_embeddings()
-    if head is None or embeddings is None or not hasattr(head, "weight"):
-        return False
-    return bool(head.weight.data_ptr() != embeddings.weight.data_ptr())
 
 
 def _tensors(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from lm_eval.api.model import LM
 
 from harness.errors import HarnessError
+from harness.models.lm import Answering
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
     from transformers import PreTrainedTokenizerBase
 
 
-class TokenizerOnly(LM):
+class TokenizerOnly(LM, Answering):
     """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
 
     answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        super().__init__()
+        LM.__init__(self)
         self.tokenizer = tokenizer
 
     def replace(self, *, tokenizer: PreTrainedTokenizerBase) -> TokenizerOnly:

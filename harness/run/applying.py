@@ -65,7 +65,7 @@ def apply_method(
     """
     if isinstance(method, Baseline):
         return Applied(lm)
-    device = str(getattr(lm, "device", "cpu"))
+    device = str(lm.device)
     workdir = work_folder(method, plugin=plugin, source=source, seed=seed, device=device)
     unchanged = bool(getattr(method, "leaves_model_unchanged", False))
     before = _State.of(lm)
@@ -177,6 +177,8 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
     """Return what the method makes of ``lm``; whatever its own code raises becomes one sentence."""
     from lm_eval.api.model import LM
 
+    from harness.models.lm import of
+
     owner = f"method '{printable(method.name)}'"
     if plugin is not None:
         owner += f" of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
@@ -189,7 +191,7 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
         raise HarnessError(f"{owner} failed: {cause} (--debug shows where)") from error
     if not isinstance(after, LM):
         raise HarnessError(f"{owner} returned {type(after).__name__} from apply, where an LM is due")
-    return after
+    return of(after)
 
 
 def _report(workdir: Path) -> dict[str, Any]:

@@ -92,7 +92,7 @@ class _Asking:
 
     def run(self) -> Asked:
         """Ask the tasks one after the other, then make the groups' scores of theirs."""
-        self.journal = Journal(self.prepared.run.output_path, self.identity, rank=getattr(self.lm, "rank", 0))
+        self.journal = Journal(self.prepared.run.output_path, self.identity, rank=self.lm.rank)
         names = list(self.prepared.tasks.tasks)
         for number, name in enumerate(names, start=1):
             started = time.monotonic()
@@ -126,11 +126,10 @@ class _Asking:
         from harness.run.environment import measured_peak
 
         task, started = self.prepared.tasks.tasks[name], time.monotonic()
-        if hasattr(self.lm, "start_counting"):
-            self.lm.start_counting()
+        self.lm.start_counting()
         try:
             with (
-                measured_peak(str(getattr(self.lm, "device", "cpu"))) as peak,
+                measured_peak(str(self.lm.device)) as peak,
                 limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
                 self.journal.answering(self.lm, name),
             ):
@@ -159,9 +158,8 @@ class _Asking:
             )
 
     def _effort(self, name: str, seconds: float, peak: int | None) -> Effort:
-        if hasattr(self.lm, "join_counts"):
-            self.lm.join_counts()
-        cut, work = getattr(self.lm, "truncated", {}).get(name, 0), getattr(self.lm, "work", None)
+        self.lm.join_counts()
+        cut, work = self.lm.truncated.get(name, 0), self.lm.work
         if cut:
             say(
                 f"{cut} requests of {printable(name)} were longer than the context of {self.lm.max_length} tokens and were "

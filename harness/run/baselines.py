@@ -86,9 +86,9 @@ def _follows(record: Record, tasks: list[Record]) -> bool:
 
 def _software(run: Run) -> dict[str, Any]:
     """Return the versions and the device that a record of this moment would name."""
-    from harness.models.loading import pick_device
+    from harness.models.kinds import kind_of
     from harness.run.environment import environment
 
-    device = pick_device(run.device) if run.model == "hf" else "cpu"
+    device = kind_of(run.model).device(run.device)
     named = {"torch", "transformers", "lm_eval", "bitsandbytes", "harness_digest", "device"}
     return environment(device).model_dump(include=named)

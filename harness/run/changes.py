@@ -22,7 +22,7 @@ class _State:
     def of(cls, lm: Any) -> _State:
         from harness.models.identity import tensor_fingerprints, tokenizer_digest
 
-        model, tokenizer = getattr(lm, "model", None), getattr(lm, "tokenizer", None)
+        model, tokenizer = lm.model, lm.tokenizer
         tensors: dict[str, tuple[tuple[int, ...], int]] = {}
         logits = None
         if model is not None:

@@ -29,7 +29,7 @@ ELSEWHERE = {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
 
 def describe_model(lm: Any) -> dict[str, Any]:
     """Return dtype, measured bits per weight and parameter count of the model in ``lm``, before a method changes it."""
-    model, digest = getattr(lm, "model", None), tokenizer_digest(lm.tokenizer)
+    model, digest = lm.model, tokenizer_digest(lm.tokenizer)
     if model is None:
         return {"dtype": "none", "bits_per_weight": None, "parameters": None, "tokenizer_digest": digest}
     return {

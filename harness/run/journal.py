@@ -54,15 +54,15 @@ class Journal:
         """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept, with the time."""
         self._task, self._started = task, time.monotonic()
         self._before = self._seconds.get(task, 0.0)
-        kinds = [kind for kind in getattr(lm, "answers", LM_EVAL_KINDS) if hasattr(lm, kind)]
-        own = {name: vars(lm)[name] for name in [*kinds, "cache_hook"] if name in vars(lm)}
+        kinds = [kind for kind in lm.answers if hasattr(lm, kind)]
+        own = {name: vars(lm)[name] for name in [*kinds, "on_answer"] if name in vars(lm)}
         wrapped = {kind: self._asked_once(kind, getattr(lm, kind), lm) for kind in kinds}
         # On the object, not by a wrapper class: lm-eval asks many more things of an LM than these.
         vars(lm).update(wrapped)
         try:
             yield
         finally:
-            for name in [*kinds, "cache_hook"]:
+            for name in [*kinds, "on_answer"]:
                 vars(lm).pop(name, None)
             vars(lm).update(own)
             self.flush()
@@ -95,22 +95,24 @@ class Journal:
             self.folder.parent.rmdir()
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
-        # A method may make something else of what the steps below it answer; then only the end of it counts.
-        is_told = getattr(type(lm), "tells_answers", False) or _is_ours(lm, kind, *STEPS)
+        is_told = lm.tells(kind)
 
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
             keys = _keys(kind, requests)
             found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
             self.reused += len(found)
-            if found and hasattr(lm, "count_truncated"):
+            if found:
                 lm.count_truncated(kind, [requests[number] for number in found])
             rest = [number for number in range(len(requests)) if number not in found]
             if rest:
                 if is_told:
                     waiting = _by_arguments(requests, keys, rest)
-                    lm.cache_hook = _Hook(
-                        kind, lambda req, answer: self._take(waiting.get(_text(req), ()), kind, answer)
-                    )
+
+                    def take(told: str, arguments: Any, answer: Any) -> None:
+                        if told == kind:
+                            self._take(waiting.get(_text(arguments), ()), kind, answer)
+
+                    lm.on_answer = take
                 answers = ask([requests[number] for number in rest], *args, **kwargs)
                 for number, one in zip(rest, answers, strict=True):
                     self._take([keys[number]], kind, one)
@@ -146,30 +148,8 @@ class Journal:
                 self._answers[str(key)] = from_json(answer)
 
 
-LM_EVAL_KINDS = ("loglikelihood", "loglikelihood_rolling", "generate_until")
-# What answers pass through on their way to the caller.
-STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
-OURS = frozenset({"harness.models.causal", "lm_eval.models.huggingface"})
 SECONDS = "seconds of "
 FORGET_SECONDS = 30 * 24 * 3600.0
-
-
-class _Hook:
-    """What an LM tells of each answer as soon as it has it: lm-eval's own seam for a cache."""
-
-    def __init__(self, kind: str, take: Callable[[Any, Any], None]) -> None:
-        self.kind, self.take = kind, take
-
-    def add_partial(self, attr: str, req: Any, res: Any) -> None:
-        if attr == self.kind:
-            self.take(req, res)
-
-
-def _is_ours(lm: Any, *names: str) -> bool:
-    """Return whether these functions of ``lm`` are ours or lm-eval's, none of them a method's own."""
-    functions = [getattr(type(lm), name, None) for name in names]
-    own = all(function is not None and function.__module__ in OURS for function in functions)
-    return own and not set(names) & set(vars(lm))
 
 
 def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:

@@ -27,7 +27,7 @@ def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dic
             task_manager=prepared.tasks.manager,
             num_fewshot=run.num_fewshot,
             batch_size=run.batch_size,
-            device=str(getattr(lm, "device", "cpu")),
+            device=str(lm.device),
             limit=run.limit,
             samples=dict(run.samples) if run.samples else None,
             bootstrap_iters=run.bootstrap_iters,

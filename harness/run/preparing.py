@@ -10,7 +10,8 @@ from harness import plugins
 from harness.errors import HarnessError
 from harness.folders import cache_folder, check_writable
 from harness.methods import Baseline, options
-from harness.names import printable, suggestion
+from harness.models.kinds import KINDS, kind_of
+from harness.names import printable
 from harness.progress import say
 from harness.run.run import Run
 from harness.timeouts import limited
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from harness.plugins import Plugin
     from harness.tasks.finding import TaskSet
 
-MODELS = ("hf", "tokenizer")
 MOST_SECONDS = 10_000_000
 
 
@@ -71,35 +71,25 @@ def find_method(run: Run) -> tuple[Plugin | None, Method]:
 
 def find_model(run: Run) -> ModelSource:
     """Return where the model comes from, its configuration and tokenizer checked."""
-    if run.model not in MODELS:
-        raise HarnessError(
-            f"--model '{printable(run.model)}' is unknown; {suggestion(run.model, MODELS)} (API models have no weights "
-            "for a method to change; use lm_eval for them)"
-        )
-    from harness.models import finding, loading
+    kind = kind_of(run.model)
+    from harness.models import finding
 
-    if run.model == "tokenizer" and run.quantization != "none":
-        raise HarnessError("--quantization needs weights, which --model tokenizer does not load")
-    source = finding.resolve(run.model_args, quantization=run.quantization, needs_weights=run.model == "hf")
-    tokenizer = source.load_tokenizer() if run.model == "tokenizer" else source.check()
+    if not kind.has_weights and run.quantization != "none":
+        raise HarnessError(f"--quantization needs weights, which --model {kind.name} does not load")
+    source = finding.resolve(run.model_args, quantization=run.quantization, needs_weights=kind.has_weights)
+    tokenizer = kind.check(source)
     if run.apply_chat_template:
         _check_chat_template(tokenizer, run.apply_chat_template)
-    if run.model == "hf":
-        loading.pick_device(run.device)
+    kind.device(run.device)
     return source
 
 
 def load(prepared: Prepared) -> LM:
     """Load the LM of a run."""
-    from harness.models import loading
-
-    run, source = prepared.run, prepared.source
-    if run.model == "tokenizer":
-        from harness.models.tokenizer_only import TokenizerOnly
-
-        return TokenizerOnly(source.load_tokenizer())
-    say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
-    return loading.load_lm(source, device=run.device, batch_size=run.batch_size)
+    run, source, kind = prepared.run, prepared.source, kind_of(prepared.run.model)
+    if kind.has_weights:
+        say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
+    return kind.load(source, run.device, run.batch_size)
 
 
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
@@ -109,14 +99,8 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         task_set = finding.load(run.tasks, finding.folders(plugin, run.include_path), metadata=run.metadata)
         _check_shots(run, task_set)
         sizes = {name: len(task_set.tasks[name].eval_docs) for name in run.samples or {} if name in task_set.tasks}
-    if run.model == "tokenizer":
-        from harness.models.tokenizer_only import TokenizerOnly
-
-        _check_fit(run, method, task_set, TokenizerOnly)
-    elif run.model == "hf":
-        from harness.models.causal import CausalLM
-
-        _check_fit(run, method, task_set, CausalLM)
+    if run.model in KINDS:  # another one is told where the model is looked for
+        _check_fit(run, method, task_set, KINDS[run.model].lm())
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")

@@ -70,10 +70,10 @@ class RecordMaker:
             "tokenizer": TokenizerPart(
                 digest=tokenizer_digest(lm.tokenizer),
                 vocabulary=len(lm.tokenizer),
-                prefix_token_id=getattr(lm, "prefix_token_id", None),
+                prefix_token_id=lm.prefix_token_id,
             ),
             "seeds": SeedsPart(**dict(zip(("random", "numpy", "torch", "fewshot"), run.seeds, strict=True))),
-            "environment": environment(str(getattr(lm, "device", "cpu"))),
+            "environment": environment(str(lm.device)),
             "batch_size": str(run.batch_size),
             "report": applied.report,
             "command": run.command(),

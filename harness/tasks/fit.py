@@ -8,8 +8,6 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.names import printable
 
-LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
-
 
 def request_types(task: Any) -> frozenset[str]:
     """Return the kinds of request a task sends: names of LM methods."""
@@ -21,13 +19,13 @@ def request_types(task: Any) -> frozenset[str]:
 
 
 def check_fit(tasks: Mapping[str, Any], lm: Any, *, more: frozenset[str] = frozenset(), hint: str = "") -> None:
-    """Raise ``HarnessError`` when ``lm`` (an LM or its class) cannot answer what a task asks.
+    """Raise ``HarnessError`` when ``lm``, an LM or its class (``harness.models.lm.Answering``), cannot answer what a task asks.
 
     Args:
         more: request types that a method is going to make it answer.
         hint: what the user can do, to end the sentence with.
     """
-    answers = getattr(lm, "answers", LM_EVAL_ANSWERS) | more
+    answers = lm.answers | more
     kind = lm if isinstance(lm, type) else type(lm)
     for name, task in tasks.items():
         missing = sorted(request_types(task) - answers)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from harness.models.lm import Answering
 from harness.run.journal import Journal
 
 Command = Callable[..., Any]
@@ -129,7 +130,7 @@ def test_an_edited_prompt_is_asked_again(make_method: Any, evaluate: Command, ow
     assert (outcome.code, "interrupted run" in outcome.err) == (0, False)
 
 
-class Echo:
+class Echo(Answering):
     """Answers with the number of letters; counts how much it was asked."""
 
     answers = frozenset({"loglikelihood", "generate_until"})

@@ -140,7 +140,7 @@ class Scripted:
             value, token = left.max(-1)
             return token, value
 
-        return Candidates(hidden, best)
+        return Candidates(hidden, best, words.clone)
 
     def took(self, prompt: Prompt, generated: list[int]) -> list[ToolPrompt]:
         """Hand what a prompt ended with to the answer."""

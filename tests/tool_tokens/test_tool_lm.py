@@ -163,7 +163,7 @@ class ScriptedLM(ToolTokenLM):
                 value, token = left.max(-1)
                 return token, value
 
-            return chooser(Candidates(hidden, best), places)
+            return chooser(Candidates(hidden, best, words.clone), places)
 
         return choose
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from harness.models.head import Head, difference
+from harness.models.head import Head, difference, reading
 from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, attention_of, route
 from harness.models.tree.generation import NotANumber, Prompt, generate
@@ -277,15 +277,12 @@ def _together(
         row[: len(sequence)] = torch.tensor(sequence)
     taken: list[Tensor] = []
 
-    def keep(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        taken.append(inputs[0])
-        return (inputs[0][:, :1], *inputs[1:])
+    def keep(hidden: Tensor) -> Tensor:
+        taken.append(hidden)
+        return hidden[:, :1]
 
-    handle = tree_model.head.module.register_forward_pre_hook(keep)
-    try:
+    with reading(tree_model.head.module, keep):
         call(batch.to(tree_model.device))
-    finally:
-        handle.remove()
     return [
         tree_model.head.logits(rows[0 if last is None else len(sequence) - last : len(sequence)])
         for rows, sequence in zip(taken[0], sequences, strict=True)

@@ -53,6 +53,7 @@ class Prompt:
             prompts that come later; the first ones share whatever they have in common.
         after: the prompt whose text this one goes on from.
         keeps: whether its keys are kept for a prompt that goes on from it.
+        stream: names the random stream that its tokens are drawn from, where they are drawn.
     """
 
     token_ids: Sequence[int]
@@ -61,6 +62,7 @@ class Prompt:
     shared: int = 0
     after: Prompt | None = None
     keeps: bool = False
+    stream: int | str = 0
     kept: KeptKeys | None = field(default=None, init=False)
 
 
@@ -75,8 +77,17 @@ class Place:
 class Candidates:
     """What there is to choose from at some places: ``hidden`` (N, width), and the words."""
 
-    def __init__(self, hidden: Tensor, best: Callable[[Barred | None], tuple[Tensor, Tensor]]) -> None:
-        self.hidden, self._best = hidden, best
+    def __init__(
+        self,
+        hidden: Tensor,
+        best: Callable[[Barred | None], tuple[Tensor, Tensor]],
+        logits: Callable[[], Tensor],
+    ) -> None:
+        self.hidden, self._best, self._logits = hidden, best, logits
+
+    def logits(self) -> Tensor:
+        """Return the logits of all words (N, V), float32 or wider, as the model has them; the caller's own."""
+        return self._logits()
 
     def best_words(self, barred: Barred | None = None) -> tuple[Tensor, Tensor]:
         """Return the likeliest token of each place (N,), -1 where the logits are no numbers, and its logit (N,)."""
@@ -318,7 +329,9 @@ class _Generation:
 
     def _chosen(self, hidden: Tensor, places: Sequence[Place]) -> list[int]:
         with self.tree_model.work.timed("head"):
-            tokens = self.choose(Candidates(hidden, lambda barred: self.tree_model.head.best(hidden, barred)), places)
+            head = self.tree_model.head
+            words = Candidates(hidden, lambda barred: head.best(hidden, barred), lambda: head.logits(hidden))
+            tokens = self.choose(words, places)
         self.tree_model.work.scored_rows += len(tokens)
         return tokens
 

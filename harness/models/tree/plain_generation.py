@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from harness.models.head import reading
 from harness.models.refused import Refused
 from harness.models.tree.generation import Candidates, Choose, NotANumber, OnDone, Place, Prompt
 
@@ -57,15 +58,13 @@ def _candidates(model: PreTrainedModel, call: Callable[[Tensor], Tensor], token_
         raise Refused("it has no output head apart from the rest")
     seen: list[Tensor] = []
 
-    def see(_: Any, inputs: tuple[Any, ...]) -> None:
-        seen.append(inputs[0])
+    def see(hidden: Tensor) -> Tensor:
+        seen.append(hidden)
+        return hidden
 
-    handle = head.register_forward_pre_hook(see)
-    try:
+    with reading(head, see):
         device = model.get_input_embeddings().weight.device
         logits = call(torch.tensor([list(token_ids)], device=device))[0, -1:].float()
-    finally:
-        handle.remove()
     if not seen:
         raise Refused("its output head is not called")
 
@@ -76,4 +75,4 @@ def _candidates(model: PreTrainedModel, call: Callable[[Tensor], Tensor], token_
         value, token = left.max(-1)
         return torch.where(torch.isfinite(value), token, -1), value
 
-    return Candidates(seen[-1][0, -1:], best)
+    return Candidates(seen[-1][0, -1:], best, logits.clone)

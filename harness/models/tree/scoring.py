@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +92,11 @@ class Scoring:
         self.leaf = np.array([path[-1] for path in self.trie.paths])
         self.waiting: list[tuple[Tensor, Ints]] = []
 
-    def run(self, budget: int, on_done: Callable[[int, Scored], None]) -> None:
-        """Score everything.
+    def run(self, budget: int) -> Iterator[tuple[int, Scored]]:
+        """Score everything; yield the number of each sequence with its scores, as soon as they are there.
 
         Args:
             budget: tokens per forward pass.
-            on_done: is given the number of each sequence with its scores, as soon as they are there.
         """
         trunks: dict[int, Trunk] = {}
         pushed: list[Ints] = []
@@ -114,7 +113,7 @@ class Scoring:
                 low, high = np.searchsorted(sorted_leaf, positions), np.searchsorted(sorted_leaf, positions, "right")
                 for number in by_leaf[_ranges(low, high)].tolist():
                     pairs = self.pair_of[self.edges[number] : self.edges[number + 1]]
-                    on_done(number, Scored(self.logprobs[pairs], self.is_best[pairs]))
+                    yield number, Scored(self.logprobs[pairs], self.is_best[pairs])
                 pushed = []
 
     def _push(self, pack: Pack, trunks: dict[int, Trunk]) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -49,8 +49,8 @@ class Sharing:
         self._is_off = refusal is not None
         self._parts: tuple[object, ...] = ()
 
-    def score(self, sequences: Sequences, counts: Sequence[int], on_done: Callable[[int, Scored], None]) -> None:
-        """Score the last tokens of those sequences that may share; ``on_done`` is given each one's number and scores.
+    def score(self, sequences: Sequences, counts: Sequence[int]) -> Iterator[tuple[int, Scored]]:
+        """Score the last tokens of those sequences that may share; yield each one's number and scores as they come.
 
         Args:
             sequences: token ids, two or more each.
@@ -64,11 +64,6 @@ class Sharing:
         is_first = True
         while waiting:
             numbers = sorted(waiting)
-
-            def done(place: int, scored: Scored, numbers: list[int] = numbers) -> None:
-                on_done(numbers[place], scored)
-                waiting.discard(numbers[place])
-
             try:
                 with self.work.timed("rest"):
                     scoring = Scoring(self.tree_model, [sequences[n] for n in numbers], [counts[n] for n in numbers])
@@ -76,7 +71,9 @@ class Sharing:
                         self.work.distinct_tokens += len(scoring.trie)
                         self.work.distinct_pairs += scoring.trie.pairs
                     is_first = False
-                    scoring.run(self.budget.tokens_for(longest), done)
+                    for place, scored in scoring.run(self.budget.tokens_for(longest)):
+                        waiting.discard(numbers[place])
+                        yield numbers[place], scored
             except Refused as refused:
                 return self.refuse(str(refused))
             except Exception as error:

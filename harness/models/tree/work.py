@@ -48,6 +48,14 @@ class Work:
             self.distinct_tokens += len(trie)
             self.distinct_pairs += trie.pairs
 
+    def went_plainly(self, tokens: int, *, forwards: int, pushed: int) -> None:
+        """Count passes that went lm-eval's own way, ``pushed`` tokens with padding, and new tokens that they gave."""
+        self.requested_tokens += max(0, tokens)
+        self.distinct_tokens += max(0, tokens)
+        self.forwards += forwards
+        self.pushed_tokens += pushed
+        self.plain_tokens += pushed
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Add the time spent inside to ``part``, and take it from the part around it."""

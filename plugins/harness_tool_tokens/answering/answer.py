@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from harness.models.tree.generation import Prompt, common_length
+from harness.models.acting import Prompt, common_length
 from harness.requests import Explained
 from harness_tool_tokens.answering.parts import Wanted, around, plan_with
 from harness_tool_tokens.tools.call import Call

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.head import Barred
+from harness.models.acting import Barred
 from harness_tool_tokens.answering.answer import Answer, ToolPrompt
 from harness_tool_tokens.answering.tool_head import ToolHead
 
 if TYPE_CHECKING:
-    from harness.models.tree.generation import Candidates, Place
+    from harness.models.acting import Candidates, Place
 
 Tensor = torch.Tensor
 # What would go on with a number: a digit, or a point or comma with a digit behind it; also as a byte of its own.

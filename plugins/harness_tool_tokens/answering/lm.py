@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -12,13 +11,11 @@ import torch
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness import HarnessError
-from harness.models import encoding, greedy
+from harness.models import acting, encoding, greedy
+from harness.models.acting import Prompt
 from harness.models.causal import CausalLM
-from harness.models.guards import named, refuse_generation
-from harness.models.refused import Refused
-from harness.models.tree.generation import NotANumber, Prompt
-from harness.models.tree.plain_generation import generate_plainly
-from harness.progress import bar, say
+from harness.models.guards import named
+from harness.progress import bar
 from harness_tool_tokens.answering import documents, judging
 from harness_tool_tokens.answering.answer import Answer, Writing
 from harness_tool_tokens.answering.chat import ChatTemplate
@@ -81,7 +78,6 @@ class ToolTokenLM(CausalLM):
             distinct.setdefault(key, []).append(number)
         members = list(distinct.values())
         answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
-        self._check_ids([answer.first.token_ids for answer in answers])
         self._bound(answers)
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
             # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
@@ -90,10 +86,23 @@ class ToolTokenLM(CausalLM):
             def done(place: int) -> None:
                 args = requests[members[place][0]].args
                 if times[repr(args)] == 1:
-                    self.cache_hook.add_partial("generate_until", args, answers[place].result)
+                    self.tell("generate_until", args, answers[place].result)
                 progress.update(len(members[place]))
 
-            self._generate_with_tools(answers, [requests[numbers[0]] for numbers in members], done)
+            def took(place: int, prompt: Prompt, generated: list[int]) -> Sequence[Prompt]:
+                more = answers[place].took(prompt, generated)
+                if not more:
+                    done(place)
+                return more
+
+            acting.generate(
+                self,
+                [answer.first for answer in answers],
+                [requests[numbers[0]] for numbers in members],
+                on_done=took,
+                choose=self._chooser,
+                longest=max(answer.max_length for answer in answers),
+            )
         results: list[str] = [""] * len(requests)
         for numbers, answer in zip(members, answers, strict=True):
             for number in numbers:
@@ -120,60 +129,21 @@ class ToolTokenLM(CausalLM):
             )
         answers = judging.judge(self, requests, self.tools)
         for request, answer in zip(requests, answers, strict=True):
-            self.cache_hook.add_partial("tool_choice", request.args, answer)
+            self.tell("tool_choice", request.args, answer)
         return answers
 
     # How an answer is made.
 
-    def _generate_with_tools(
-        self, answers: Sequence[Answer], requests: Sequence[Instance], done: Callable[[int], None]
-    ) -> None:
-        left = set(range(len(answers)))
-
-        def took(place: int, prompt: Prompt, generated: list[int]) -> Sequence[Prompt]:
-            more = answers[place].took(prompt, generated)
-            if not more:
-                left.discard(place)
-                done(place)
-            return more
-
-        first = [answer.first for answer in answers]
-        try:
-            self._check_steps()
-            with suppress(NotANumber):  # asked alone, the broken request will be named
-                longest = max(answer.max_length for answer in answers)
-                self._sharing.generate(first, took, choose=self._chooser, longest=longest)
-            rest = sorted(left)
-            if rest:
-                why = (
-                    self._sharing.refusal
-                    or "they are longer than what this model can share, or its logits are no numbers"
-                )
-                say(f"{len(rest)} answers are written one after the other, without kept keys, which is slow: {why}")
-            self.work.need([first[place].token_ids for place in rest])
-            generate_plainly(
-                self.model,
-                self._model_call,
-                [first[place] for place in rest],
-                on_done=lambda number, prompt, generated: took(rest[number], prompt, generated),
-                choose=self._chooser,
-            )
-        except NotANumber as error:
-            refuse_generation(requests[rest[error.number]])
-        except Refused as error:
-            raise HarnessError(f"tools cannot be used with this model: {error}") from error
-
     def _bound(self, answers: Sequence[Answer]) -> None:
         """Keep answers within what the model can share, where their prompts are: texts grow by calls and results."""
-        first = [answer.first for answer in answers]
-        most = self._sharing.most_tokens([p.token_ids for p in first], [len(p.token_ids) + p.limit for p in first])
+        most = acting.most_tokens(self, [answer.first for answer in answers])
         for answer in answers:
             if most is not None and len(answer.first.token_ids) + answer.first.limit <= most:
                 answer.max_length = min(answer.max_length, most)
 
     def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        wish = greedy.wish(request.args[1], self.max_gen_toks, end)
+        wish = greedy.greedy_until(request.args[1], self.max_gen_toks, end)
         if self._limits([request])[0] < 1:
             raise HarnessError(f"{named(request)} asks for no new tokens; give --gen_kwargs max_gen_toks=1 or more")
         if wish is None or not greedy.is_plain(self.model):
@@ -194,7 +164,7 @@ class ToolTokenLM(CausalLM):
         self._check_question_fits(request, wanted, wish.limit)
         return Answer(wanted, self.tools, self._writing(wish), first[-(self.max_length - wish.limit) :])
 
-    def _writing(self, wish: greedy.Wish) -> Writing:
+    def _writing(self, wish: greedy.GreedyUntil) -> Writing:
         think_end = self.think_end_token
 
         def cut(text: str) -> str:

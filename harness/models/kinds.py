@@ -1,0 +1,82 @@
+"""``--model KIND``: how each kind is found, checked, loaded and what it answers; one row a kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+    from harness.models.source import ModelSource
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of model.
+
+    Attributes:
+        has_weights: whether there is a model to load, quantise and place, or a tokenizer alone.
+        lm: gives the class of its LM, whose ``answers`` say what tasks it fits; imports torch where it has to.
+        check: does every check of a source that needs no weights, and returns the tokenizer.
+        load: returns the LM, given the source, the device (None: the best there is) and the batch size.
+    """
+
+    name: str
+    has_weights: bool
+    lm: Callable[[], type]
+    check: Callable[[ModelSource], Any]
+    load: Callable[[ModelSource, str | None, int | str], LM]
+
+    def device(self, wanted: str | None) -> str:
+        """Return where a model of this kind computes when ``wanted`` is asked for. Raises ``HarnessError`` when it cannot."""
+        from harness.models.loading import pick_device
+
+        return pick_device(wanted) if self.has_weights else "cpu"
+
+
+def _causal() -> type:
+    from harness.models.causal import CausalLM
+
+    return CausalLM
+
+
+def _load_causal(source: ModelSource, device: str | None, batch_size: int | str) -> LM:
+    from harness.models.loading import load_lm
+
+    return load_lm(source, device=device, batch_size=batch_size)
+
+
+def _tokenizer_only() -> type:
+    from harness.models.tokenizer_only import TokenizerOnly
+
+    return TokenizerOnly
+
+
+def _load_tokenizer_only(source: ModelSource, _device: str | None, _batch_size: int | str) -> LM:
+    from harness.models.tokenizer_only import TokenizerOnly
+
+    return TokenizerOnly(source.load_tokenizer())
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("hf", True, _causal, lambda source: source.check(), _load_causal),
+        Kind("tokenizer", False, _tokenizer_only, lambda source: source.load_tokenizer(), _load_tokenizer_only),
+    )
+}
+
+
+def kind_of(name: str) -> Kind:
+    """Return the kind that ``--model`` names. Raises ``HarnessError`` when there is none of that name."""
+    if name not in KINDS:
+        raise HarnessError(
+            f"--model '{printable(name)}' is unknown; {suggestion(name, tuple(KINDS))} (API models have no weights for a "
+            "method to change; use lm_eval for them)"
+        )
+    return KINDS[name]
