@@ -1,4 +1,15 @@
-"""One HTML page that needs nothing else."""
+"""HTML pages of one file that need nothing else and fetch nothing, whatever text they show.
+
+A page of few lines extends the layout here; its text reaches it through Jinja2 alone, which escapes it::
+
+    TEMPLATE = '''{% extends "page" %}{% block body %}
+    {% for token in tokens %}<span class="{{ token.kind }}">{{ token.text }}</span>{% endfor %}
+    {% endblock %}'''
+    html = pages.render(TEMPLATE, title="Tokens", style=".new { color: green; }", tokens=tokens)
+
+A larger one has its template, style and script as files of one name in one folder, and is made by ``render_files``.
+Colours go by class: the policy of a page refuses styles in attributes.
+"""
 
 from __future__ import annotations
 
@@ -7,41 +18,83 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.names import printable
-from harness_tool_tokens.report.calls import Report
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+LAYOUT = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{{ policy }}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="referrer" content="no-referrer">
+<title>{{ title }}</title>
+<style>{{ style }}</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{% block body %}
+{% endblock %}
+{% if script %}
+<script>{{ script }}</script>
+{% endif %}
+</body>
+</html>
+"""
 
 
-def policy(style: str, script: str) -> str:
-    """Return a policy that allows this style and this script, by digest, and nothing from anywhere."""
-    allowed = {"style-src": style, "script-src": script}
-    hashed = (f"{name} 'sha256-{_sha256(text)}'" for name, text in allowed.items())
-    return "; ".join(["default-src 'none'", *hashed, "base-uri 'none'", "form-action 'none'"])
+def render(template: str, *, title: str, style: str = "", script: str = "", **content: Any) -> str:
+    """Return the page of a template that stands in the code.
+
+    Args:
+        template: Jinja2; ``{% extends "page" %}`` gives it the layout, whose block ``body`` it fills.
+        title: of the page, for people.
+        style: its CSS, which the page allows; no other style is.
+        script: its JavaScript; no other script is allowed.
+        content: what else the template names; a name that is missing is an error.
+    """
+    from jinja2 import DictLoader
+
+    made = _environment(DictLoader({"page": LAYOUT})).from_string(template)
+    return made.render(**_allowed(style, script), title=title, **content)
+
+
+def render_files(folder: Path, name: str, **content: Any) -> str:
+    """Return the page of ``NAME.html.j2``, with ``NAME.css`` as its style and ``NAME.js`` as its script.
+
+    Args:
+        folder: where the three files lie.
+        name: what they are called.
+        content: what the template names, beside ``policy``, ``style`` and ``script``.
+    """
+    from jinja2 import FileSystemLoader
+
+    style, script = ((folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    made = _environment(FileSystemLoader(folder)).get_template(f"{name}.html.j2")
+    return made.render(**_allowed(style, script), **content)
 
 
 def json_island(content: Any) -> str:
-    """Return JSON that ends no script element and no line of JavaScript, whatever text it holds."""
+    """Return JSON for a script of the page to read: it ends no script element and no line, whatever text it holds.
+
+    In a template it stands as ``<script type="application/json" id="NAME">``, marked as safe by ``as_markup``.
+    """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+def as_markup(text: str) -> Any:
+    """Return markup of one's own, such as a plot or a JSON island, which a template then does not escape."""
+    from markupsafe import Markup
 
-
-def shares(reports: Sequence[Report], most: int) -> list[int]:
-    """Return how many documents of each report are shown, ``most`` in all: as even as their numbers allow."""
-    given = [0] * len(reports)
-    left, open_ones = most, list(range(len(reports)))
-    while left > 0 and open_ones:
-        each = max(1, left // len(open_ones))
-        for number in open_ones:
-            more = min(each, len(reports[number].documents) - given[number], left)
-            given[number] += more
-            left -= more
-        open_ones = [number for number in open_ones if given[number] < len(reports[number].documents)]
-    return given
+    return Markup(text)
 
 
 def readable(text: str, most: int) -> str:
@@ -50,3 +103,37 @@ def readable(text: str, most: int) -> str:
         half = most // 2
         text = f"{text[:half]} [...{len(text) - 2 * half:,} characters...] {text[-half:]}"
     return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
+def shares(counts: Sequence[int], most: int) -> list[int]:
+    """Return how many of each are shown, ``most`` in all and none beyond its count: as even as the counts allow."""
+    given = [0] * len(counts)
+    left, open_ones = most, list(range(len(counts)))
+    while left > 0 and open_ones:
+        each = max(1, left // len(open_ones))
+        for number in open_ones:
+            more = min(each, counts[number] - given[number], left)
+            given[number] += more
+            left -= more
+        open_ones = [number for number in open_ones if given[number] < counts[number]]
+    return given
+
+
+def _environment(loader: Any) -> Environment:
+    from jinja2 import Environment, StrictUndefined
+
+    return Environment(
+        loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=StrictUndefined, keep_trailing_newline=True,
+    )  # fmt: skip
+
+
+def _allowed(style: str, script: str) -> dict[str, Any]:
+    """Return a page's own style and script, and the policy that allows these two, by digest, and nothing from anywhere."""
+    hashed = (f"{name} 'sha256-{_sha256(text)}'" for name, text in (("style-src", style), ("script-src", script)))
+    policy = "; ".join(["default-src 'none'", *hashed, "base-uri 'none'", "form-action 'none'"])
+    return {"policy": policy, "style": as_markup(style), "script": as_markup(script)}
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

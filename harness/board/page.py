@@ -12,11 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.board import board as boards
+from harness import pages
 from harness.board import details, plots
-from harness.board.board import Board, Metric, Row, Score, Table
+from harness.board.board import Board, Metric, Row, Score, Table, half_interval, omission_sentences
 from harness.names import printable
-from harness.pages import json_island, policy
 from harness.records.grouping import facts, weights_label
 from harness.records.labels import method_label
 
@@ -48,36 +47,26 @@ EMPTY: list[Cell] = [[None, "–", "", ""], [None, "", "", ""], [None, "", "", "
 
 def render(board: Board, *, note: str = "") -> str:
     """Return the page; ``note`` stands below the title. The same records give the same bytes, whatever the clock says."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined, keep_trailing_newline=True,
-    )  # fmt: skip
-    style = (TEMPLATES / "page.css").read_text(encoding="utf-8")
-    script = (TEMPLATES / "page.js").read_text(encoding="utf-8")
     collected = details.Details(board)
     views = list(_views(board, collected))
     rows = sum(len(view["rows"]) for view in views)
-    return environment.get_template("page.html.j2").render(
-        policy=policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
-        island=Markup(_island(views, collected)),
+    return pages.render_files(
+        TEMPLATES,
+        "page",
+        island=pages.as_markup(_island(views, collected)),
         tables=views,
         columns=[{"name": name, "title": title} for name, title in COLUMNS],
         selects=_selects(board),
         summary=_summary(board),
         count=f"{_plural(rows, 'row')} in {_plural(len(views), 'table')}",
         first_rows=FIRST_ROWS,
-        left_out=boards.omission_sentences(board.omissions),
+        left_out=omission_sentences(board.omissions),
         note=note,
     )
 
 
 def _island(views: Sequence[dict[str, Any]], collected: details.Details) -> str:
-    return json_island(
+    return pages.json_island(
         {
             "columns": [name for name, _ in COLUMNS],
             "empty": EMPTY,
@@ -192,7 +181,7 @@ def _judged_cells(row: Row, score: Score) -> list[Cell]:
     kind = "unranked" if score.unranked else "baseline" if row.first.is_baseline else ""
     rank = "–" if score.rank is None else f"={score.rank}" if score.is_tied else str(score.rank)
     said = [
-        *([] if score.stderr is None else [f"±{NARROW}{boards.half_interval(score.stderr):.4f}"]),
+        *([] if score.stderr is None else [f"±{NARROW}{half_interval(score.stderr):.4f}"]),
         *([] if score.deviation is None else [f"sd{NARROW}{score.deviation:.4f}"]),
         *([printable(score.unranked)] if score.unranked else []),
     ]
@@ -216,8 +205,6 @@ def _difference_cell(score: Score) -> Cell:
 
 def _plots(table: Table, name: str) -> list[list[tuple[str, Any]]]:
     """Return for each metric the plots that have something to show, with their titles."""
-    from markupsafe import Markup
-
     groups = []
     for number, metric in enumerate(table.metrics):
         title = printable(metric.title)
@@ -226,7 +213,7 @@ def _plots(table: Table, name: str) -> list[list[tuple[str, Any]]]:
             (f"{title} against seconds", plots.cost(table, metric, f"{name}-{number}-cost")),
             (f"{title} by seed", plots.seeds(table, metric, f"{name}-{number}-seeds")),
         ]
-        groups.append([(said, Markup(svg)) for said, svg in drawn if svg])
+        groups.append([(said, pages.as_markup(svg)) for said, svg in drawn if svg])
     return groups
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
 
-from harness import pages as page_pages
+from harness import pages
 from harness.board import board, details, page
 from harness.names import printable
 from harness.records import ledger
@@ -140,7 +140,7 @@ def test_a_page_that_does_not_escape_would_be_seen(
         real = jinja2.Environment
         monkeypatch.setattr(jinja2, "Environment", lambda **settings: real(**settings | {"autoescape": False}))
     else:
-        monkeypatch.setattr(page, "json_island", json.dumps)
+        monkeypatch.setattr(pages, "json_island", json.dumps)
     (tmp_path / "plain").mkdir()
     plain = Reader(rendered(everywhere("plain", tmp_path / "plain"), tmp_path / "plain"))
     try:
@@ -162,7 +162,7 @@ def test_the_policy_allows_this_script_and_this_style_and_nothing_else(tmp_path:
 
 def test_the_island_ends_no_script_whatever_it_holds() -> None:
     for text in [*HOSTILE, "\u2028\u2029<>&"]:
-        island = page_pages.json_island({"x": text, text: 1})
+        island = pages.json_island({"x": text, text: 1})
         assert not re.search("[<>&\u2028\u2029]", island)
         assert json.loads(island) == {"x": text, text: 1}
 
@@ -270,10 +270,10 @@ def test_six_locales_and_time_zones_give_the_same_bytes(tmp_path: Path) -> None:
 
 def test_files_in_another_order_of_creation_give_the_same_bytes(tmp_path: Path) -> None:
     records = {"a": baseline(0.5, stderr=0.1), "b": record(0.6, stderr=0.1), "c": record(0.7, method="n", stderr=0.1)}
-    pages = []
+    made = []
     for number, order in enumerate((["a", "b", "c"], ["c", "b", "a"])):
         folder = tmp_path / str(number)
         for name in order:
             write(folder / f"{name}.jsonl", [records[name]])
-        pages.append(page.render(board.build_reading(ledger.read(folder))))
-    assert pages[0] == pages[1]
+        made.append(page.render(board.build_reading(ledger.read(folder))))
+    assert made[0] == made[1]

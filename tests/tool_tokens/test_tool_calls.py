@@ -17,13 +17,11 @@ from typing import Any
 
 import pytest
 
-from harness import pages
 from harness.names import printable
-from harness.records import sources
 from harness.run.evaluating import evaluate
 from harness.run.run import Run
 from harness_tool_tokens.__main__ import main
-from harness_tool_tokens.report import calls, page
+from harness_tool_tokens.report import page
 from harness_tool_tokens.tools.pairing import call_counts, pairing
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
@@ -514,19 +512,6 @@ def test_what_does_not_fit_the_page_is_counted_and_wrong_answers_come_first(
     assert "11 of 43 questions are shown; 32 are left out, those answered wrong are shown first." in content
     assert made(path.parent, "--most", "0").articles == []
     assert len(made(path.parent, "--most", "1000").articles) == 43
-
-
-def test_shares_use_up_what_is_allowed_and_no_more() -> None:
-    draw = random.Random(1)
-    for _ in range(200):
-        sizes = [draw.randint(0, 30) for _ in range(draw.randint(0, 6))]
-        reports = [calls.Report(sources.Source(Path("x"), "r", "t")) for _ in sizes]
-        for report, size in zip(reports, sizes, strict=True):
-            report.documents = {str(n): (None, False) for n in range(size)}
-        most = draw.randint(0, 80)
-        given = pages.shares(reports, most)
-        assert sum(given) == min(most, sum(sizes))
-        assert all(0 <= part <= size for part, size in zip(given, sizes, strict=True))
 
 
 def test_a_page_that_cannot_be_written_is_told(mixed: Path, run: Command, tmp_path: Path) -> None:

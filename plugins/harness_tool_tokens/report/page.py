@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.names import printable
-from harness.pages import readable, shares
+from harness.pages import readable, render_files, shares
 from harness.records import answers
 from harness.records.sources import deciding_metric, is_answered_right, keyed_rows
 from harness_tool_tokens.report.calls import Report, notes_of, shown_name, table_of
@@ -35,25 +35,14 @@ def render(reports: Sequence[Report], *, most: int = 200) -> str:
     Raises:
         HarnessError: a file cannot be read any more.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    from harness.pages import policy
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=StrictUndefined, keep_trailing_newline=True,
-    )  # fmt: skip
-    style = (TEMPLATES / "calls.css").read_text(encoding="utf-8")
-    script = (TEMPLATES / "calls.js").read_text(encoding="utf-8")
-    sections = [_section(report, share) for report, share in zip(reports, shares(reports, most), strict=True)]
+    given = shares([len(report.documents) for report in reports], most)
+    sections = [_section(report, share) for report, share in zip(reports, given, strict=True)]
     outcomes = Counter(
         outcome for section in sections for document in section["documents"] for outcome in document["outcomes"]
     )
-    return environment.get_template("calls.html.j2").render(
-        policy=policy(style, script),
-        style=Markup(style),
-        script=Markup(script),
+    return render_files(
+        TEMPLATES,
+        "calls",
         sections=sections,
         # A name that no attribute can misread stands for each outcome.
         outcomes=[(f"o{number}", name, count) for number, (name, count) in enumerate(outcomes.items())],
