@@ -19,10 +19,67 @@ class Questions:
     requests: int
 
 
+class Joined:
+    """The short digest of several texts in their order, made as they come."""
+
+    def __init__(self) -> None:
+        """Begin without a text."""
+        self._digest, self._is_first = hashlib.sha256(), True
+
+    def add(self, text: str) -> None:
+        """Take the next text."""
+        self._digest.update(text.encode() if self._is_first else b"\n" + text.encode())
+        self._is_first = False
+
+    def short(self) -> str:
+        """Return the digest of the texts so far."""
+        return self._digest.hexdigest()[:16]
+
+
+class Prompts:
+    """The short digest of what was asked of documents in their order, made as they come.
+
+    Attributes:
+        requests: how many there were.
+    """
+
+    def __init__(self) -> None:
+        """Begin without a document."""
+        self.requests = 0
+        self._digest = hashlib.sha256()
+
+    def add(self, requests: Sequence[Sequence[Any]]) -> None:
+        """Take the requests of the next document, each as its arguments."""
+        self.requests += len(requests)
+        for request in requests:
+            # Token ids are left out: a method may bring another tokenizer, and be asked the same.
+            texts = [part for part in request if not isinstance(part, list | tuple)]
+            self._digest.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
+        self._digest.update(b"\n")
+
+    def short(self) -> str:
+        """Return the digest of the documents so far."""
+        return self._digest.hexdigest()[:16]
+
+
+def of_documents(documents: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> Questions:
+    """Return what was asked of documents in their order.
+
+    Args:
+        documents: the digest of each, and its requests, each as its arguments.
+    """
+    hashes, prompts = [], Prompts()
+    for doc_hash, requests in documents:
+        hashes.append(doc_hash)
+        prompts.add(requests)
+    docs_digest = joined_digest([joined_digest(hashes)])
+    return Questions(docs_digest, prompts.short(), len(hashes), prompts.requests)
+
+
 def of_samples(samples: Sequence[dict[str, Any]]) -> Questions:
     """Return what was asked, from lm-eval's samples of one task in the order of its documents."""
     rows = of_first_filter(samples)
-    return _questions((str(row["doc_hash"]), row["arguments"]) for row in rows)
+    return of_documents((str(row["doc_hash"]), row["arguments"]) for row in rows)
 
 
 def of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -32,18 +89,7 @@ def of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def joined_digest(parts: Iterable[str]) -> str:
     """Return one short digest of several, in their order."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def _questions(asked: Iterable[tuple[str, Sequence[Any]]]) -> Questions:
-    hashes, digest, requests = [], hashlib.sha256(), 0
-    for doc_hash, arguments in asked:
-        hashes.append(doc_hash)
-        requests += len(arguments)
-        for request in arguments:
-            # Token ids are left out: a method may bring another tokenizer, and be asked the same.
-            texts = [part for part in request if not isinstance(part, list | tuple)]
-            digest.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
-        digest.update(b"\n")
-    docs_digest = joined_digest([joined_digest(hashes)])
-    return Questions(docs_digest, digest.hexdigest()[:16], len(hashes), requests)
+    joined = Joined()
+    for part in parts:
+        joined.add(part)
+    return joined.short()

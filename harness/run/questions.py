@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from harness.records.asked import Questions, _questions
+from harness.records.asked import Questions, of_documents
 from harness.requests import is_drawn
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def of_task(task: Any, run: Run) -> Questions:
         text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
         return str(hash_string(text))
 
-    return _questions((hashed(of_docs[place][0].doc), [one.args for one in of_docs[place]]) for place in order)
+    return of_documents((hashed(of_docs[place][0].doc), [one.args for one in of_docs[place]]) for place in order)
 
 
 def build(task: Any, run: Run, lm: Any) -> Questions:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import answers, samples
+from harness.records.asked import Joined, Prompts
 
 # What stands where a secret or a place was taken out; such a text no longer gives its digest.
 REDACTED = ("[redacted]", "[host]", "[user]", "~")
@@ -57,20 +58,6 @@ def gather(path: Path, wanted: Collection[tuple[str, str]]) -> Sampled:
     return one_pass.result(samples.sha256(path))
 
 
-class _Joined:
-    """The digest of several texts in their order, made as they come."""
-
-    def __init__(self) -> None:
-        self._digest, self._is_first = hashlib.sha256(), True
-
-    def add(self, text: str) -> None:
-        self._digest.update(text.encode() if self._is_first else b"\n" + text.encode())
-        self._is_first = False
-
-    def short(self) -> str:
-        return self._digest.hexdigest()[:16]
-
-
 class _Some:
     """The first few of many sentences, and how many there were."""
 
@@ -94,8 +81,8 @@ class _Pass:
         self._found = Sampled("", values={key: [] for key in wanted})
         self._numbers: set[Any] = set()
         self._filters: Counter[str] = Counter()
-        self._docs = {"": _Joined()}
-        self._prompts = hashlib.sha256()
+        self._docs = {"": Joined()}
+        self._prompts = Prompts()
         self._texts: set[bytes] = set()
         self._wrong_rows, self._wrong_choices = _Some(), _Some()
         self._right_choices = 0
@@ -106,7 +93,7 @@ class _Pass:
         self._numbers.add(str(row.get("doc_id")))
         self._filters[filter_name] += 1
         for name in ("", filter_name):
-            self._docs.setdefault(name, _Joined()).add(str(row.get("doc_hash")))
+            self._docs.setdefault(name, Joined()).add(str(row.get("doc_hash")))
         if filter_name == next(iter(self._filters)):
             self._take_requests(row)
         for (metric, wanted_filter), values in found.values.items():
@@ -118,7 +105,8 @@ class _Pass:
         found = self._found
         found.sha256, found.docs = sha256, len(self._numbers)
         found.docs_digests = {digest.short() for digest in self._docs.values()}
-        found.prompts_digest, found.distinct_answers = self._prompts.hexdigest()[:16], len(self._texts)
+        found.prompts_digest, found.requests = self._prompts.short(), self._prompts.requests
+        found.distinct_answers = len(self._texts)
         found.complaints = self._wrong_rows.sentences()
         if any(count != found.docs for count in self._filters.values()):
             found.complaints.append("it does not hold each document once for each filter")
@@ -129,13 +117,9 @@ class _Pass:
 
     def _take_requests(self, row: dict[str, Any]) -> None:
         found, choices, asked = self._found, answers.continuations(row), answers.requests(row)
-        found.requests += len(asked)
         found.not_finite += sum(math.isnan(choice.loglikelihood) for choice in choices)
         found.is_scored = found.is_scored or bool(choices)
-        for request in asked:  # as harness.results.prompts_digest writes them
-            texts = [part for part in request if not isinstance(part, list)]
-            self._prompts.update(json.dumps(texts, sort_keys=True, default=str).encode() + b"\n")
-        self._prompts.update(b"\n")
+        self._prompts.add(asked)
         for text in answers.raw_texts(row) if not choices else ():
             found.empty_answers += not text.strip()
             self._texts.add(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
