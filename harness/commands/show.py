@@ -21,8 +21,6 @@ On a terminal, keys walk through the documents after the overview: n next, p pre
 task, f whole prompt, q quit. Elsewhere, --task, --doc, --wrong and --changed choose documents to print. A document is
 changed when the answer is another than that of the baseline, or of the run that --against names.
 """
-# What tells right from wrong, in this order; else a task's first metric.
-RIGHT_OR_WRONG = ("acc", "exact_match", "acc_norm")
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -137,8 +135,9 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
 
 
 def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
-    """Return the record that tells right from wrong, and its sample file, of each task of ``run``."""
+    """Return the record that tells right from wrong, else of the first metric, and its sample file, of each task of ``run``."""
     from harness.records import samples
+    from harness.records.sources import RIGHT_OR_WRONG
     from harness.showing.documents import Side
 
     order = {name: place for place, name in enumerate([*([metric] if metric else []), *RIGHT_OR_WRONG])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,8 @@ from harness.records import answers, samples
 if TYPE_CHECKING:
     from harness.records.record import Record
 
-RIGHT_OR_WRONG = ("within_0_1_percent", "acc", "exact_match", "acc_norm", "grounding")
-"""Metrics that tell whether an answer is right, the most telling first."""
+RIGHT_OR_WRONG = ("acc", "exact_match", "acc_norm")
+"""lm-eval's metrics that tell whether an answer is right, the most telling first."""
 
 _TIME = re.compile(r"_\d{4}-\d\d-\d\dT[0-9.-]+$")
 
@@ -73,16 +73,21 @@ def keyed_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield (samples.document_key(row) if "doc_id" in row else f"row {number}"), row
 
 
-def is_answered_right(row: dict[str, Any]) -> bool | None:
-    """Return whether the metric that tells right from wrong says right; None when there is no such metric."""
-    name = deciding_metric(row)
+def is_answered_right(row: dict[str, Any], names: Sequence[str] = RIGHT_OR_WRONG) -> bool | None:
+    """Return whether the metric that tells right from wrong says right; None when there is no such metric.
+
+    Args:
+        row: of a sample file.
+        names: metrics that tell it, higher being better, the most telling first; a plugin adds its own to lm-eval's.
+    """
+    name = deciding_metric(row, names)
     return None if name is None else not answers.is_wrong(row, name, higher_is_better=True)
 
 
-def deciding_metric(row: dict[str, Any]) -> str | None:
-    """Return the name of the metric that tells right from wrong, None when there is none known."""
+def deciding_metric(row: dict[str, Any], names: Sequence[str] = RIGHT_OR_WRONG) -> str | None:
+    """Return the first of ``names`` that the row has, None when it has none."""
     metrics = answers.metrics(row)
-    return next((name for name in RIGHT_OR_WRONG if name in metrics), None)
+    return next((name for name in names if name in metrics), None)
 
 
 def _names_of(file: Path) -> tuple[str, str]:

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records.sources import Source, is_answered_right, keyed_rows
+from harness.records.sources import RIGHT_OR_WRONG, Source, is_answered_right, keyed_rows
 from harness_tool_tokens.report.marking import FALSE, OTHER_ERROR, WRONG_TOOL, JudgedAnswer, JudgedCall, judge
 from harness_tool_tokens.tools.arguments import ERRORS
 
 MOST_NAME_CHARACTERS, MOST_CONFUSED = 60, 5
+# What tells right from wrong in the plugin's tasks, the most telling first.
+DECIDING = ("within_0_1_percent", *RIGHT_OR_WRONG, "grounding")
 
 
 @dataclass
@@ -133,7 +135,7 @@ def report_of(source: Source) -> Report | None:
         if seen is None:
             for answer in judged:
                 report.add(answer)
-        is_right = is_answered_right(row)
+        is_right = is_answered_right(row, DECIDING)
         right = is_right if seen is None or seen[0] is None else seen[0] or bool(is_right)
         trouble = any(answer.is_troubled for answer in judged)
         report.documents[key] = (right, trouble)

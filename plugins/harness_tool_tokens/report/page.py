@@ -15,7 +15,7 @@ from harness.names import printable
 from harness.pages import readable, render_files, shares
 from harness.records import answers
 from harness.records.sources import deciding_metric, is_answered_right, keyed_rows
-from harness_tool_tokens.report.calls import Report, notes_of, shown_name, table_of
+from harness_tool_tokens.report.calls import DECIDING, Report, notes_of, shown_name, table_of
 from harness_tool_tokens.report.marking import JudgedAnswer, JudgedCall, judge
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -166,9 +166,9 @@ def _shown_call(call: JudgedCall) -> dict[str, Any]:
 
 def _metrics(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the metrics of a row as text; the one that tells right from wrong is marked so."""
-    deciding, chosen = deciding_metric(row), str(row.get("filter", "none"))
+    deciding, chosen = deciding_metric(row, DECIDING), str(row.get("filter", "none"))
     for name, value in answers.metrics(row).items():
-        is_right = is_answered_right(row) if name == deciding else None
+        is_right = is_answered_right(row, DECIDING) if name == deciding else None
         yield {
             "name": printable(name[:60] if chosen == "none" else f"{name[:60]} ({chosen[:60]})"),
             "value": f"{value:g}" if isinstance(value, float) else readable(str(value), 80),
