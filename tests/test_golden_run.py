@@ -125,8 +125,8 @@ def tool_tokens() -> dict[str, Any]:
     """Return answers that call tools, by trained rows and by every kind of baseline, and the choice of tools."""
     method = ["--plugin", "tool_tokens", "--method_args"]
     letters = "tools=inputs/letters.py,train_file=examples,steps=20,learning_rate=0.01,bias=50,max_calls=2"
-    sums = "tools=arithmetic,first_tools=4,max_calls=2,max_argument_tokens=6"
-    trained = f"{sums},train_file=inputs/rows.jsonl,holdout=1,epochs=5,penalty=0.1,bias=20"
+    sums = "tools=gsm8k,max_calls=2,max_argument_tokens=6"
+    trained = f"{sums},train_file=inputs/rows.jsonl,holdout=1,steps=5 epochs,penalty=0.1,bias=20"
     choice = ["--metadata", json.dumps({"rows": "inputs/rows.jsonl", "holdout": 1})]
     own = evaluated(
         "own", *method, f"{letters},max_argument_tokens=8", "--tasks", "letter_count", "--limit", 2, model="llama"
