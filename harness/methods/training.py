@@ -1,10 +1,10 @@
-"""The loop that methods share: LoRA on full or quantised weights, with progress and a probe that merging kept the result."""
+"""The training loop that methods share: batches and a loss in, AdamW with warm-up and cosine, the losses out."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,18 +14,24 @@ from harness.errors import HarnessError
 from harness.progress import bar
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from torch import Tensor
 
+IGNORED = -100
 FLOOR = 0.1  # the cosine ends at this share of the peak learning rate
 
 
 class Batch(NamedTuple):
-    """One optimiser step's rows: (B, T) ids, labels (-100 where no loss is due) and attention mask."""
+    """One optimiser step's rows: (B, T) ids, labels (-100 where no loss is due) and attention mask.
+
+    ``labels[:, t]`` is due at position ``t - 1``, as in transformers. A loss over pairs puts their rows one below the other.
+    """
 
     input_ids: Tensor
     labels: Tensor
     attention_mask: Tensor
+
+
+Loss = Callable[[torch.nn.Module, Batch], "Tensor"]
 
 
 @dataclass
@@ -36,6 +42,12 @@ class TrainingLog:
     tokens: int = 0
     labels: int = 0
     seconds: float = 0.0
+
+    def add(self, loss: float, batch: Batch) -> None:
+        """Count one step."""
+        self.losses.append(loss)
+        self.tokens += int(batch.attention_mask.sum())
+        self.labels += int((batch.labels[:, 1:] != IGNORED).sum())
 
     def report(self) -> dict[str, Any]:
         """Return the figures a record keeps: first and last losses as means over a tenth of the steps."""
@@ -51,18 +63,38 @@ class TrainingLog:
         }
 
 
+def next_token_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
+    """Return the mean cross-entropy over the labels, in nats; the softmax sees only positions that have one."""
+    labels = batch.labels[:, 1:]
+    output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+    is_scored = labels != IGNORED
+    return torch.nn.functional.cross_entropy(output.logits[:, :-1][is_scored].float(), labels[is_scored])
+
+
 def train(
-    model: PeftModel, batches: Iterable[Batch], *, steps: int, learning_rate: float, warmup_steps: int, label: str
+    model: torch.nn.Module,
+    batches: Iterable[Batch],
+    *,
+    steps: int,
+    learning_rate: float,
+    warmup_steps: int,
+    label: str,
+    loss: Loss = next_token_loss,
 ) -> TrainingLog:
-    """Take ``steps`` AdamW steps on the adapter, one per batch, with linear warm-up and cosine decay.
+    """Take ``steps`` AdamW steps on what takes gradients, one per batch, with linear warm-up and cosine decay.
+
+    Gradients are clipped at norm 1. The model is in training mode meanwhile, and in evaluation mode afterwards; a method
+    with several stages calls this once for each.
 
     Args:
-        model: as ``add_adapter`` returned it.
-        batches: at least ``steps`` of them.
+        model: as ``add_adapter`` returned it, or any whose ``requires_grad`` says what is trained.
+        batches: at least ``steps`` of them, on the CPU; fewer end the training early.
         steps: optimiser steps.
         learning_rate: peak rate.
         warmup_steps: steps until the peak is reached.
         label: what the progress bar says.
+        loss: given the model and a batch on the model's device, returns the scalar to minimise. It may run the model as
+            often as it likes, without adapters too (``adapters.using(model, None)``).
 
     Raises:
         HarnessError: the loss is no longer finite.
@@ -74,18 +106,16 @@ def train(
     model.train()
     with bar(steps, label, unit="step") as progress:
         for step, batch in zip(range(steps), batches, strict=False):
-            loss = _loss(model, batch, device)
-            value = float(loss.detach())
+            found = loss(model, Batch(*(tensor.to(device) for tensor in batch)))
+            value = float(found.detach())
             if not math.isfinite(value):
                 raise HarnessError(f"training broke down at step {step + 1}: the loss is {value}; lower learning_rate")
-            loss.backward()
+            found.backward()
             torch.nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
-            log.losses.append(value)
-            log.tokens += int(batch.attention_mask.sum())
-            log.labels += int((batch.labels[:, 1:] != -100).sum())
+            log.add(value, batch)
             progress.set_postfix_str(f"loss {value:.3f}", refresh=False)
             progress.update()
     model.eval()
@@ -97,21 +127,13 @@ def pad(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
     """Return (ids, labels) rows as one batch, padded on the right with id 0, label -100 and mask 0."""
     longest = max(len(ids) for ids, _ in rows)
     input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), -100)
+    labels = torch.full((len(rows), longest), IGNORED)
     mask = torch.zeros((len(rows), longest), dtype=torch.long)
     for number, (ids, targets) in enumerate(rows):
         input_ids[number, : len(ids)] = torch.tensor(ids)
         labels[number, : len(ids)] = torch.tensor(targets)
         mask[number, : len(ids)] = 1
     return Batch(input_ids, labels, mask)
-
-
-def _loss(model: PeftModel, batch: Batch, device: torch.device) -> Tensor:
-    """Mean cross-entropy over the labels; the head and the softmax see only positions that have one."""
-    labels = batch.labels[:, 1:].to(device)
-    output = model(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device))
-    is_scored = labels != -100
-    return torch.nn.functional.cross_entropy(output.logits[:, :-1][is_scored].float(), labels[is_scored])
 
 
 def _rate(step: int, steps: int, warmup_steps: int) -> float:
