@@ -1,8 +1,15 @@
-"""LoRA adapters: added to a model, saved, loaded, handed on, and probed for what they changed."""
+"""LoRA adapters, several on one base: added, switched, saved, loaded, handed on, and probed for what they changed.
+
+All adapters of a model share its weights, so a method that needs two models (a policy and its reference, a model of right
+and one of wrong answers) holds the base once. With all of them switched off it is the base, to the bit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +17,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import HarnessError
-from harness.names import printable
+from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel
+DEFAULT = "default"
+# Models whose adapters came from here: on one that a user gave with the model, no second one is put.
+_ADAPTED: weakref.WeakSet[Any] = weakref.WeakSet()
 # How far the probe's loss may move by merging, relative; one bf16 rounding of a weight is 2^-9.
 MERGE_TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3, torch.bfloat16: 2e-2, torch.float16: 1e-2}
 
@@ -39,53 +49,148 @@ def is_quantized(model: PreTrainedModel) -> bool:
 
 
 def add_adapter(
-    model: PreTrainedModel, *, rank: int, alpha: float, target_modules: Sequence[str], seed: int
+    model: PreTrainedModel | PeftModel,
+    *,
+    rank: int,
+    alpha: float,
+    target_modules: Sequence[str],
+    seed: int,
+    name: str = DEFAULT,
 ) -> PeftModel:
-    """Return ``model`` with a fresh LoRA adapter (Hu et al., 2021), everything else frozen.
+    """Return ``model`` with a fresh LoRA adapter (Hu et al., 2021) switched on, everything else frozen.
 
     Args:
-        model: full-precision or quantised; changed in place.
+        model: full-precision or quantised, or what this function returned for another name; changed in place.
         rank: inner dimension of the two factors.
         alpha: the update is scaled by ``alpha / rank``.
         target_modules: names or suffixes of linear layers; ``all-linear`` means all but the output head.
         seed: seeds the first factor.
+        name: tells the adapters of one base apart.
 
     Raises:
-        HarnessError: no layer has such a name.
+        HarnessError: no layer has such a name, the model has an adapter of this name, or one that came with it.
     """
     from peft import LoraConfig, get_peft_model
 
-    if hasattr(model, "peft_config"):
+    if hasattr(model, "peft_config") and model not in _ADAPTED:
         raise HarnessError("the quantised model has an adapter already (peft=...), on which no second one is trained")
     targets: Any = "all-linear" if list(target_modules) == ["all-linear"] else list(target_modules)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM")
     torch.manual_seed(seed)
     try:
-        return get_peft_model(model, config)
+        if model not in _ADAPTED:
+            is_training = model.training
+            # Wrapper and dropout would be in training mode whatever the base is.
+            return _adapted(get_peft_model(model, config, adapter_name=name).train(is_training))
+        _check_free(model, name)
+        model.add_adapter(name, config)
     except ValueError as error:
         raise HarnessError(
             f"target_modules {printable(list(target_modules))} fit no layer of the model: {printable(error)}"
         ) from error
+    switch_to(model, name, is_trained=True)
+    model.train(model.training)
+    return model
 
 
-def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Write the adapter as PEFT's own folder, without the path of the base model on this machine."""
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = None
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+def adapter_names(model: torch.nn.Module) -> list[str]:
+    """Return the names of a model's adapters, the oldest first; none where it has none."""
+    return list(getattr(model, "peft_config", {}))
 
 
-def load_adapter(model: PreTrainedModel, folder: Path) -> PeftModel:
-    """Return ``model`` with the adapter that ``save_adapter`` wrote."""
+def switch_to(model: PeftModel, name: str, *, is_trained: bool = False) -> None:
+    """Use one adapter and no other from here on.
+
+    Args:
+        model: with adapters.
+        name: the adapter's.
+        is_trained: whether its weights, and none but its, take gradients; False freezes all of them.
+
+    Raises:
+        HarnessError: there is no adapter of this name.
+    """
+    _check_known(model, name)
+    model.set_adapter(name)
+    if not is_trained:
+        model.requires_grad_(False)
+
+
+@contextmanager
+def using(model: PeftModel, name: str | None) -> Iterator[None]:
+    """Within it the model has another adapter on, or none (None: it is the base, such as a policy's reference).
+
+    What was on before, and which weights take gradients, comes back afterwards, whatever happens inside.
+
+    Raises:
+        HarnessError: there is no adapter of this name.
+    """
+    if name is not None:
+        _check_known(model, name)
+    before = str(model.active_adapter)
+    # PEFT makes all weights of an adapter that comes back trainable.
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        if name is None:
+            model.base_model.disable_adapter_layers()
+        else:
+            switch_to(model, name)
+        yield
+    finally:
+        if name is None:
+            model.base_model.enable_adapter_layers()
+        switch_to(model, before)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+
+
+def save_adapter(model: PeftModel, folder: Path, *, name: str | None = None) -> None:
+    """Write one adapter as PEFT's own folder, without the path of the base model on this machine.
+
+    Args:
+        model: with adapters.
+        folder: gets ``adapter_config.json`` and the weights, whatever the adapter is called.
+        name: the adapter's; None is the one switched on.
+
+    Raises:
+        HarnessError: there is no adapter of this name.
+    """
+    name = str(model.active_adapter) if name is None else name
+    _check_known(model, name)
+    model.peft_config[name].base_model_name_or_path = None
+    model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
+    if name != DEFAULT:  # PEFT puts it one folder deeper
+        for file in (folder / name).iterdir():
+            file.replace(folder / file.name)
+        shutil.rmtree(folder / name)
+
+
+def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str = DEFAULT) -> PeftModel:
+    """Return ``model`` with the adapter that ``save_adapter`` wrote, switched on and frozen.
+
+    Args:
+        model: a base, or a base with other adapters of this module; changed in place.
+        folder: as ``save_adapter`` left it.
+        name: what the adapter is called from here on.
+
+    Raises:
+        HarnessError: the model has an adapter of this name.
+    """
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(folder))
+    if model not in _ADAPTED:
+        return _adapted(PeftModel.from_pretrained(model, str(folder), adapter_name=name))
+    _check_free(model, name)
+    model.load_adapter(str(folder), adapter_name=name)
+    switch_to(model, name)
+    model.train(model.training)
+    return model
 
 
 def hand_on(model: PeftModel, *, probe_ids: Sequence[int], before: float) -> tuple[PreTrainedModel, Probe]:
-    """Merge the adapter into floating-point weights, keep it active on quantised ones, and check the outcome.
+    """Merge the adapter that is on into floating-point weights, keep it on quantised ones, and check the outcome.
 
-    Merging into 4 or 8 bits rounds the update away or worse (a probe's loss went from 1.8 to 7.1 nats).
+    Merging into 4 or 8 bits rounds the update away or worse (a probe's loss went from 1.8 to 7.1 nats). Other adapters of
+    the model are lost by merging; a method that needs several at the end hands the ``PeftModel`` on as it is.
 
     Args:
         model: the trained model.
@@ -98,6 +203,7 @@ def hand_on(model: PeftModel, *, probe_ids: Sequence[int], before: float) -> tup
     Raises:
         HarnessError: merging moved the probe's loss beyond rounding, for example because a tied embedding was adapted.
     """
+    model.eval()
     adapted = probe_loss(model, probe_ids)
     base: PreTrainedModel = model.get_base_model()
     if is_quantized(base):
@@ -120,3 +226,18 @@ def probe_loss(model: torch.nn.Module, token_ids: Sequence[int]) -> float:
     ids = torch.tensor([list(token_ids)], device=next(model.parameters()).device)
     logits = model(input_ids=ids).logits[0, :-1].float()
     return float(torch.nn.functional.cross_entropy(logits, ids[0, 1:]))
+
+
+def _adapted(model: PeftModel) -> PeftModel:
+    _ADAPTED.add(model)
+    return model
+
+
+def _check_free(model: PeftModel, name: str) -> None:
+    if name in adapter_names(model):
+        raise HarnessError(f"the model has an adapter '{printable(name)}' already; give the other one another name")
+
+
+def _check_known(model: PeftModel, name: str) -> None:
+    if name not in adapter_names(model):
+        raise HarnessError(f"the model has no adapter '{printable(name)}'; {suggestion(name, adapter_names(model))}")
