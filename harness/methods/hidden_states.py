@@ -185,7 +185,7 @@ class Frozen:
             "tensors": sorted(_fingerprints(model).items()),
             "class": type(model).__name__,
             "config": json.loads(model.config.to_json_string(use_diff=False)),
-            "adapters": str(getattr(model, "peft_config", None)),
+            "adapters": _adapters(model),
             "attention": model.config._attn_implementation,
             "dtype": [str(model.dtype), str(self.lm.mixed_precision_dtype)],
             "device": self.lm.device.type,
@@ -294,6 +294,18 @@ def _code_digest() -> str:
         for path in sorted((house / folder).rglob("*.py")):
             digest.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def _adapters(model: Any) -> Any:
+    """Return what decides what adapters do: their configurations, and which one is on."""
+    known = {name: config.to_dict() for name, config in getattr(model, "peft_config", {}).items()}
+    for config in known.values():
+        # Sets come in another order in each process, and where a base was loaded from does not matter.
+        config.update({key: sorted(value) for key, value in config.items() if isinstance(value, set)})
+        config.pop("base_model_name_or_path", None)
+        config.pop("inference_mode", None)
+    is_off = any(getattr(module, "disable_adapters", False) is True for module in model.modules())
+    return [known, str(getattr(model, "active_adapter", None)), is_off] if known else None
 
 
 def _fingerprints(model: Any) -> dict[str, tuple[int, ...]]:
