@@ -97,6 +97,12 @@ def _from_dataset(name: str, *, split: str, column: str) -> Corpus:
         raise HarnessError(
             f"training dataset '{printable(name)}' has no column '{printable(column)}'; it has {columns}"
         )
+    kind = getattr(table.features[column], "dtype", type(table.features[column]).__name__)
+    if kind not in {"string", "large_string"}:
+        # datasets reads a JSON column whose texts all look like dates as dates, of which the text is lost.
+        raise HarnessError(
+            f"training dataset '{printable(name)}' has {printable(kind)} in its column '{printable(column)}', where text is due"
+        )
     if not len(table):
         raise HarnessError(f"training dataset '{printable(name)}' is empty")
     return Corpus(
