@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.board import board as boards
-from harness.board.board import Board, Row, Table
+from harness.board.board import Board, Row, Table, seed_label
 from harness.board.scores_by_document import Example
 from harness.names import printable
 from harness.records.record import Record
@@ -65,7 +64,7 @@ class Details:
         """Return each different content once, with the seeds it belongs to in its title."""
         seeds: dict[int, list[str]] = {}
         for record, place in zip(records, places, strict=True):
-            seeds.setdefault(place, []).append(boards.seed_label(record))
+            seeds.setdefault(place, []).append(seed_label(record))
         if len(seeds) == 1:
             return [[title, place] for place in seeds]
         return [[f"{title}, seed {' and '.join(names)}", place] for place, names in seeds.items()]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.board import board as boards
-from harness.board.board import Board, Metric, Row, Score, Table
+from harness.board.board import Board, Metric, Row, Score, Table, build, omission_sentences
 from harness.records.grouping import facts
 from harness.records.labels import options_that_differ
 from harness.records.markdown import cell
@@ -25,7 +24,7 @@ def render(records: Sequence[Record]) -> str:
     a table: records whose model, task version, documents, shots, limit or prompts differ get tables of their own. Of
     two records with the same key the later one in ``records`` counts.
     """
-    return render_board(boards.build(records))
+    return render_board(build(records))
 
 
 def render_board(board: Board, *, note: str = "") -> str:
@@ -37,7 +36,7 @@ def render_board(board: Board, *, note: str = "") -> str:
         lines += _tables(table)
     has_errors = any(score.stderr is not None for score in board.scores())
     lines += [LEGEND, ""] if has_errors else []
-    said = boards.omission_sentences(board.omissions)
+    said = omission_sentences(board.omissions)
     if said:
         lines += ["**Left out**", "", *(f"* {cell(sentence)}" for sentence in said), ""]
     return "\n".join(lines)

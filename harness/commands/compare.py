@@ -65,17 +65,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Compare and print; 1 when a line was no record."""
-    from harness.comparing import comparison as compare
-    from harness.comparing import sides as compare_sides
     from harness.comparing import tables
+    from harness.comparing.comparison import Request, compare
+    from harness.comparing.sides import Pool, find_sides
 
-    pool = compare_sides.Pool(args.records)
-    sides = compare_sides.find_sides(args.sides, pool)
-    request = compare.Request(
+    pool = Pool(args.records)
+    sides = find_sides(args.sides, pool)
+    request = Request(
         alpha=args.alpha, margin=args.margin, tasks=args.tasks, metrics=args.metrics, across=args.across,
         allow_drift=args.allow_drift, documents=max(args.documents, 0),
     )  # fmt: skip
-    comparison = compare.compare(sides, request)
+    comparison = compare(sides, request)
     for problem in pool.problems:
         print(f"harness: {problem}", file=sys.stderr)
     if args.format == "terminal" and args.output is None:

@@ -127,7 +127,7 @@ def _select(args: argparse.Namespace) -> Selection:
 
 
 def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> int:
-    from harness.board import published as boards
+    from harness.board.published import HTML, MARKDOWN, render
     from harness.publishing import ledgers
 
     folder = Path(target)
@@ -143,29 +143,29 @@ def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> in
     for sentence in published.refused:
         print(f"harness: left out: {sentence}", file=sys.stderr)
     if not args.dry_run:
-        boards.render(folder)
-    pages = f"{printable(folder / boards.MARKDOWN)} and {printable(folder / boards.HTML)}"
+        render(folder)
+    pages = f"{printable(folder / MARKDOWN)} and {printable(folder / HTML)}"
     print(f"would render {pages}" if args.dry_run else f"rendered {pages}")
     return 1 if published.refused else 0
 
 
 def _to_eee(selection: Selection, target: str, args: argparse.Namespace) -> int:
-    from harness.publishing import every_eval_ever as eee
+    from harness.publishing import every_eval_ever
 
     for flag, value, known in (
-        ("--relationship", args.relationship, eee.RELATIONSHIPS),
-        ("--availability", args.availability, eee.AVAILABILITIES),
+        ("--relationship", args.relationship, every_eval_ever.RELATIONSHIPS),
+        ("--availability", args.availability, every_eval_ever.AVAILABILITIES),
     ):
         if value not in known:
             raise HarnessError(f"{flag} '{printable(value)}' is none of {', '.join(known)}")
-    submitter = eee.Submitter(
+    submitter = every_eval_ever.Submitter(
         collection=args.collection,
         developer=args.developer,
         organization=args.organization,
         relationship=args.relationship,
         availability=args.availability,
     )
-    return _write(eee.export(selection.items, submitter), Path(target), args)
+    return _write(every_eval_ever.export(selection.items, submitter), Path(target), args)
 
 
 def _to_card(selection: Selection, target: str, args: argparse.Namespace) -> int:

@@ -49,23 +49,23 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
     from harness.records import ledger
-    from harness.showing import runs as showing
+    from harness.showing.runs import pick, print_overview, print_runs, runs_of
 
     reading = ledger.read(args.path)
     for problem in reading.problems:
         print(f"harness: {problem}", file=sys.stderr)
-    runs = showing.runs_of(reading)
-    run = showing.pick(runs, args.run, path=args.path)
+    runs = runs_of(reading)
+    run = pick(runs, args.run, path=args.path)
     status = 1 if reading.problems else 0
     if run is None:
-        showing.print_runs(runs)
+        print_runs(runs)
         print("show one of them with --run NAME")
         return status
     others = [*reading.records, *_beside(run)]
     chooses = args.doc is not None or args.wrong or args.changed or args.task is not None
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal or not chooses:
-        showing.print_overview(run, others)
+        print_overview(run, others)
     if is_terminal or chooses:
         tasks = _tasks(run, args, reading.records)
         if is_terminal and tasks:
@@ -76,25 +76,25 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
-    from harness.showing import documents as browsing
-    from harness.showing import runs as showing
+    from harness.showing.documents import Browser, pressed_keys
+    from harness.showing.runs import console
 
-    browser = browsing.Browser(tasks, showing.console())
+    browser = Browser(tasks, console())
     if args.doc is not None:
         browser.start(browser.documents.find(args.doc))
     elif args.wrong or args.changed:
         browser.follow("w" if args.wrong else "c")
-    with browsing.pressed_keys() as keys:
+    with pressed_keys() as keys:
         browser.run(keys)
 
 
 def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
-    from harness.showing import documents as browsing
-    from harness.showing import runs as showing
+    from harness.showing.documents import print_document
+    from harness.showing.runs import console
 
     if not tasks:
         raise HarnessError("the run has no sample files here, so it has no documents to show")
-    out, left, asked = showing.console(), args.limit, 0
+    out, left, asked = console(), args.limit, 0
     for task in tasks:
         documents = task()
         asked += len(documents)
@@ -106,7 +106,7 @@ def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -
                 not args.changed or documents.is_changed(number)
             )
             if is_wanted and left > 0:
-                browsing.print_document(out, documents, number, whole=args.whole)
+                print_document(out, documents, number, whole=args.whole)
                 left -= 1
     if left == args.limit:
         out.print(f"none of {asked:,} documents fits")
@@ -118,7 +118,7 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
     Raises:
         HarnessError: the task that is asked for is not there, or has no samples.
     """
-    from harness.showing import documents as browsing
+    from harness.showing.documents import Documents
 
     mine = _sides(run, args.metric)
     if args.task is not None and args.task not in mine:
@@ -129,7 +129,7 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
 
     def reader(side: Side) -> Callable[[], Documents]:
         other = theirs.get((side.record.task.name, side.record.metric.name, side.record.metric.filter))
-        return lambda: browsing.Documents(side, other)
+        return lambda: Documents(side, other)
 
     return [reader(mine[task]) for task in wanted]
 

@@ -356,13 +356,13 @@ def test_a_disk_that_refuses_leaves_no_record_and_the_scores_on_the_terminal(
     stage: str, make_method: MakeMethod, evaluate: Command, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from harness.records import ledger
-    from harness.run import folder as run_folder
+    from harness.run import folder
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise OSError(28, "No space left on device")
 
     if stage == "samples":
-        monkeypatch.setattr(run_folder.samples, "sha256", refuse)
+        monkeypatch.setattr(folder.samples, "sha256", refuse)
     else:
         monkeypatch.setattr(ledger, "write_atomic", refuse)
     members = "leaves_model_unchanged: ClassVar[bool] = True"

@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Literal, Optional
 import pytest
 
 from harness import HarnessError, arguments
-from harness.methods import method as methods_method
-from harness.methods import options
+from harness.methods import Baseline, options
 
 
 @dataclass(frozen=True)
@@ -187,7 +186,7 @@ def test_an_unknown_option_lists_those_there_are() -> None:
     with pytest.raises(HarnessError, match=r"^method 'everything' has no option 'conut'; it has count, rate, "):
         build("conut=3")
     with pytest.raises(HarnessError, match="has no option 'a'; it has none at all"):
-        options.build(methods_method.Baseline, {"a": "1"})
+        options.build(Baseline, {"a": "1"})
 
 
 def test_a_missing_option_is_named() -> None:
@@ -248,8 +247,8 @@ def test_resolved_options_are_json_values_that_build_the_same_method() -> None:
 def test_the_only_method_needs_no_name_and_of_several_one_has_to_be_picked() -> None:
     both: dict[str, Any] = {"everything": Everything, "demanding": Demanding}
     assert options.pick({"demanding": Demanding}, None, plugin="p") is Demanding
-    assert options.pick({}, None, plugin="p") is methods_method.Baseline
-    assert options.pick(both, "baseline", plugin="p") is methods_method.Baseline
+    assert options.pick({}, None, plugin="p") is Baseline
+    assert options.pick(both, "baseline", plugin="p") is Baseline
     assert options.pick(both, "demanding", plugin="p") is Demanding
     with pytest.raises(
         HarnessError, match="plugin 'p' has several methods; pick one with --method: everything, demanding"

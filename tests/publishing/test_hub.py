@@ -13,8 +13,7 @@ import pytest
 from hub_stand_in import DROP, DROP_AFTER, NO_JSON, REPOSITORY, SILENT, TOKEN, Hub, running_hub
 
 from harness.errors import HarnessError
-from harness.publishing import hub as publishing_hub
-from harness.publishing.hub import Upload, plan, upload
+from harness.publishing.hub import TRIES, Upload, check_name, plan, upload
 from harness.publishing.selection import select
 from harness.records import ledger
 from harness.verifying import verify
@@ -146,7 +145,7 @@ def test_a_hub_that_keeps_failing_is_given_up_with_a_sentence(
     with pytest.raises(HarnessError, match="given up after 5 tries") as caught:
         _publish(results, address)
     assert caught.value.exit_status == 1
-    assert server.calls.count("commit") == publishing_hub.TRIES
+    assert server.calls.count("commit") == TRIES
     assert server.requests == []
 
 
@@ -162,7 +161,7 @@ def test_a_login_that_the_hub_does_not_know_is_told(
 @pytest.mark.parametrize("name", ["evaluations", "a/b/c", "../x", "a--b/c", "ada/", "https://x.org/a"])
 def test_what_is_no_name_of_a_data_set_is_refused_before_anything_is_sent(name: str, results: Path) -> None:
     with pytest.raises(HarnessError, match="OWNER/NAME"):
-        publishing_hub.check_name(name)
+        check_name(name)
 
 
 def test_the_command_publishes_through_the_client_s_own_endpoint(

@@ -13,8 +13,7 @@ import pytest
 from written_records import write_board, write_samples
 
 from harness.cli import main
-from harness.records import aggregation as recomputing
-from harness.records import ledger, samples
+from harness.records import aggregation, ledger, samples
 from harness.records.record import Record, digest_of
 from harness.verifying import verify
 
@@ -273,7 +272,7 @@ def test_a_score_of_a_rule_that_is_not_known_is_no_error(board: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("aggregation", "values", "score"),
+    ("name", "values", "score"),
     [
         ("median", [1.0, 5.0, 2.0], 2.0),
         ("perplexity", [-1.0, -3.0], math.exp(2.0)),
@@ -284,9 +283,9 @@ def test_a_score_of_a_rule_that_is_not_known_is_no_error(board: Path) -> None:
     ],
 )
 def test_scores_over_the_whole_set_are_computed_again_as_lm_eval_does(
-    aggregation: str, values: list[Any], score: float
+    name: str, values: list[Any], score: float
 ) -> None:
-    assert recomputing.score(values, aggregation) == pytest.approx(score)
+    assert aggregation.score(values, name) == pytest.approx(score)
 
 
 def test_the_command_prints_each_row_and_a_summary(board: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from harness import HarnessError
-from harness.methods import options as methods
+from harness.methods.options import build
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness.run.evaluating import evaluate
@@ -213,7 +213,7 @@ def test_unusable_training_text_is_refused_before_any_weights(tiny_model: Path, 
 )
 def test_impossible_options_are_refused_in_one_sentence(options: dict[str, str], sentence: str) -> None:
     with pytest.raises(HarnessError, match=sentence):
-        methods.build(StochasTok, options)
+        build(StochasTok, options)
 
 
 def test_what_apply_writes_loads_elsewhere_with_the_same_scores(

@@ -13,8 +13,7 @@ from published_rows import ceiling, defects, enlarge
 from harness import HarnessError
 from harness.tasks import numbers
 from harness_tool_tokens.tasks import answers, data, enlarging
-from harness_tool_tokens.tools import data_folder
-from harness_tool_tokens.tools import pairing as answers_pairing
+from harness_tool_tokens.tools import data_folder, pairing
 
 TOOLS = ("add", "divide", "power", "sqrt")
 ENLARGED: dict[str, Any] = {
@@ -161,14 +160,14 @@ def trace(*tools: str, errors: int = 0) -> list[dict[str, Any]]:
 )
 def test_calls_are_counted_as_by_hand(right_calls: list[Any], made: list[Any], counts: str) -> None:
     names = ("calls", "right", "wrong", "missed", "false", "errors")
-    assert answers_pairing.call_counts(right_calls, made) == dict(zip(names, map(float, counts.split()), strict=True))
+    assert pairing.call_counts(right_calls, made) == dict(zip(names, map(float, counts.split()), strict=True))
 
 
 def test_counts_of_calls_add_up_and_right_ones_are_the_longest_common_subsequence() -> None:
     draws = random.Random(1)
     for _ in range(300):
         due, made = (draws.choices(TOOLS, k=draws.randrange(6)) for _ in range(2))
-        counts = answers_pairing.call_counts(gold(*due), trace(*made))
+        counts = pairing.call_counts(gold(*due), trace(*made))
         assert counts["calls"] == len(made) == counts["right"] + counts["wrong"] + counts["false"]
         assert len(due) == counts["right"] + counts["wrong"] + counts["missed"]
         assert counts["right"] == longest_common(due, made)
