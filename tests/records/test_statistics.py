@@ -235,7 +235,7 @@ def test_false_alarms_are_about_one_in_twenty(n: int, kind: str) -> None:
 
 
 def test_the_benchmark_prints_its_tables() -> None:
-    words = [sys.executable, str(BENCHMARKS / "statistics.py"), "--comparisons", "20", "--documents", "30"]
+    words = [sys.executable, str(BENCHMARKS / "comparing.py"), "--comparisons", "20", "--documents", "30"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode in {0, 1}, done.stderr
     assert "| right or wrong | 0.9 | 30 |" in done.stdout

@@ -1,4 +1,4 @@
-"""How well the tests of ``harness compare`` keep their promises; run as ``python benchmarks/statistics.py``.
+"""How well the tests of ``harness compare`` keep their promises; run as ``python benchmarks/comparing.py``.
 
 Simulates comparisons of two models on the same documents: how often a difference is shown where there is none (5 % is right),
 how often the 95 % interval holds the true one, how often a true one is found. Prints Markdown; the same seed, the same figures.
