@@ -67,6 +67,7 @@ PUBLIC = (
     "harness.progress",
     "harness.errors",
     "harness.models.causal",
+    "harness.models.chat",
     "harness.models.tokenizer_only",
     "harness.models.encoder",
     "harness.models.multimodal",

@@ -1,12 +1,14 @@
-"""The number an answer ends with."""
+"""The number an answer ends with, and whether it is the right one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, InvalidOperation
 
 MARKER = "####"
+# Floats carry two decimals up to here; references round floats.
+_FLOAT_LIMIT = Decimal(10) ** 13
 # The hyphen of keyboards, the minus sign, the en dash and the full-width hyphen; all are written before negative numbers.
 _MINUS = "\\-\u2212\u2013\uff0d"
 # Every part is followed by what it cannot hold, so that a match never goes back: linear in the text.
@@ -49,6 +51,30 @@ def plain(number: float | str) -> str:
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
 
+def score_number(gold: float | str | None, prediction: float | str | None) -> dict[str, float]:
+    """Judge a predicted number by the two rules of FuncQA's and GSM8K-XL's publications.
+
+    Args:
+        gold: a number, or text whose last number counts.
+        prediction: likewise; None for an answer without a number.
+
+    Returns:
+        ``within_0_1_percent``: 1 when the difference is at most 0.1 % of the gold number (a gold 0 wants exactly 0).
+        ``two_decimals``: 1 when both are equal after rounding to two decimals, as Python's ``round`` does.
+        Both are 0 when either side holds no finite number.
+    """
+    expected, predicted = _decimal(gold), _decimal(prediction)
+    if expected is None or predicted is None:
+        return {"within_0_1_percent": 0.0, "two_decimals": 0.0}
+    exact = _context(expected, predicted)
+    distance = exact.abs(exact.subtract(predicted, expected))
+    allowed = exact.abs(exact.scaleb(expected, -3))
+    return {
+        "within_0_1_percent": float(distance <= allowed),
+        "two_decimals": float(_rounded(expected, exact) == _rounded(predicted, exact)),
+    }
+
+
 def _numbers(text: str) -> Iterator[str]:
     """Yield the numbers of ``text`` in order."""
     for match in _NUMBER.finditer(text):
@@ -63,3 +89,25 @@ def _ascii(match: re.Match[str]) -> str:
     sign = "-" if match["sign"] and (is_grouped or not groups) else ""
     digits = first + "".join(groups) if is_grouped or not groups else groups[-1]
     return f"{sign}{digits or '0'}{match['decimals'] or ''}{(match['exponent'] or '').lower()}"
+
+
+def _decimal(value: float | str | None) -> Decimal | None:
+    """Return the exact number, or None for none, for infinities and for what is not a number."""
+    written = read_number(value) if isinstance(value, str) else value
+    if written is None:
+        return None
+    # A float stands for its shortest text, 0.1 and not 0.1000000000000000055.
+    number = Decimal(repr(written)) if isinstance(written, float) else Decimal(written)
+    return number if number.is_finite() else None
+
+
+def _context(*numbers: Decimal) -> Context:
+    """Return a context that holds sums of the numbers, and their digits up to the second decimal, without loss."""
+    most = max(max(number.adjusted(), 0) - min(int(number.as_tuple().exponent), -3) for number in numbers)
+    return Context(prec=most + 10, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation])
+
+
+def _rounded(number: Decimal, exact: Context) -> Decimal:
+    if number.copy_abs() < _FLOAT_LIMIT:
+        return Decimal(round(float(number), 2))
+    return number.quantize(Decimal("0.01"), context=exact)

@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 from harness import HarnessError
 from harness.names import printable
-from harness.tasks.numbers import plain
-from harness_tool_tokens.tasks.answers import score
+from harness.tasks.numbers import plain, score_number
 from harness_tool_tokens.tasks.enlarging import SLOT, compute, open_slots, parse_step
 from harness_tool_tokens.tools.arguments import evaluate
 
@@ -29,7 +28,7 @@ def ceiling(rows: Iterable[Mapping[str, Any]], *, rounding: Literal["paper", "ex
     totals = {"docs": 0, "within_0_1_percent": 0, "two_decimals": 0}
     for row in rows:
         totals["docs"] += 1
-        for rule, value in score(row["answer"], _last_result(row["calls"], rounding)).items():
+        for rule, value in score_number(row["answer"], _last_result(row["calls"], rounding)).items():
             totals[rule] += int(value)
     return totals
 

@@ -12,7 +12,7 @@ from published_rows import ceiling, defects, enlarge
 
 from harness import HarnessError
 from harness.tasks import numbers
-from harness_tool_tokens.tasks import answers, data, enlarging
+from harness_tool_tokens.tasks import data, enlarging
 from harness_tool_tokens.tools import data_folder, pairing
 
 TOOLS = ("add", "divide", "power", "sqrt")
@@ -83,7 +83,7 @@ def test_hostile_text_is_read_without_an_exception_and_what_is_read_is_a_number(
         text = "".join(draws.choices(alphabet, k=draws.randrange(30)))
         for number in (numbers.read_number(text), numbers.number_after_marker(text)):
             assert number is None or float(number) == float(number)
-        assert set(answers.score(text, text).values()) <= {0.0, 1.0}
+        assert set(numbers.score_number(text, text).values()) <= {0.0, 1.0}
 
 
 @pytest.mark.parametrize("piece", ["1,234,", "9", "-", "1,", "1.", "1e", "m2", "- $", "#### ", "."])
@@ -119,14 +119,18 @@ def test_a_million_characters_are_read_in_a_few_seconds(piece: str) -> None:
     ],
 )
 def test_both_rules_judge_as_computed_by_hand(gold: Any, prediction: Any, within: int, rounded: int) -> None:
-    assert answers.score(gold, prediction) == {"within_0_1_percent": within, "two_decimals": rounded}
+    assert numbers.score_number(gold, prediction) == {"within_0_1_percent": within, "two_decimals": rounded}
 
 
 def test_numbers_of_thousands_of_digits_are_judged_exactly() -> None:
     close = "1" + "0" * 3 + "1" + "0" * 4996
-    assert answers.score(10**5000, close) == {"within_0_1_percent": 1, "two_decimals": 0}
-    assert answers.score(10**5000, "1" + "0" * 5000) == {"within_0_1_percent": 1, "two_decimals": 1}
-    assert answers.score(10**5000, "7") == answers.score(7, close) == {"within_0_1_percent": 0, "two_decimals": 0}
+    assert numbers.score_number(10**5000, close) == {"within_0_1_percent": 1, "two_decimals": 0}
+    assert numbers.score_number(10**5000, "1" + "0" * 5000) == {"within_0_1_percent": 1, "two_decimals": 1}
+    assert (
+        numbers.score_number(10**5000, "7")
+        == numbers.score_number(7, close)
+        == {"within_0_1_percent": 0, "two_decimals": 0}
+    )
 
 
 def test_numbers_are_written_out_without_exponents() -> None:

@@ -20,9 +20,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from harness_tool_tokens.tools.arguments import ERRORS, Outcome, arity_bounds, compute, evaluate, read_arguments
+from harness.tasks.calculating import MOST_BITS, number_text
+from harness.tasks.expressions import compute, read_arguments
+from harness_tool_tokens.tools.arguments import ERRORS, Outcome, arity_bounds, evaluate
 from harness_tool_tokens.tools.arithmetic import ARITHMETIC
-from harness_tool_tokens.tools.calculating import MOST_BITS, OPERATIONS, number_text
+from harness_tool_tokens.tools.operations import OPERATIONS
 
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?")
 WRITTEN = [
@@ -634,7 +636,7 @@ WATCHED = textwrap.dedent(
     r"""
     import gc, json, re, sys, time, tracemalloc
     from harness_tool_tokens.tools.arguments import evaluate
-    from harness_tool_tokens.tools.calculating import OPERATIONS
+    from harness_tool_tokens.tools.operations import OPERATIONS
 
     texts = json.load(sys.stdin)
     evaluate("add", "1/3, 2")

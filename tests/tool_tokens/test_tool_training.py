@@ -23,7 +23,7 @@ from harness_tool_tokens.rows.prior import prior_rows
 from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.states import States, frozen_states
 from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, CallPlace, Encoded, Row, draw_shots, encode_row
-from harness_tool_tokens.rows.training import _blocks, best_bias, epoch_order, loss, measure, penalty, train
+from harness_tool_tokens.rows.training import _blocks, best_bias, epoch_order, measure, penalty, train
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 
@@ -68,6 +68,31 @@ def states(lm: Any) -> States:
 
 def some_rows(seed: int = 0, scale: float = 1.0) -> Tensor:
     return torch.randn(3, 32, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def loss(
+    hidden: Tensor,
+    log_total: Tensor,
+    target_logit: Tensor,
+    targets: Tensor,
+    weights: Tensor,
+    rows: Tensor,
+    *,
+    bias: float = 0.0,
+) -> Tensor:
+    """Return the cross-entropy over words and tools, in nats, as a weighted mean over n positions.
+
+    ``log(exp(L) + sum_k exp(s_k)) - z_target`` for a word and ``- s_k`` for tool k, with ``s = W h + bias``.
+
+    Args:
+        hidden: (n, D); log_total, target_logit, targets, weights: (n,), as in ``States``.
+        rows: (K, D), what is differentiated.
+    """
+    scores = hidden @ rows.T + bias
+    is_tool = targets <= FIRST_TOOL
+    chosen = scores.gather(1, torch.where(is_tool, FIRST_TOOL - targets, 0)[:, None])[:, 0]
+    total = torch.logaddexp(log_total, torch.logsumexp(scores, 1))
+    return ((total - torch.where(is_tool, chosen, target_logit)) * weights).sum() / weights.sum()
 
 
 def loss_of(states: States, rows: Tensor, bias: float = 0.0) -> Tensor:

@@ -13,7 +13,7 @@ from harness_tool_tokens.rows.texts import text_digest
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-    from harness_tool_tokens.answering.chat import ChatTemplate
+    from harness.models.chat import ChatTemplate
     from harness_tool_tokens.answering.equipped import Tools
 
 

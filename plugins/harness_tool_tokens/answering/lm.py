@@ -14,11 +14,11 @@ from harness import HarnessError
 from harness.models import acting, encoding, greedy
 from harness.models.acting import Prompt
 from harness.models.causal import CausalLM
+from harness.models.chat import ChatTemplate
 from harness.models.guards import named
 from harness.progress import bar
 from harness_tool_tokens.answering import documents, judging
 from harness_tool_tokens.answering.answer import Answer, Writing
-from harness_tool_tokens.answering.chat import ChatTemplate
 from harness_tool_tokens.answering.choosing import Chooser, number_words
 from harness_tool_tokens.answering.equipped import Tools
 from harness_tool_tokens.answering.oracle import oracle_answer

@@ -26,31 +26,6 @@ EPOCHS, LEAST_STEPS = 10, 3000
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
-def loss(
-    hidden: Tensor,
-    log_total: Tensor,
-    target_logit: Tensor,
-    targets: Tensor,
-    weights: Tensor,
-    rows: Tensor,
-    *,
-    bias: float = 0.0,
-) -> Tensor:
-    """Return the cross-entropy over words and tools, in nats, as a weighted mean over n positions.
-
-    ``log(exp(L) + sum_k exp(s_k)) - z_target`` for a word and ``- s_k`` for tool k, with ``s = W h + bias``.
-
-    Args:
-        hidden: (n, D); log_total, target_logit, targets, weights: (n,), as in ``States``.
-        rows: (K, D), what is differentiated.
-    """
-    scores = hidden @ rows.T + bias
-    is_tool = targets <= FIRST_TOOL
-    chosen = scores.gather(1, torch.where(is_tool, FIRST_TOOL - targets, 0)[:, None])[:, 0]
-    total = torch.logaddexp(log_total, torch.logsumexp(scores, 1))
-    return ((total - torch.where(is_tool, chosen, target_logit)) * weights).sum() / weights.sum()
-
-
 def penalty(rows: Tensor, prior: Tensor, *, weight: float, form: str) -> Tensor:
     """Return what being away from the prior costs; the derivative at the prior is 0 in both forms.
 

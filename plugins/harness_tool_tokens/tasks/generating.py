@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from harness import HarnessError
 from harness.names import printable, suggestion
-from harness.tasks.numbers import number_after_marker, plain, read_number
+from harness.tasks.numbers import number_after_marker, plain, read_number, score_number
 from harness_tool_tokens.tasks import data
-from harness_tool_tokens.tasks.answers import score
 from harness_tool_tokens.tasks.enlarging import calls_of, open_slots
 from harness_tool_tokens.tools.pairing import call_counts
 
@@ -203,7 +202,7 @@ def _tool_use(
 
 
 def _scored(doc: Doc, answer: str, number: str | None) -> dict[str, float]:
-    return {**score(doc["answer"], number), **_counts(doc, answer)}
+    return {**score_number(doc["answer"], number), **_counts(doc, answer)}
 
 
 def _counts(doc: Doc, answer: str) -> dict[str, float]:

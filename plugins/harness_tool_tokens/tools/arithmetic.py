@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.json_lines import read_json_lines
-from harness_tool_tokens.tools.calculating import OPERATIONS
+from harness_tool_tokens.tools.operations import OPERATIONS
 from harness_tool_tokens.tools.tool import Tool
 
 ARITHMETIC: tuple[Tool, ...] = tuple(

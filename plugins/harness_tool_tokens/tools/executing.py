@@ -13,8 +13,8 @@ from typing import cast
 from harness.errors import HarnessError
 from harness.isolation.process import Failure, IsolatedFile
 from harness.names import printable, suggestion
+from harness.tasks.calculating import Rounding, number_text
 from harness_tool_tokens.tools.arguments import Outcome, check_count, evaluate
-from harness_tool_tokens.tools.calculating import Rounding, number_text
 from harness_tool_tokens.tools.tool import WORKER, Tool, source_parts
 from harness_tool_tokens.tools.toolbox import Toolbox
 

@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import Any
 
 from harness.isolation.process import Failure, explain
-from harness_tool_tokens.tools.arguments import compute, read_arguments
-from harness_tool_tokens.tools.calculating import whole
+from harness.tasks.calculating import whole
+from harness.tasks.expressions import compute, read_arguments
 from harness_tool_tokens.tools.tool import MARK
 
 Function = Callable[..., Any]

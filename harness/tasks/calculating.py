@@ -1,11 +1,9 @@
-"""The thirteen operations, their size checked before they compute, and how a result is written."""
+"""Operations on numbers, their size checked before they compute, and how a result is written."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from decimal import Decimal
-from functools import reduce
 from typing import Literal
 
 from harness.isolation.process import Failure
@@ -154,36 +152,8 @@ def _counts(total: Number, taken: Number) -> tuple[int, int]:
     return counts
 
 
-def _folding(operation: Callable[[Number, Number], Number]) -> Callable[..., Number]:
-    """Return the operation over one or more numbers, left to right."""
-    return lambda first, *others: reduce(operation, others, first)
-
-
-def _folding_whole(operation: Callable[[int, int], int], start: int) -> Callable[..., Number]:
-    """Return the operation over one or more whole numbers."""
-    return lambda *values: reduce(operation, map(whole, values), start)
-
-
-OPERATIONS: dict[str, tuple[str, Callable[..., Number]]] = {
-    "add": ("1+", _folding(add)),
-    "subtract": ("1+", _folding(subtract)),
-    "multiply": ("1+", _folding(multiply)),
-    "divide": ("1+", _folding(divide)),
-    "power": ("2", power),
-    "sqrt": ("1", square_root),
-    "log": ("1-2", logarithm),
-    "ln": ("1", natural_logarithm),
-    "lcm": ("1+", _folding_whole(least_common_multiple, 1)),
-    "gcd": ("1+", _folding_whole(math.gcd, 0)),
-    "remainder": ("2", remainder),
-    "choose": ("2", choose),
-    "permutate": ("2", permutate),
-}
-"""Name to (arity, function of that many numbers), in the order that tools are numbered in."""
-
-
 def number_text(value: Number, rounding: Rounding = "paper") -> str:
-    """Write a number as a tool's result: whole numbers with all digits, never an exponent, ``-0`` or trailing zeros.
+    """Write a number as a result: whole numbers with all digits, never an exponent, ``-0`` or trailing zeros.
 
     Args:
         value: any whole number, or a finite float.
