@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -303,3 +304,7 @@ def _classes(generator: np.random.Generator, n: int, effect: float) -> np.ndarra
         ability = shared + math.sqrt(0.1) * generator.standard_normal(n) + shift
         sides.append(np.stack([gold, np.where(ability > -0.7, gold, 1 - gold)], axis=1))
     return np.stack(sides)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
