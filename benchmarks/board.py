@@ -132,7 +132,7 @@ def _timed(name: str, call: Callable[[], Any]) -> Any:
 
 
 def _browse(target: Path, shape: str) -> None:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from chromium import Browser
 
     asked = ["scheme1", "scheme12", "model-3", "", "s", "st", "ste", "steps 70", "nothing", ""]

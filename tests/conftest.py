@@ -17,7 +17,7 @@ from tiny_models import build_model, build_tokenizer
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-ROOT = Path(__file__).parents[1]
+pytest_plugins = ["small_runs"]
 
 
 @pytest.fixture(scope="session", autouse=True)

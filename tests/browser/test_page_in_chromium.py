@@ -8,14 +8,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "records"))
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
 from chromium import Browser, installed
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import WORDS, asking, assert_scores, is_shared, llama, lm_eval_of, some_text
 from lm_eval.api.instance import Instance
+from lm_eval_answers import WORDS, asking, assert_scores, is_shared, llama, lm_eval_of, some_text
 
 from harness.errors import HarnessError
 from harness.models import encoding

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import asking, assert_scores, build, is_shared, llama, lm_eval_of, sizes, some_text
+from lm_eval_answers import asking, assert_scores, build, is_shared, llama, lm_eval_of, sizes, some_text
 from test_safety import Declared, Kept, pairs
 
 from harness.errors import HarnessError

@@ -613,7 +613,6 @@ def test_the_commands_load_no_torch(mixed: Path) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
     from chromium import Browser, installed
 
     if installed() is None:

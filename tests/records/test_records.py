@@ -15,6 +15,8 @@ from harness import HarnessError
 from harness.records import ledger
 from harness.records.record import SCHEMA, Record, digest_of
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]
 

@@ -19,6 +19,8 @@ from harness.cli import build_parser, main
 from harness.commands.run_flags import to_run
 from harness.run.run import Run
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]
 Change = Callable[[Path], object]

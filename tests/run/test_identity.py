@@ -13,6 +13,8 @@ from harness.models.finding import resolve
 from harness.models.source import ModelSource
 from harness.run.applying import work_folder
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 COMMITS = {"org/a": "a" * 40, "org/b": "b" * 40}
 
 

@@ -15,6 +15,8 @@ from harness.records import samples
 from harness.records.record import Record, digest_of
 from harness.verifying import agreement
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 
 NOISY = """\

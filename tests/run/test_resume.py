@@ -19,6 +19,8 @@ import pytest
 from harness.models.lm import Answering
 from harness.run.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 Records = Callable[[Path], list[dict[str, Any]]]
 

@@ -15,6 +15,8 @@ import pytest
 
 from harness import HarnessError, plugins
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 MakePlugin = Callable[..., Path]
 Command = Callable[..., Any]
 

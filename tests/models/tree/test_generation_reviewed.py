@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import build, llama, sizes
 from going_on import greedily, run, some, whole
 from lm_eval.api.instance import Instance
+from lm_eval_answers import build, llama, sizes
 
 from harness.models.causal import CausalLM
 from harness.models.tree import fitness, generation

@@ -14,6 +14,8 @@ import pytest
 from harness.board.markdown_page import render
 from harness.records.record import Record
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 
 HOSTILE = [

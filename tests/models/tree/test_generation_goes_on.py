@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from comparing import llama
 from going_on import greedily, run, some, whole
+from lm_eval_answers import llama
 
 from harness.models.causal import CausalLM
 from harness.models.head import Barred

@@ -12,6 +12,8 @@ from harness import HarnessError
 from harness.tasks.finding import TaskFolder, index, load, read_yaml
 from harness.tasks.fit import request_types
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 
 MADE = """\

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 Command = Callable[..., Any]
 MakeMethod = Callable[..., str]
 Records = Callable[[Path], list[dict[str, Any]]]
