@@ -1,4 +1,4 @@
-"""Method, the baseline, and options built from text."""
+"""A method's options: declared by its fields, picked by name, built from text."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""LMs and how they answer."""
+"""LMs, their models and tokenizers, and how they answer."""

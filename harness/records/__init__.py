@@ -1,1 +1,1 @@
-"""What a run leaves, and how it is judged."""
+"""What a record is, and where it stands."""

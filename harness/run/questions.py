@@ -1,4 +1,4 @@
-"""What a task asks: its documents and prompts, as digests that say whether two runs were asked the same."""
+"""What a task will ask, before it is asked: its requests built, its shots, and whether its answers are drawn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find tasks in the folders of plugins, load them, and check that an LM can answer what they ask."""
+"""Find tasks in the folders of plugins, and load them."""
 
 from __future__ import annotations
 
