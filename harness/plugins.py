@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 GROUP = "harness"
 SLOW_IMPORT_SECONDS = 5.0
 HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("harness_"))
+# Of a plugin's own folder: what is shown of answers, and the command that shows it.
+DECIDES_NOTHING = frozenset({"report", "__main__.py"})
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,23 @@ class Installed:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin: what it offers, and the digest of the code behind it."""
+    """A loaded plugin: what it offers, and the module or object it came as."""
 
     name: str
     distribution: str
     version: str
     methods: dict[str, type[Method]]
     task_folders: tuple[Path, ...]
-    code_digest: str
+    module: Any = field(repr=False, compare=False)
+
+    @cached_property
+    def code_digest(self) -> str:
+        """The SHA-256 over its Python and task files that decide an answer, so that edited code finds no old results."""
+        digest, files = hashlib.sha256(), _source_files(self.module)
+        root = os.path.commonpath([path.parent for path in files]) if files else ""
+        for path in files:
+            digest.update(path.as_posix().removeprefix(root).encode() + b"\0" + path.read_bytes())
+        return digest.hexdigest()
 
 
 def installed() -> list[Installed]:
@@ -100,7 +112,7 @@ def load(name: str) -> Plugin:
         unmarked = [name for name in HOOKS if callable(getattr(module, name, None))]
         hint = f"its {unmarked[0]} is not marked with @hookimpl" if unmarked else "it implements no harness hook"
         raise HarnessError(f"{plugin} offers neither methods nor task folders; {hint}")
-    return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
+    return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, module)
 
 
 def _entry_points() -> list[EntryPoint]:
@@ -211,21 +223,14 @@ def _flat(plugin: Installed, hook: str, values: list[Any]) -> Iterator[Any]:
         yield from value
 
 
-def _code_digest(module: Any) -> str:
-    """Return the SHA-256 over the plugin's Python and task files: an edited plugin must not find its old results."""
-    digest, files = hashlib.sha256(), _source_files(module)
-    root = os.path.commonpath([path.parent for path in files]) if files else ""
-    for path in files:
-        digest.update(path.as_posix().removeprefix(root).encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
 def _source_files(module: Any) -> list[Path]:
+    """Return the files of a plugin that decide an answer: its report pages and its own command do not."""
     if not isinstance(module, ModuleType):
         module = sys.modules.get(type(module).__module__)
     if getattr(module, "__path__", None):
-        found = [path for folder in module.__path__ for path in Path(folder).rglob("*")]
-        return sorted(path for path in found if path.suffix in {".py", ".yaml", ".jsonl"} and path.is_file())
+        found = {path: path.relative_to(top) for top in map(Path, module.__path__) for path in top.rglob("*")}
+        deciding = [path for path, below in found.items() if below.parts[0] not in DECIDES_NOTHING]
+        return sorted(path for path in deciding if path.suffix in {".py", ".yaml", ".jsonl"} and path.is_file())
     file = getattr(module, "__file__", None)
     return [Path(file)] if file and Path(file).is_file() else []
 

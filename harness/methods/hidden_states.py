@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from harness.models.identity import fingerprint_of, tensor_fingerprints
 from harness.models.refused import Refused
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE
 from harness.names import printable
+from harness.own_code import code_of
 from harness.progress import bar, say
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class Frozen:
             "dtype": [str(model.dtype), str(self.lm.mixed_precision_dtype)],
             "device": self.lm.device.type,
             "versions": [version("torch"), version("transformers")],
-            "code": _code_digest(),
+            "code": code_of(("methods", "models")),
         }
         # Where the model was loaded from does not matter.
         known["config"].pop("_name_or_path", None)
@@ -284,16 +284,6 @@ def _places(ids: Sequence[int], positions: Sequence[int] | None) -> Tensor:
     if len(at) and not 0 <= int(at.min()) <= int(at.max()) < len(ids):
         raise HarnessError(f"a position of {at.tolist()} lies outside a text of {len(ids)} tokens; the first is 0")
     return at
-
-
-@functools.cache
-def _code_digest() -> str:
-    """Return the SHA-256 of the harness's code that computes states."""
-    house, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for folder in ("models", "methods"):
-        for path in sorted((house / folder).rglob("*.py")):
-            digest.update(path.relative_to(house).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def _adapters(model: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from harness.own_code import code_of
 from harness.progress import process_count
 from harness.records.record import EnvironmentPart
 
@@ -39,6 +40,7 @@ def environment(device: str) -> EnvironmentPart:
     )
 
 
+@functools.cache
 def harness_commit() -> str | None:
     """Return the git commit of the harness's own source tree (``-dirty`` when edited), None for an installed copy."""
     folder = Path(__file__).resolve().parents[2]
@@ -55,11 +57,8 @@ def harness_commit() -> str | None:
 
 
 def harness_digest() -> str:
-    """Return the start of the SHA-256 over the harness's own Python files: edited or not, the code behind a score."""
-    folder, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]
+    """Return the start of the SHA-256 over what of the harness's own code decides: edited or not, what is behind a score."""
+    return code_of()[:16]
 
 
 class Peak:
