@@ -19,23 +19,26 @@ CHUNK_BYTES = 1 << 24
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 
 
-def digest_files(files: list[Path]) -> str:
+def digest_files(files: list[Path], *, below: Path | None = None) -> str:
     """Return the SHA-256 over names and contents; a digest is remembered by path, size and time of change.
 
     Args:
         files: existing files; their order does not matter.
+        below: a folder they lie in, which tells files of one name apart by their path; without it the name is all that
+            counts.
     """
     memory_path = cache_folder() / "digests.json"
     memory = _read_json(memory_path)
     total, is_new = hashlib.sha256(), False
-    for file in sorted(files, key=lambda path: path.name):
+    names = {file: file.name if below is None else file.relative_to(below).as_posix() for file in files}
+    for file in sorted(files, key=lambda path: names[path]):
         status = file.stat()
         # Digested, since a path can hold what nobody should find in a cache.
         named = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
         key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
         if key not in memory:
             memory[key], is_new = sha256_of(file), True
-        total.update(f"{file.name}\0{memory[key]}\n".encode())
+        total.update(f"{names[file]}\0{memory[key]}\n".encode("utf-8", "surrogateescape"))
     if is_new:
         with suppress(OSError):  # a memory that cannot be kept costs time, nothing else
             write_atomic(memory_path, json.dumps(memory, indent=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import shutil
@@ -16,26 +15,30 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.methods.method import Baseline, Method
-from harness.methods.options import resolved_options
 from harness.names import printable, safe_name
 from harness.progress import say
-from harness.run.changes import _State
-from harness.run.environment import environment, measured_peak
+from harness.run.changes import LMState
+from harness.run.environment import measured_peak
+from harness.run.identity import Deciding
 from harness.seeds import seed_everything
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
-    from harness.models.source import ModelSource
     from harness.plugins import Plugin
+    from harness.run.preparing import Chosen
 
 # Written last into a work folder: without it, what a killed run left there is removed.
 FINISHED = ".finished.json"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
 class Applied:
-    """The LM to evaluate, and what making it took; ``digest`` is over its tensors, None for the untouched model."""
+    """The LM to evaluate, and what making it took.
+
+    ``digest`` is over its tensors and the files of its work folder, None for the untouched model.
+    """
 
     lm: LM
     workdir: Path | None = None
@@ -47,30 +50,26 @@ class Applied:
     digest: str | None = None
 
 
-def apply_method(
-    method: Method, lm: LM, *, plugin: Plugin | None, source: ModelSource, seed: int, use_cache: bool = True
-) -> Applied:
-    """Return what ``method`` makes of ``lm``; an identical earlier run's work is found and not done again.
+def apply_to(chosen: Chosen, lm: LM) -> Applied:
+    """Return what the method of a run makes of ``lm``; an identical earlier run's work is found and not done again.
 
     Args:
-        method: with its options.
+        chosen: method and model; the first of the run's seeds is the method's, and seeds every global generator before
+            it starts. ``no_cache`` forgets what an earlier run left.
         lm: given away: the method may change it in place.
-        plugin: where the method comes from.
-        source: what the model is.
-        seed: for the method, and for every global generator before it starts.
-        use_cache: False forgets what an earlier run left.
 
     Raises:
         HarnessError: the method changed nothing and does not declare so, or returned something that is no LM.
     """
+    method, seed = chosen.method, chosen.run.seeds[0] or 0
     if isinstance(method, Baseline):
         return Applied(lm)
     device = str(lm.device)
-    workdir = work_folder(method, plugin=plugin, source=source, seed=seed, device=device)
+    workdir = work_folder(chosen, device=device)
     unchanged = bool(getattr(method, "leaves_model_unchanged", False))
-    before = _State.of(lm)
+    before = None if unchanged else LMState.of(lm)
     with _locked(workdir):
-        finished = _prepare(workdir, use_cache=use_cache)
+        finished = _prepare(workdir, use_cache=not chosen.run.no_cache)
         if finished is not None and not unchanged:
             say(
                 f"'{method.name}' was applied before with exactly these inputs; its result is reused (--no-cache redoes it)"
@@ -78,15 +77,10 @@ def apply_method(
         seed_everything(seed)
         started = time.monotonic()
         with measured_peak(device) as peak:
-            after_lm = _called(method, lm, plugin=plugin, seed=seed, workdir=workdir)
+            after_lm = _called(method, lm, plugin=chosen.plugin, seed=seed, workdir=workdir)
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
-        after = _State.of(after_lm)
-        changed = after.weights_changed_since(before)
-        if not unchanged and not changed:
-            raise HarnessError(
-                f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
-                "be the baseline's; if that is meant, it has to declare leaves_model_unchanged"
-            )
+        after = LMState.of(after_lm)
+        changed = 0 if before is None else _checked_change(method, before, after)
         report = _report(workdir)
         if finished is None:
             write_atomic(workdir / FINISHED, json.dumps(costs))
@@ -96,49 +90,37 @@ def apply_method(
         costs["seconds"],
         costs["peak_bytes"],
         finished is not None,
-        max(changed, 0),
+        changed,
         report,
-        after.digest(),
+        _digest(after, workdir),
     )
 
 
-def work_folder(method: Method, *, plugin: Plugin | None, source: ModelSource, seed: int, device: str) -> Path:
+def work_folder(chosen: Chosen, *, device: str) -> Path:
     """Return the folder of a method's work, named by the digest of everything that decides its result."""
-    from harness.models.identity import tokenizer_digest
-
-    versions = environment("cpu").model_dump(include={"torch", "transformers", "peft", "bitsandbytes", "harness"})
-    decides = {
-        "plugin": [plugin.name, plugin.distribution, plugin.version, plugin.code_digest] if plugin else None,
-        "method": method.name,
-        "options": resolved_options(method),
-        "inputs": fingerprint(method),
-        "model": [source.name, source.digest, source.dtype, source.quantization, source.gguf_file, source.lm_args],
-        "adapter": [source.peft, source.attn_implementation],
-        "tokenizer": tokenizer_digest(source.load_tokenizer()),
-        "seed": seed,
-        "device": device.split(":")[0],
-        "versions": versions,
-        "training": hashlib.sha256((Path(__file__).parents[1] / "methods" / "training.py").read_bytes()).hexdigest(),
-    }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    prefix = f"{plugin.name}-{method.name}" if plugin else method.name
+    prefix = f"{chosen.plugin.name}-{chosen.method.name}" if chosen.plugin else chosen.method.name
+    digest = Deciding(chosen, device=device).digest("work")[:16]
     return cache_folder() / "methods" / f"{safe_name(prefix)}-{digest}"
 
 
-def fingerprint(method: Method) -> str:
-    """Return the digest of what the method's options name: its own account, or the content of every path option.
+def _checked_change(method: Method, before: LMState, after: LMState) -> int:
+    """Return how many weights are others; raise ``HarnessError`` where neither they nor the tokenizer are."""
+    changed = after.weights_changed_since(before)
+    if not changed:
+        raise HarnessError(
+            f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
+            "be the baseline's; if that is meant, it has to declare leaves_model_unchanged"
+        )
+    return max(changed, 0)
 
-    Empty when the options name nothing.
 
-    Raises:
-        HarnessError: the method finds its inputs unusable.
-    """
-    own = getattr(method, "fingerprint", None)
-    if own is not None:
-        return str(own())
-    paths = {o.name: getattr(method, o.name, None) for o in dataclasses.fields(method)}  # type: ignore[arg-type]
-    named = [f"{name}={_content_digest(path)}\n" for name, path in paths.items() if isinstance(path, Path)]
-    return hashlib.sha256("".join(named).encode()).hexdigest() if named else ""
+def _digest(after: LMState, workdir: Path) -> str:
+    """Return one digest of an LM and of what its method wrote, from which it may answer; costs and report say nothing new."""
+    from harness.models.identity import digest_files
+
+    said = {workdir / FINISHED, workdir / REPORT}
+    files = [path for path in workdir.rglob("*") if path.is_file() and path not in said]
+    return hashlib.sha256(f"{after.digest()} {digest_files(files, below=workdir)}".encode()).hexdigest()[:16]
 
 
 def _prepare(workdir: Path, *, use_cache: bool) -> dict[str, Any] | None:
@@ -196,7 +178,7 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
 
 def _report(workdir: Path) -> dict[str, Any]:
     """Return the method's own report. Raises ``HarnessError`` when no record can hold it."""
-    path = workdir / "report.json"
+    path = workdir / REPORT
     if not path.is_file():
         return {}
     try:
@@ -210,11 +192,3 @@ def _report(workdir: Path) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"it holds {name}")
-
-
-def _content_digest(path: Path) -> str:
-    from harness.models.identity import digest_files
-
-    if not path.exists():
-        raise HarnessError(f"no file or folder at '{printable(path)}'")
-    return digest_files([path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()])

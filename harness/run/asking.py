@@ -11,7 +11,7 @@ from harness.errors import Failed, HarnessError, NoScore
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
 from harness.run.folder import NotSaved, RunFolder
-from harness.run.identity import run_identity, run_name
+from harness.run.identity import deciding, run_name
 from harness.run.journal import Journal
 from harness.run.lm_eval_calls import joined, simple_evaluate
 from harness.run.questions import draws_answers
@@ -79,13 +79,9 @@ class _Asking:
         self.tracker = EvaluationTracker()
         self.folder = RunFolder(prepared.run.output_path, name, model=prepared.source.name)
         self.maker = RecordMaker(prepared, applied, base, run_name=name)
-        # All that decides an answer; not the commit (the digest of the code is there), nor how many threads or processes.
-        environment = self.maker.shared["environment"].model_dump(exclude={"harness_commit", "threads", "processes"})
-        self.identity = run_identity(prepared, base) | {
-            "environment": environment,
-            "tokenizer": self.maker.shared["tokenizer"].model_dump(),
-            "made": applied.digest,
-        }
+        tokenizer, device = self.maker.shared["tokenizer"].model_dump(), str(self.lm.device)
+        here = deciding(prepared, base, device=device, tokenizer=tokenizer, made=applied.digest)
+        self.identity = here.picked("journal")
         self.parts: dict[str, dict[str, Any]] = {}
         self.asked = Asked()
         self.total: Any = None

@@ -85,10 +85,10 @@ def _follows(record: Record, tasks: list[Record]) -> bool:
 
 
 def _software(run: Run) -> dict[str, Any]:
-    """Return the versions and the device that a record of this moment would name."""
+    """Return the versions, code and device that a record of this moment would name."""
     from harness.models.kinds import kind_of
     from harness.run.environment import environment
+    from harness.run.identity import asked_by
 
     device = kind_of(run.model).device(run.device)
-    named = {"torch", "transformers", "lm_eval", "bitsandbytes", "harness_digest", "device"}
-    return environment(device).model_dump(include=named)
+    return environment(device).model_dump(include=set(asked_by("baseline")))

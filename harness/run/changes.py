@@ -11,7 +11,7 @@ PROBE_TEXT = "A harness is measured by what it lets through."
 
 
 @dataclass(frozen=True)
-class _State:
+class LMState:
     """Fingerprints and sizes of an LM's tensors by name, its tokenizer's digest, and its logits on a fixed text."""
 
     tensors: Mapping[str, tuple[tuple[int, ...], int]]
@@ -19,7 +19,7 @@ class _State:
     logits: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, lm: Any) -> _State:
+    def of(cls, lm: Any) -> LMState:
         from harness.models.identity import tensor_fingerprints, tokenizer_digest
 
         model, tokenizer = lm.model, lm.tokenizer
@@ -35,7 +35,7 @@ class _State:
         """Return one digest of all of it."""
         return hashlib.sha256(repr([*sorted(self.tensors.items()), self.tokenizer]).encode()).hexdigest()[:16]
 
-    def weights_changed_since(self, before: _State) -> int:
+    def weights_changed_since(self, before: LMState) -> int:
         """Return how many weights are new or other than before; -1 when only the tokenizer is, 0 when nothing.
 
         A tensor under a new name is new unless its content was there before (an adapter renames what it wraps). Tensors

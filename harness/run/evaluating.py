@@ -37,7 +37,7 @@ def evaluate(run: Run) -> list[Record]:
         SomeFailed: a task has no score; the others were asked, and their records are on disk.
     """
     from harness.run import baselines
-    from harness.run.applying import Applied, apply_method
+    from harness.run.applying import Applied, apply_to
     from harness.run.asking import Asked, ask
     from harness.run.identity import describe_model
 
@@ -50,15 +50,7 @@ def evaluate(run: Run) -> list[Record]:
         asked.records += baselines.reusable_records(untouched, base, lm)
         if not asked.records:
             asked.add(ask(untouched, Applied(lm), base))
-    applied = apply_method(
-        prepared.method,
-        lm,
-        plugin=prepared.plugin,
-        source=prepared.source,
-        seed=run.seeds[0] or 0,
-        use_cache=not run.no_cache,
-    )
-    asked.add(ask(prepared, applied, base))
+    asked.add(ask(prepared, apply_to(prepared, lm), base))
     if len(asked.failures) == 1 and not asked.records:
         raise asked.failures[0]
     if asked.failures:

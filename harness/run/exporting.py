@@ -7,9 +7,10 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.folders import check_writable, new_folder
+from harness.methods.inputs import fingerprint
 from harness.names import printable
 from harness.progress import say, suit_the_terminal
-from harness.run.preparing import find_method, find_model
+from harness.run.preparing import Chosen, find_method, find_model
 from harness.run.run import Run
 
 
@@ -22,7 +23,7 @@ def apply_and_write(run: Run, output: Path) -> str:
     """
     from harness.models import loading
     from harness.models.causal import CausalLM
-    from harness.run.applying import apply_method, fingerprint
+    from harness.run.applying import apply_to
 
     suit_the_terminal()
     if run.model != "hf":
@@ -35,7 +36,7 @@ def apply_and_write(run: Run, output: Path) -> str:
     check_writable(output.absolute().parent)
     say(f"loading {printable(source.name)}")
     lm = loading.load_lm(source, device=run.device, batch_size=run.batch_size)
-    applied = apply_method(method, lm, plugin=plugin, source=source, seed=run.seeds[0] or 0, use_cache=not run.no_cache)
+    applied = apply_to(Chosen(run, plugin, method, source), lm)
     if type(applied.lm) is not CausalLM:
         raise HarnessError(
             f"method '{method.name}' makes a {type(applied.lm).__name__}, which changes how a model is used rather than "

@@ -1,30 +1,188 @@
-"""What decides a result, and the names that follow from it: run, journal and baselines."""
+"""What decides a result: one table, of which run names, work folders, journals, baselines and ``reproduce`` pick."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
 
+from harness import own_code
+from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
 from harness.names import safe_name
 from harness.records.asked import joined_digest
-from harness.records.record import (
-    PluginPart,
-    SettingsPart,
-)
+from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
 from harness.redaction import redact, redact_json
 from harness.run import questions
+from harness.run.environment import environment
 
 if TYPE_CHECKING:
     from harness.methods.method import Method
     from harness.plugins import Plugin
-    from harness.run.preparing import Prepared
+    from harness.run.preparing import Chosen, Prepared
     from harness.run.run import Run
 
+# Who asks: the name of a run's folder; the folder of a method's work; the answers of a run that has not ended; an earlier
+# run's records of the untouched model (found by the name of their run, so what is in that is not asked again); and
+# `harness reproduce`, which refuses another method or model and tells what else is another. It takes settings and seeds
+# from the record.
+Asker = Literal["run", "work", "journal", "baseline", "reproduce"]
+# Each thing that decides a result besides the task, documents and prompts, and who asks for it.
+DECIDES: dict[str, str] = {
+    "plugin":         "run work journal          reproduce",  # package, version, and the code that decides
+    "method":         "run work journal          reproduce",  # its name and every option
+    "inputs":         "run work journal          reproduce",  # the content of what the options name
+    "model":          "run work journal          reproduce",  # its files or commit, quantization, adapter
+    "revision":       "run      journal",                     # as asked for on the Hub
+    "loaded":         "run      journal          reproduce",  # measured: type and number of weights, their tokenizer
+    "loading":        "    work",                             # how weights are read; known before they are
+    "base_tokenizer": "    work",                             # that of the model, before the method
+    "model_args":     "run      journal",                     # what else --model_args says
+    "settings":       "run      journal",                     # shots, limit, template, generation settings, metadata
+    "seeds":          "run      journal",                     # where something is drawn from them
+    "method_seed":    "    work",
+    "tokenizer":      "         journal",                     # after the method
+    "made":           "         journal",                     # tensors after the method, and the files of its work
+    "making_code":    "    work",                             # of the harness, what methods build on
+    "python":         "         journal          reproduce",
+    "torch":          "    work journal baseline reproduce",
+    "transformers":   "    work journal baseline reproduce",
+    "lm_eval":        "         journal baseline reproduce",
+    "peft":           "    work journal          reproduce",
+    "bitsandbytes":   "    work journal baseline reproduce",
+    "harness":        "    work journal          reproduce",
+    "harness_digest": "         journal baseline reproduce",  # of the harness, all code that decides
+    "platform":       "         journal          reproduce",
+    "device":         "         journal baseline reproduce",  # by its name
+    "device_kind":    "    work",                             # cpu or cuda
+    "threads":        "                          reproduce",
+    "processes":      "                          reproduce",
+}  # fmt: skip
+# What of it a record's ``environment`` holds.
+ENVIRONMENT = frozenset(DECIDES) & frozenset(EnvironmentPart.model_fields)
 # Options of the model that a record holds elsewhere, or that change no answer.
 ELSEWHERE = {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
+
+
+def asked_by(asker: Asker) -> list[str]:
+    """Return the names of what ``asker`` asks for, in the order of the table."""
+    return [name for name, askers in DECIDES.items() if asker in askers.split()]
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """The values of the table for one run: what is not of the environment is an attribute of its name.
+
+    Args:
+        chosen: method and model.
+        device: where the model is.
+        loaded: ``describe_model`` of the LM before the method.
+        is_drawn: a task has its answers drawn at random.
+        tokenizer: of the LM after the method, as its records describe it.
+        made: ``Applied.digest``.
+    """
+
+    chosen: Chosen
+    device: str = "cpu"
+    loaded: Mapping[str, Any] = field(default_factory=dict)
+    is_drawn: bool = False
+    tokenizer: Mapping[str, Any] | None = None
+    made: str | None = None
+
+    def picked(self, asker: Asker) -> dict[str, Any]:
+        """Return what ``asker`` asks for, by name."""
+        names = asked_by(asker)
+        known = environment(self.device).model_dump() if ENVIRONMENT & set(names) else {}
+        return {name: known[name] if name in ENVIRONMENT else getattr(self, name) for name in names}
+
+    def digest(self, asker: Asker) -> str:
+        """Return the SHA-256 over what ``asker`` asks for."""
+        return hashlib.sha256(json.dumps(self.picked(asker), sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def plugin(self) -> dict[str, Any]:
+        """The plugin, of which only code that decides an answer counts."""
+        return plugin_part(self.chosen.plugin, self.chosen.method).model_dump()
+
+    @property
+    def method(self) -> list[Any]:
+        """The method and every option."""
+        return [self.chosen.method.name, resolved_options(self.chosen.method)]
+
+    @cached_property
+    def inputs(self) -> str:
+        """The content of what the options name."""
+        return fingerprint(self.chosen.method)
+
+    @property
+    def model(self) -> list[Any]:
+        """The model by its files, and the adapter it is loaded with."""
+        source = self.chosen.source
+        return [source.name, source.digest, source.quantization, source.peft]
+
+    @property
+    def revision(self) -> str | None:
+        """The revision that was asked for."""
+        return self.chosen.source.revision
+
+    @property
+    def loading(self) -> list[Any]:
+        """How the weights are read."""
+        source = self.chosen.source
+        return [source.dtype, source.gguf_file, source.attn_implementation, source.lm_args]
+
+    @property
+    def base_tokenizer(self) -> str:
+        """The tokenizer that the model comes with."""
+        return tokenizer_digest(self.chosen.source.load_tokenizer())
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """What else was said of the model."""
+        return {name: value for name, value in self.chosen.run.model_args.items() if name not in ELSEWHERE}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What else decides prompts and answers."""
+        return settings_of(self.chosen.run, self.chosen.run.num_fewshot).model_dump()
+
+    @property
+    def seeds(self) -> list[int | None] | None:
+        """The seeds, None where they decide nothing: of the untouched model, unless it draws its answers."""
+        # Those of shots show in the prompts.
+        return list(self.chosen.run.seeds) if self.chosen.method.name != "baseline" or self.is_drawn else None
+
+    @property
+    def method_seed(self) -> int:
+        """The seed that the method is given."""
+        return self.chosen.run.seeds[0] or 0
+
+    @property
+    def making_code(self) -> str:
+        """The harness's code that a method builds on."""
+        return own_code.code_of(own_code.MAKES_METHODS)
+
+    @property
+    def device_kind(self) -> str:
+        """The kind of device."""
+        return self.device.split(":")[0]
+
+
+def deciding(prepared: Prepared, base: Mapping[str, Any], **more: Any) -> Deciding:
+    """Return what decides the results of a run; ``base`` is ``describe_model`` of the LM before the method."""
+    drawn = any(questions.draws_answers(task, prepared.run) for task in prepared.tasks.tasks.values())
+    return Deciding(prepared, loaded=base, is_drawn=drawn, **more)
+
+
+def run_name(prepared: Prepared, base: Mapping[str, Any]) -> str:
+    """Return the name of a run's folder: readable, and the same for the same method on the same model and settings."""
+    part, method = plugin_part(prepared.plugin, prepared.method), prepared.method.name
+    name = safe_name("-".join(dict.fromkeys(word for word in (part.name, method) if word)))
+    return f"{name}-{deciding(prepared, base).digest('run')[:10]}"
 
 
 def describe_model(lm: Any) -> dict[str, Any]:
@@ -38,32 +196,6 @@ def describe_model(lm: Any) -> dict[str, Any]:
         "bits_per_weight": round(bits_per_weight(model), 3),
         "parameters": parameter_count(model),
     }
-
-
-def run_identity(prepared: Prepared, base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides the answers of a run besides the task: method, options, model, settings and seeds."""
-    from harness.run.applying import fingerprint
-
-    run, method, source = prepared.run, prepared.method, prepared.source
-    # Seeds decide nothing of the untouched model, unless it draws its answers; those of shots show in the prompts.
-    drawn = any(questions.draws_answers(task, run) for task in prepared.tasks.tasks.values())
-    is_seeded = method.name != "baseline" or drawn
-    return {
-        "plugin": _plugin_part(prepared.plugin, method).model_dump(),
-        "method": [method.name, resolved_options(method), fingerprint(method)],
-        "model": [source.name, source.revision, source.digest, source.quantization, source.peft, dict(base)],
-        "model_args": {name: value for name, value in run.model_args.items() if name not in ELSEWHERE},
-        "settings": settings_of(run, run.num_fewshot).model_dump(),
-        "seeds": run.seeds if is_seeded else None,
-    }
-
-
-def run_name(prepared: Prepared, base: Mapping[str, Any]) -> str:
-    """Return the name of a run's folder: readable, and the same for the same method on the same model and settings."""
-    part, method = _plugin_part(prepared.plugin, prepared.method), prepared.method.name
-    name = safe_name("-".join(dict.fromkeys(word for word in (part.name, method) if word)))
-    identity = json.dumps(run_identity(prepared, base), sort_keys=True, default=str)
-    return f"{name}-{joined_digest([identity])[:10]}"
 
 
 def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
@@ -81,7 +213,8 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
     )
 
 
-def _plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:
+def plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:
+    """Return the plugin as records name it."""
     # The untouched model is the same whichever plugin brought the tasks.
     if plugin is None or method.name == "baseline":
         return PluginPart()

@@ -10,6 +10,7 @@ from harness import plugins
 from harness.errors import HarnessError
 from harness.folders import cache_folder, check_writable
 from harness.methods import Baseline, options
+from harness.methods.inputs import fingerprint
 from harness.models.kinds import KINDS, kind_of
 from harness.names import printable
 from harness.progress import say
@@ -28,14 +29,20 @@ MOST_SECONDS = 10_000_000
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run with everything that could be found and checked before loading weights."""
+class Chosen:
+    """A run, with the method and the model that it names."""
 
     run: Run
     plugin: Plugin | None
     method: Method
-    tasks: TaskSet
     source: ModelSource
+
+
+@dataclass(frozen=True)
+class Prepared(Chosen):
+    """A run with everything that could be found and checked before loading weights."""
+
+    tasks: TaskSet
 
 
 def prepare(run: Run) -> Prepared:
@@ -45,17 +52,15 @@ def prepare(run: Run) -> Prepared:
         HarnessError: unknown plugin, method, option, task, model or file; a task the LM cannot answer; a folder that
             cannot be written.
     """
-    from harness.run import applying
-
     plugin, method = find_method(run)
     _check_numbers(run)
-    applying.fingerprint(method)
+    fingerprint(method)
     check_writable(run.output_path)
     if not isinstance(method, Baseline):
         check_writable(cache_folder())
     tasks = _load_tasks(run, plugin, method)
     source = find_model(run)
-    return Prepared(run, plugin, method, tasks, source)
+    return Prepared(run, plugin, method, source, tasks)
 
 
 def find_method(run: Run) -> tuple[Plugin | None, Method]:

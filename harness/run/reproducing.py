@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from harness.run.run import Run
     from harness.verifying.agreement import Agreement, Tolerance
 
-# What may move a score, of what a record says of its environment.
-VERSIONS = (
-    "python", "torch", "transformers", "lm_eval", "peft", "bitsandbytes", "harness", "harness_digest", "platform", "device",
-    "threads", "processes",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -92,15 +86,15 @@ def reproduce(
 def check_same(record: Record, prepared: Prepared) -> None:
     """Raise ``HarnessError`` where what is here is not what the record was made with."""
     from harness.redaction import redact_json
-    from harness.run.applying import fingerprint
+    from harness.run.identity import Deciding
 
-    source = prepared.source
+    source, decides = prepared.source, Deciding(prepared)
     if source.digest != record.model.digest:
         raise HarnessError(
             f"the model here is not the record's: its digest is {printable(source.digest)[:12]}, the record says "
             f"{printable(record.model.digest)[:12]}; give the right one with --model_args pretrained=..."
         )
-    inputs = fingerprint(prepared.method)[:16] or None
+    inputs = decides.inputs[:16] or None
     if record.method.inputs is not None and inputs != record.method.inputs:
         raise HarnessError(
             f"the files that the options of '{printable(record.method.name)}' name are not those of the record: their "
@@ -144,7 +138,7 @@ def _repeated(record: Record, run: Run, drawn: Sequence[int], folder: Path) -> R
 def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int]) -> tuple[list[Record], bool]:
     """Return the new records of the task, and whether an earlier run's work of the method was found."""
     from harness.progress import suit_the_terminal
-    from harness.run.applying import apply_method
+    from harness.run.applying import apply_to
     from harness.run.asking import ask
     from harness.run.identity import describe_model
     from harness.run.preparing import load, prepare
@@ -158,10 +152,7 @@ def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int
     base = describe_model(lm)
     if base["dtype"] != record.model.dtype:
         raise HarnessError(f"the model is {base['dtype']} here, {printable(record.model.dtype)} in the record")
-    applied = apply_method(
-        prepared.method, lm, plugin=prepared.plugin, source=prepared.source, seed=run.seeds[0] or 0,
-        use_cache=not run.no_cache,
-    )  # fmt: skip
+    applied = apply_to(prepared, lm)
     asked = ask(prepared, applied, base)
     if asked.failures:
         raise asked.failures[0]
@@ -251,7 +242,10 @@ def _verdict_by_documents(found: Agreement, *, of: int, is_good: bool) -> str:
 
 
 def _differing_versions(then: Record, now: Record) -> dict[str, tuple[Any, Any]]:
-    pairs = {name: (getattr(then.environment, name), getattr(now.environment, name)) for name in VERSIONS}
+    from harness.run.identity import ENVIRONMENT, asked_by
+
+    names = [name for name in asked_by("reproduce") if name in ENVIRONMENT]
+    pairs = {name: (getattr(then.environment, name), getattr(now.environment, name)) for name in names}
     pairs["plugin"] = (then.plugin.version, now.plugin.version)
     pairs["plugin code"] = (then.plugin.code_digest, now.plugin.code_digest)
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and pair[0] is not None}

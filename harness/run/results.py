@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import tokenizer_digest
 from harness.records.asked import joined_digest, of_first_filter, of_samples
@@ -27,7 +28,7 @@ from harness.records.record import (
 from harness.redaction import redact_json
 from harness.run import questions
 from harness.run.environment import environment
-from harness.run.identity import _plugin_part, settings_of
+from harness.run.identity import plugin_part, settings_of
 
 if TYPE_CHECKING:
     from harness.run.applying import Applied
@@ -49,13 +50,11 @@ class RecordMaker:
 
     def __init__(self, prepared: Prepared, applied: Applied, base: Mapping[str, Any], *, run_name: str) -> None:
         """Note what all records of the run share; ``base`` is ``describe_model`` of the LM before the method."""
-        from harness.run.applying import fingerprint
-
         run, method, source, lm = prepared.run, prepared.method, prepared.source, applied.lm
         self._run, self._applied = run, applied
         self.shared: dict[str, Any] = {
             "run": run_name,
-            "plugin": _plugin_part(prepared.plugin, method),
+            "plugin": plugin_part(prepared.plugin, method),
             "method": MethodPart(
                 name=method.name, options=resolved_options(method), inputs=fingerprint(method)[:16] or None
             ),

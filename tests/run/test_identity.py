@@ -12,10 +12,17 @@ from harness.methods import Baseline
 from harness.models.finding import resolve
 from harness.models.source import ModelSource
 from harness.run.applying import work_folder
+from harness.run.preparing import Chosen
+from harness.run.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 COMMITS = {"org/a": "a" * 40, "org/b": "b" * 40}
+
+
+def folder_of(source: ModelSource) -> Path:
+    """Return the folder of a method's work on a model."""
+    return work_folder(Chosen(Run(tasks=()), None, Baseline(), source), device="cpu")
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def hub(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_model_of_the_hub_is_known_by_its_commit() -> None:
     sources = [resolve({"pretrained": name}) for name in COMMITS]
     assert [source.digest for source in sources] == list(COMMITS.values())
-    folders = [work_folder(Baseline(), plugin=None, source=s, seed=0, device="cpu") for s in sources]
+    folders = [folder_of(source) for source in sources]
     assert folders[0] != folders[1]
 
 
@@ -43,11 +50,11 @@ def test_another_tokenizer_in_the_same_place_is_another_work_folder(tmp_path: Pa
 
     shutil.copytree(tiny_model, tmp_path / "model")
     source = ModelSource("model", str(tmp_path / "model"))
-    before = work_folder(Baseline(), plugin=None, source=source, seed=0, device="cpu")
+    before = folder_of(source)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     tokenizer.add_tokens(["clockmaker"])
     tokenizer.save_pretrained(tmp_path / "model")
-    assert work_folder(Baseline(), plugin=None, source=source, seed=0, device="cpu") != before
+    assert folder_of(source) != before
 
 
 def test_a_name_that_is_nowhere_is_told() -> None:
