@@ -98,8 +98,13 @@ def train(
 
     Raises:
         HarnessError: the loss is no longer finite.
+        ValueError: nothing takes gradients, such as after an adapter was loaded or switched to.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not weights:
+        raise ValueError(
+            "nothing of the model takes gradients; adapters.switch_to(..., is_trained=True) thaws an adapter"
+        )
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup_steps))
     log, started, device = TrainingLog(), time.monotonic(), next(iter(weights)).device

@@ -117,3 +117,8 @@ def test_a_loss_that_is_no_number_stops_at_its_step(model: Any) -> None:
 
     with pytest.raises(HarnessError, match="broke down at step 2: the loss is nan; lower learning_rate"):
         train(model, endless(pad(ROWS)), steps=4, loss=broken, **SETTINGS)
+
+
+def test_a_model_of_which_nothing_takes_gradients_is_a_mistake_of_the_method(load: Any) -> None:
+    with pytest.raises(ValueError, match="nothing of the model takes gradients"):
+        train(load().model.requires_grad_(False), [pad(ROWS)], steps=1, **SETTINGS)
