@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.arguments import parse_args
+from harness.errors import HarnessError
 from harness.names import printable
 from harness.records.record import Record
 from harness.verifying.sampled import REDACTED
@@ -112,6 +113,10 @@ def _command(record: Record) -> Iterator[Doubt]:
         yield "error", f"num_fewshot is {settings.num_fewshot}, in its command {shots:g}"
     if given.get("quantization", "none") != record.model.quantization:
         yield "error", f"quantization is {printable(record.model.quantization)}, in its command another"
+    for name in ("method_args", "model_args"):
+        text = given.get(name, "")
+        if _read(text) is None and not any(mark in text for mark in REDACTED):
+            yield "warning", f"--{name} of its command cannot be read"
     yield from _method_of_command(record, given)
     name = Path(pairs(given.get("model_args", "")).get("pretrained", "")).name
     if name and not any(mark in name for mark in REDACTED) and name != Path(record.model.name).name:
@@ -134,15 +139,19 @@ def _method_of_command(record: Record, given: Mapping[str, str]) -> Iterator[Dou
 
 
 def pairs(text: str) -> dict[str, str]:
-    """Return the values of ``k=v,k=v`` or of a JSON object as text; what is nested is left out."""
-    if text.startswith("{"):
-        try:
-            content: Any = json.loads(text)
-        except (ValueError, RecursionError):
-            return {}
-        return {str(k): str(v) for k, v in content.items() if isinstance(v, str | int | float)}
-    pairs = (part.partition("=") for part in text.split(","))
-    return {name.strip(): value for name, equals, value in pairs if equals}
+    """Return the values of ``k=v,k=v`` or of a JSON object as text, as a command line is read; what is nested is left out.
+
+    Empty where no command line could say it.
+    """
+    read = _read(text) or {}
+    return {name: str(value) for name, value in read.items() if isinstance(value, str | int | float)}
+
+
+def _read(text: str) -> dict[str, Any] | None:
+    try:
+        return parse_args(text, flag="its command")
+    except (HarnessError, RecursionError):
+        return None
 
 
 @functools.lru_cache(maxsize=256)  # the records of a run share their command
