@@ -94,7 +94,7 @@ def test_states_are_kept_by_model_adapter_and_code(load: Any, monkeypatch: pytes
     digests.append(Frozen(lm).digest())
     adapted = adapters.add_adapter(load().model, rank=2, alpha=2.0, target_modules=["q_proj"], seed=0)
     digests.append(Frozen(lm.replace(model=adapted)).digest())
-    monkeypatch.setattr(hidden_states, "_code_digest", lambda: "edited")
+    monkeypatch.setattr(hidden_states, "code_of", lambda parts: "edited")
     digests.append(Frozen(load()).digest())
     assert len(set(digests)) == 4
 
