@@ -74,6 +74,7 @@ PUBLIC = (
     "harness.models.multimodal",
     "harness.models.acting",
     "harness.models.head",
+    "harness.models.layers",
     "harness.models.token_bytes",
     "harness.models.finding",
     "harness.models.loading",

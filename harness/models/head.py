@@ -216,21 +216,23 @@ def head_kept_apart(model: PreTrainedModel) -> Iterator[None]:
 
 
 @contextmanager
-def reading(module: torch.nn.Module, see: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Within it ``see`` is given what the output head reads, in every forward pass; the hook comes off again whatever happens.
+def reading(module: torch.nn.Module, see: Callable[[Tensor], Tensor], *, called: str = "output head") -> Iterator[None]:
+    """Within it ``see`` is given what a part reads, in every forward pass; the hook comes off again whatever happens.
 
     Args:
-        module: the output head, ``model.get_output_embeddings()``.
-        see: is given the hidden states (B, T, D) before the head, and returns those that the head gets to see: the same, or
-            fewer positions (some, or none at all, save the time of multiplying with the vocabulary).
+        module: the output head, ``model.get_output_embeddings()``, or another part that reads hidden states first
+            (``layers.readers``).
+        see: is given the hidden states (B, T, D) before the part, and returns those that it gets to see: the same, or, where
+            it is the head, fewer positions (some, or none at all, save the time of multiplying with the vocabulary).
+        called: what an error calls the part.
 
     Raises:
-        Refused: in the forward pass, when the head is called with anything but (B, T, D).
+        Refused: in the forward pass, when the part is called with anything but (B, T, D).
     """
 
     def hook(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if inputs[0].dim() != 3:
-            raise Refused("its output head is called in a way of its own")
+        if not inputs or inputs[0].dim() != 3:
+            raise Refused(f"its {called} is called in a way of its own")
         return (see(inputs[0]), *inputs[1:])
 
     handle = module.register_forward_pre_hook(hook)
