@@ -18,7 +18,7 @@ from statistics import NormalDist
 import numpy as np
 
 from harness.records import statistics as ours
-from harness.records.compare_aggregates import AGGREGATIONS, pseudo_values
+from harness.records.aggregation import AGGREGATIONS, pseudo_values
 
 CORRELATIONS = (0.5, 0.9)
 ACCURACY, GAIN = 0.6, 0.03
@@ -276,7 +276,8 @@ def _aggregate_figures(
     name: str, make: Callable[..., np.ndarray], n: int, effect: float, comparisons: int, seed: int
 ) -> tuple[float, float]:
     generator = np.random.default_rng([seed, n, len(name)])
-    columns_of, score = AGGREGATIONS[name]
+    columns_of, score = AGGREGATIONS[name].columns, AGGREGATIONS[name].of_means
+    assert columns_of is not None and score is not None
     large = make(generator, 400_000, effect)
     truth = float(score(columns_of(large[1]).mean(axis=0)) - score(columns_of(large[0]).mean(axis=0)))
     differences, errors = np.empty((n, comparisons)), np.empty(comparisons)

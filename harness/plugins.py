@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,6 +113,17 @@ def load(name: str) -> Plugin:
         hint = f"its {unmarked[0]} is not marked with @hookimpl" if unmarked else "it implements no harness hook"
         raise HarnessError(f"{plugin} offers neither methods nor task folders; {hint}")
     return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, module)
+
+
+def load_owners(aggregations: Iterable[str | None]) -> None:
+    """Load the installed plugins whose own aggregations these are (``PLUGIN.NAME``), so that their scores can be made again.
+
+    What is not installed, or cannot be loaded, is told where the score is due.
+    """
+    owners = {name.partition(".")[0] for name in aggregations if name is not None and "." in name}
+    for owner in sorted(owners & {plugin.name for plugin in installed()}):
+        with suppress(HarnessError):
+            load(owner)
 
 
 def _entry_points() -> list[EntryPoint]:

@@ -65,12 +65,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Compare and print; 1 when a line was no record."""
+    from harness import plugins
     from harness.comparing import tables
     from harness.comparing.comparison import Request, compare
     from harness.comparing.sides import Pool, find_sides
 
     pool = Pool(args.records)
     sides = find_sides(args.sides, pool)
+    plugins.load_owners(sourced.record.metric.aggregation for side in sides for sourced in side.records)
     request = Request(
         alpha=args.alpha, margin=args.margin, tasks=args.tasks, metrics=args.metrics, across=args.across,
         allow_drift=args.allow_drift, documents=max(args.documents, 0),

@@ -12,10 +12,8 @@ import numpy
 from harness.comparing.sides import Sourced
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records import aggregation as recomputing
 from harness.records import answers, samples
-from harness.records.aggregation import NotRecomputableError
-from harness.records.compare_aggregates import document_values
+from harness.records.aggregation import NotRecomputableError, agree, document_values
 from harness.records.record import Record
 from harness.records.statistics import Values
 
@@ -147,7 +145,7 @@ def grouped_documents(members: Sequence[Documents], values: tuple[float, float])
             for side in ("first", "second")
         )
         scores = float(first.mean()), float(second.mean())
-        if all(recomputing.agree(value, score, [1.0]) for value, score in zip(values, scores, strict=True)):
+        if all(agree(value, score, [1.0]) for value, score in zip(values, scores, strict=True)):
             keys = tuple(f"{number}:{key}" for number, part in enumerate(members) for key in part.keys)
             return Documents(keys, first, second, scores, "mean")
     raise NotRecomputableError("the tasks below it do not give its score")

@@ -1,10 +1,17 @@
-"""Scores computed again: from the values of the documents, or of a group from those of its tasks."""
+"""Aggregations by name: the score that the documents' values make, and what each document adds to it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import numpy
+
+from harness.errors import HarnessError
+from harness.names import printable
+from harness.records.statistics import Values
 
 # Of metrics that lm-eval averages, whatever a record says of their aggregation.
 MEANS = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
@@ -13,10 +20,47 @@ GROUP_WAYS = {"mean_by_size": (0,), "mean_of_tasks": (1,)}
 RELATIVE_TOLERANCE = 1e-9
 # Numbers of 32 bits reach a sample file as text of eight digits.
 TEXT_TOLERANCE = 1e-6
+# Scores that are no function of means are computed once without each document: above this, it takes minutes.
+MOST_LEFT_OUT = 5_000
 
 
 class NotRecomputableError(Exception):
     """Nothing here can compute this score; the message says why."""
+
+
+class NeedsPluginError(NotRecomputableError):
+    """The plugin whose aggregation this is has not been loaded; the message names both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """One way from the values of the documents to a score.
+
+    Attributes:
+        score: of all values, those that are lists in a sample file as tuples; None where lm-eval has it by this name.
+        columns: (N, K) numbers, one row a document, of which ``of_means`` makes the score; None where nothing does.
+        of_means: the scores of means of columns, (..., K) to (...), so that leaving a document out is a subtraction.
+    """
+
+    score: Callable[[Sequence[Any]], float] | None = None
+    columns: Callable[[Sequence[Any]], Values] | None = None
+    of_means: Callable[[Values], Values] | None = None
+
+
+def add(name: str, score: Callable[[Sequence[Any]], float]) -> None:
+    """Add a plugin's own aggregation; the module that the entry point names does it, so that loading the plugin is enough.
+
+    Args:
+        name: ``PLUGIN.NAME``, by which records name it: who lacks it knows whose it is.
+        score: of the values of all documents, to a number. What is a list in a sample file, it gets as a tuple.
+
+    Raises:
+        HarnessError: the name is not of this form.
+    """
+    plugin, dot, own = name.partition(".")
+    if not (plugin and dot and own):
+        raise HarnessError(f"aggregation '{printable(name)}' does not say whose it is; call it PLUGIN.NAME")
+    AGGREGATIONS[name] = Aggregation(score)
 
 
 def score(values: Sequence[Any], aggregation: str | None) -> float:
@@ -24,19 +68,19 @@ def score(values: Sequence[Any], aggregation: str | None) -> float:
 
     Args:
         values: numbers, or for metrics over the whole set what lm-eval keeps of each document.
-        aggregation: lm-eval's name, None when it is not known.
+        aggregation: its name, None when it is not known.
 
     Raises:
-        NotRecomputableError: the aggregation is none of lm-eval's, or the values do not suit it.
+        NotRecomputableError: the aggregation is not known, or the values do not suit it.
     """
     if not values:
         raise NotRecomputableError("no document has a value")
     if aggregation == "mean":
         return _mean(numbers(values))
-    function = _lm_eval_aggregation(aggregation)
+    function = _function(aggregation)
     try:
         result = float(function([_item(value) for value in values]))
-    except Exception as error:  # lm-eval's functions take what lm-eval's metrics give them, and check nothing
+    except Exception as error:  # such functions take what their metrics give them, and check nothing
         raise NotRecomputableError(
             f"the values in the samples do not suit '{aggregation}' ({type(error).__name__})"
         ) from error
@@ -45,11 +89,51 @@ def score(values: Sequence[Any], aggregation: str | None) -> float:
     return result
 
 
+def document_values(values: Sequence[Any], aggregation: str | None, claimed: float | None) -> tuple[Values, float, str]:
+    """Return one number for each document, the score, and the name of the aggregation that gives it.
+
+    Of a mean the numbers are the values themselves. Of another aggregation they are jackknife pseudo-values: the score of
+    all N documents N times, less that of the others N - 1 times. Their mean is the score up to a bias of order 1/N, and
+    they vary over documents as the score would.
+
+    Args:
+        values: the metric of each document, as a sample file holds it.
+        aggregation: its name, None where the record is too old to say.
+        claimed: the score of the record, which has to come out; None to take what comes.
+
+    Raises:
+        NotRecomputableError: the aggregation is none one with a test, or the values do not give the score.
+    """
+    if not values:
+        raise NotRecomputableError("no document has a value")
+    if aggregation in AGGREGATIONS:
+        return (*_checked(values, aggregation, claimed), aggregation)
+    if aggregation is not None and "." in aggregation:
+        raise _needs_plugin(aggregation)
+    for name in GUESSED:  # a task's own function, or a record that does not say: what gives the score is it
+        try:
+            return (*_checked(values, name, claimed), name)
+        except NotRecomputableError:
+            continue
+    named = "which is not recorded" if aggregation is None else f"'{printable(aggregation)}'"
+    raise NotRecomputableError(
+        f"the score is no mean of its documents, and no test is known for its aggregation, {named}"
+    )
+
+
+def pseudo_values(columns: Values, of_means: Callable[[Values], Values]) -> tuple[Values, float]:
+    """Return the jackknife pseudo-values (N,) of a score that is a function of the means of ``columns`` (N, K), and the score."""
+    n, means = len(columns), columns.mean(axis=0)
+    whole = float(of_means(means))
+    if n == 1:
+        return numpy.array([whole]), whole
+    without = of_means((n * means - columns) / (n - 1))
+    return n * whole - (n - 1) * without, whole
+
+
 def standard_error(values: Sequence[float]) -> float | None:
     """Return the standard error of a mean, None of a single value."""
-    import numpy as np
-
-    return float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
+    return float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def numbers(values: Sequence[Any]) -> list[float]:
@@ -94,10 +178,51 @@ def agree(claimed: float, computed: float, values: Sequence[Any] = ()) -> bool:
     return abs(claimed - computed) <= (TEXT_TOLERANCE if is_text else RELATIVE_TOLERANCE) * scale
 
 
-def _mean(values: Sequence[float]) -> float:
-    import numpy as np
+def _checked(values: Sequence[Any], name: str, claimed: float | None) -> tuple[Values, float]:
+    entry = AGGREGATIONS[name]
+    if entry.score is None and entry.of_means is None:
+        raise NotRecomputableError(f"no test is known here for the aggregation '{name}'")
+    try:
+        with numpy.errstate(all="ignore"):
+            numbers_of, whole, size = _by_means(values, entry) if entry.of_means else _by_leaving_out(values, entry)
+    except (TypeError, ValueError, IndexError, OverflowError, ArithmeticError) as error:
+        raise NotRecomputableError(f"the documents' values do not suit '{printable(name)}'") from error
+    if not numpy.isfinite(numbers_of).all():
+        raise NotRecomputableError(f"'{printable(name)}' without one of the documents is no finite number")
+    if claimed is not None and not agree(claimed, whole, [size, *values[:1]]):
+        raise NotRecomputableError(
+            f"the documents give {whole:.6g} by '{printable(name)}', the record says {claimed:.6g}"
+        )
+    return numbers_of, whole
 
-    return float(np.mean(np.asarray(values, dtype=np.float64)))
+
+def _by_means(values: Sequence[Any], entry: Aggregation) -> tuple[Values, float, float]:
+    """Return what each document adds, the score, and the size of the largest number it is made of."""
+    assert entry.columns is not None and entry.of_means is not None
+    columns = entry.columns(values)
+    found, whole = pseudo_values(columns, entry.of_means)
+    if entry.of_means is _first and numpy.isfinite(found).all():  # but for rounding they are one
+        found = columns[:, 0]
+    return found, whole, float(abs(columns).max())
+
+
+def _by_leaving_out(values: Sequence[Any], entry: Aggregation) -> tuple[Values, float, float]:
+    """Return the same of a score that is made of all values at once, by making it without each document."""
+    assert entry.score is not None
+    n, items = len(values), [_item(value) for value in values]
+    if n > MOST_LEFT_OUT:
+        raise NotRecomputableError(
+            f"leaving out each of more than {MOST_LEFT_OUT:,} documents of such a score takes too long"
+        )
+    whole = float(entry.score(items))
+    if n == 1:
+        return numpy.array([whole]), whole, abs(whole)
+    without = numpy.array([float(entry.score(items[:i] + items[i + 1 :])) for i in range(n)])
+    return n * whole - (n - 1) * without, whole, abs(whole)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(numpy.mean(numpy.asarray(values, dtype=numpy.float64)))
 
 
 def _number(value: Any) -> float:
@@ -118,12 +243,136 @@ def _item(value: Any) -> Any:
         return value
 
 
-def _lm_eval_aggregation(name: str | None) -> Any:
+def _function(name: str | None) -> Callable[[Sequence[Any]], Any]:
     if name is None:
         raise NotRecomputableError("its aggregation is not known")
+    entry = AGGREGATIONS.get(name)
+    if entry is not None and entry.score is not None:
+        return entry.score
+    if "." in name:
+        raise _needs_plugin(name)
     import lm_eval.api.metrics  # noqa: F401  (fills the registry)
     from lm_eval.api.registry import AGGREGATION_REGISTRY
 
     if name not in AGGREGATION_REGISTRY or name == "bypass":
         raise NotRecomputableError(f"'{name}' is no aggregation of lm-eval")
-    return AGGREGATION_REGISTRY[name]
+    function: Callable[[Sequence[Any]], Any] = AGGREGATION_REGISTRY[name]
+    return function
+
+
+def _needs_plugin(name: str) -> NeedsPluginError:
+    plugin = printable(name.partition(".")[0])
+    return NeedsPluginError(f"its aggregation '{printable(name)}' cannot be computed again without plugin '{plugin}'")
+
+
+def _one(values: Sequence[Any]) -> Values:
+    return numpy.array(numbers(values), dtype=numpy.float64)[:, None]
+
+
+def _two(values: Sequence[Any]) -> Values:
+    columns = numpy.array([[float(part) for part in value] for value in values], dtype=numpy.float64)
+    if columns.ndim != 2 or columns.shape[1] != 2:
+        raise ValueError("two numbers a document are due")
+    return columns
+
+
+def _weighted(values: Sequence[Any]) -> Values:
+    columns = _two(values)
+    if not (columns[:, 1] > 0).all():
+        raise ValueError("weights are above 0")
+    return columns
+
+
+def _right_and_wrong(values: Sequence[Any]) -> Values:
+    """Return four columns: true positives, true negatives, false positives, false negatives."""
+    gold, predicted = _two(values).T
+    if not set(numpy.unique([gold, predicted])) <= {0.0, 1.0}:
+        raise ValueError("two classes, 0 and 1, are due")
+    cells = [gold * predicted, (1 - gold) * (1 - predicted), (1 - gold) * predicted, gold * (1 - predicted)]
+    return numpy.stack(cells, axis=1)
+
+
+def _squared_errors(values: Sequence[Any]) -> Values:
+    errors = [
+        sum((float(share) - (number == int(gold))) ** 2 for number, share in enumerate(shares))
+        for gold, shares in values
+    ]
+    return numpy.array(errors, dtype=numpy.float64)[:, None]
+
+
+def _first(means: Values) -> Values:
+    return numpy.asarray(means[..., 0])
+
+
+def _f1(means: Values) -> Values:
+    positive, _, false_positive, false_negative = numpy.moveaxis(means, -1, 0)
+    whole = 2 * positive + false_positive + false_negative
+    return numpy.asarray(numpy.where(whole > 0, 2 * positive / numpy.where(whole > 0, whole, 1), 0.0))
+
+
+def _correlation(means: Values) -> Values:
+    """Return Matthews' correlation coefficient."""
+    tp, tn, fp, fn = numpy.moveaxis(means, -1, 0)
+    root = numpy.sqrt(numpy.maximum((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn), 0))
+    return numpy.asarray(numpy.where(root > 0, (tp * tn - fp * fn) / numpy.where(root > 0, root, 1), 0.0))
+
+
+def _pearson_columns(values: Sequence[Any]) -> Values:
+    """Return five columns: both numbers, their squares and their product; moved and scaled, which changes no correlation."""
+    pairs = _two(values)
+    spread = pairs.std(axis=0)
+    first, second = ((pairs - pairs.mean(axis=0)) / numpy.where(spread > 0, spread, 1)).T
+    return numpy.stack([first, second, first**2, second**2, first * second], axis=1)
+
+
+def _pearson_of_means(means: Values) -> Values:
+    first, second, first_square, second_square, product = numpy.moveaxis(means, -1, 0)
+    # Of numbers that are all the same there is no correlation; what rounding leaves of their variance is none.
+    variances = first_square - first**2, second_square - second**2
+    is_defined = (variances[0] > 1e-12) & (variances[1] > 1e-12)
+    root = numpy.sqrt(numpy.where(is_defined, variances[0] * variances[1], 1))
+    return numpy.asarray(numpy.where(is_defined, (product - first * second) / root, numpy.nan))
+
+
+def pearson(values: Sequence[Any]) -> float:
+    """Return the correlation of the two numbers of each document; NaN where one is the same in all."""
+    return float(_pearson_of_means(_pearson_columns(values).mean(axis=0)))
+
+
+def spearman(values: Sequence[Any]) -> float:
+    """Return the correlation of the ranks of the two numbers of each document, equal ones on their middle rank."""
+    return pearson(numpy.stack([_ranks(column) for column in _two(values).T], axis=1).tolist())
+
+
+def ratio_of_sums(values: Sequence[Any]) -> float:
+    """Return the sum of each document's first number by the sum of its second, as tokens per word of a whole corpus."""
+    first, second = _two(values).T
+    return math.fsum(first) / math.fsum(second)
+
+
+def _ranks(column: Values) -> Values:
+    _, place, counts = numpy.unique(column, return_inverse=True, return_counts=True)
+    last = numpy.cumsum(counts)
+    return numpy.asarray((last - (counts - 1) / 2)[place], dtype=numpy.float64)
+
+
+AGGREGATIONS: dict[str, Aggregation] = {
+    "mean": Aggregation(None, _one, _first),
+    "nanmean": Aggregation(None, _one, _first),
+    "perplexity": Aggregation(None, _one, lambda means: numpy.exp(-means[..., 0])),
+    "weighted_perplexity": Aggregation(None, _weighted, lambda means: numpy.exp(-means[..., 0] / means[..., 1])),
+    "bits_per_byte": Aggregation(None, _weighted, lambda means: -means[..., 0] / means[..., 1] / math.log(2)),
+    "f1": Aggregation(None, _right_and_wrong, _f1),
+    "matthews_corrcoef": Aggregation(None, _right_and_wrong, _correlation),
+    "brier_score": Aggregation(None, _squared_errors, _first),
+    **dict.fromkeys(("median", "bleu", "chrf", "chrf++", "ter", "bypass"), Aggregation()),
+    "pearson": Aggregation(pearson, _pearson_columns, _pearson_of_means),
+    "spearman": Aggregation(spearman),
+    "ratio_of_sums": Aggregation(ratio_of_sums, _weighted, lambda means: means[..., 0] / means[..., 1]),
+}
+"""Every aggregation by name: lm-eval's, whose functions it has, then those of the harness; plugins add theirs."""
+
+# What is tried for a record that does not say, in this order.
+GUESSED = (
+    "mean", "nanmean", "perplexity", "weighted_perplexity", "bits_per_byte", "f1", "matthews_corrcoef", "brier_score",
+)  # fmt: skip

@@ -19,6 +19,7 @@ from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
 from harness.progress import quiet
+from harness.tasks import whole_set
 from harness.timeouts import TimedOut
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
     with quiet("lm_eval"):
         from lm_eval.tasks import TaskManager
 
+        whole_set.tell_lm_eval()
         builtin = [name for name, is_ours in requested if not is_ours]
         _check_known(builtin, _remembered_names())
         manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.metrics import mean
 from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
+
+from harness.tasks import whole_set
 
 Doc = dict[str, Any]
 
@@ -17,16 +18,19 @@ Doc = dict[str, Any]
 class OwnDocsTask(Task):
     """A task reached by ``class: !function module.Class`` in YAML, whose ``metadata`` reaches ``make_docs``.
 
-    A subclass says what it sends and what it measures; every metric is a mean over documents, with its standard error.
+    A subclass says what it sends and what it measures; a metric is a mean over documents, with its standard
+    error, unless ``aggregations`` names what makes it of all of them.
 
     Attributes:
         request_types: LM methods the requests go to; one class sends one type.
         metrics: name of each metric, and whether higher is better.
+        aggregations: of metrics that are no mean, how they are made (``whole_set``).
         tokenizer: the tokenizer under evaluation; set before requests are built, None before that.
     """
 
     request_types: ClassVar[tuple[str, ...]]
     metrics: ClassVar[dict[str, bool]]
+    aggregations: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         """Make the documents; ``config`` is the task file, with the user's metadata merged in."""
@@ -48,8 +52,8 @@ class OwnDocsTask(Task):
         """Return the arguments of each request of ``doc``; the first argument is text."""
 
     @abstractmethod
-    def score(self, doc: Doc, answers: list[Any]) -> dict[str, float]:
-        """Return every metric of one document, given the answers to its requests in order."""
+    def score(self, doc: Doc, answers: list[Any]) -> Mapping[str, Any]:
+        """Return what every metric takes of one document, given the answers to its requests in order."""
 
     def use_tokenizer(self, tokenizer: Any) -> None:
         """Take the tokenizer under evaluation."""
@@ -95,13 +99,13 @@ class OwnDocsTask(Task):
         for instance in self.instances:
             instance.filtered_resps["none"] = instance.resps[0]
 
-    def process_results(self, doc: Doc, results: list[Any]) -> dict[str, float]:
+    def process_results(self, doc: Doc, results: list[Any]) -> dict[str, Any]:
         """Return the metrics of one document."""
-        return self.score(doc, results)
+        return dict(self.score(doc, results))
 
-    def aggregation(self) -> dict[str, Callable[[list[float]], float]]:
-        """Return the mean over documents for every metric."""
-        return dict.fromkeys(self.metrics, mean)
+    def aggregation(self) -> dict[str, Callable[[list[Any]], float]]:
+        """Return what makes each metric of the values of all documents."""
+        return {metric: whole_set.function(self.aggregations.get(metric, "mean")) for metric in self.metrics}
 
     def higher_is_better(self) -> dict[str, bool]:
         """Return which way is good, by metric."""

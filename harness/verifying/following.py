@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.names import printable
-from harness.records import aggregation as recomputing
-from harness.records.aggregation import NotRecomputableError
+from harness.records import aggregation
+from harness.records.aggregation import NeedsPluginError, NotRecomputableError
 from harness.records.ledger import Origin
 from harness.records.record import Record
 from harness.verifying.claims import Doubt
@@ -73,15 +73,15 @@ def from_tasks(group: Record, tasks: Sequence[Record]) -> Verdict:
     if group.value is None or not tasks or len(values) < len(tasks):
         return Verdict("no_score" if group.value is None else "no_rule")
     verdict, docs = Verdict("grouped"), [task.counts.docs for task in tasks]
-    expected = recomputing.group_scores(values, docs)
-    allowed = recomputing.GROUP_WAYS.get(str(group.metric.aggregation), (0, 1))
-    ways = [way for way in allowed if recomputing.agree(group.value, expected[way], values)]
+    expected = aggregation.group_scores(values, docs)
+    allowed = aggregation.GROUP_WAYS.get(str(group.metric.aggregation), (0, 1))
+    ways = [way for way in allowed if aggregation.agree(group.value, expected[way], values)]
     if not ways:
         verdict.error(f"value is {group.value:.6g}, while its {len(tasks)} tasks give {expected[allowed[0]]:.6g}")
     errors = [task.stderr for task in tasks if task.stderr is not None]
     if ways and group.stderr is not None and len(errors) == len(tasks):
-        pooled = recomputing.group_errors(errors, docs)
-        if not any(recomputing.agree(group.stderr, pooled[way]) for way in ways):
+        pooled = aggregation.group_errors(errors, docs)
+        if not any(aggregation.agree(group.stderr, pooled[way]) for way in ways):
             verdict.error(f"standard error is {group.stderr:.6g}, while its tasks give {pooled[ways[0]]:.6g}")
     return verdict
 
@@ -171,23 +171,24 @@ def _compare_score(record: Record, values: Sequence[Any], verdict: Verdict) -> N
     if record.value is None:
         verdict.state = "no_score"
         return
-    aggregation = "mean" if record.metric.name in recomputing.MEANS else record.metric.aggregation
-    is_known = aggregation is not None
+    name = "mean" if record.metric.name in aggregation.MEANS else record.metric.aggregation
     try:
-        computed = recomputing.score(values, aggregation or "mean")
+        computed = aggregation.score(values, name or "mean")
     except NotRecomputableError as error:
         verdict.state = "no_rule"
         if not values:
             verdict.error(f"its samples hold no value of {printable(record.metric.name)} at all ({error})")
+        elif isinstance(error, NeedsPluginError):
+            verdict.warn(str(error))
         return
-    if not recomputing.agree(record.value, computed, values):
-        if not is_known:  # some task's own function; that it is no mean is all one can tell
+    if not aggregation.agree(record.value, computed, values):
+        if name is None:  # some task's own function; that it is no mean is all one can tell
             verdict.state = "no_rule"
             return
         verdict.error(f"value is {record.value:.6g}, while its samples give {computed:.6g}")
-    elif (aggregation or "mean") == "mean" and record.stderr is not None:
-        error_of_mean = recomputing.standard_error(recomputing.numbers(values))
-        if error_of_mean is None or not recomputing.agree(record.stderr, error_of_mean, values):
+    elif (name or "mean") == "mean" and record.stderr is not None:
+        error_of_mean = aggregation.standard_error(aggregation.numbers(values))
+        if error_of_mean is None or not aggregation.agree(record.stderr, error_of_mean, values):
             verdict.error(f"standard error is {record.stderr:.6g}, while its samples give {error_of_mean or 0:.6g}")
 
 
