@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy
+import numpy.typing
 
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records.statistics import Values
 
+Values = numpy.typing.NDArray[numpy.float64]
 # Of metrics that lm-eval averages, whatever a record says of their aggregation.
 MEANS = frozenset({"acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"})
 # Which of ``group_scores`` each aggregation of a group is.
