@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jsonlines
 from pydantic import ValidationError
@@ -19,8 +19,8 @@ from pydantic_core import from_json
 from harness.errors import HarnessError
 from harness.folders import append_lines, locked, set_aside, write_atomic
 from harness.names import printable
-from harness.records import samples
-from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, digest_of_texts, field_text
+from harness.records import beside, samples
+from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, canonical, digest_of_texts, field_text
 
 # Folders of a run that hold the method's own files.
 SKIPPED_FOLDERS = {"artefacts"}
@@ -44,6 +44,16 @@ class Line:
     content: dict[str, Any] | None = None
     record: Record | None = None
     problem: str | None = None
+
+
+class Writable(Protocol):
+    """What a ledger takes in: a record, or one whose line leaves out what stands beside the ledger."""
+
+    def digest(self) -> str:
+        """Return the digest of the record."""
+
+    def to_line(self, **more: str) -> str:
+        """Return its line, with ``more`` beside its fields."""
 
 
 @dataclass
@@ -117,7 +127,7 @@ def lines(path: Path, known: Parts | None = None) -> Iterator[Line]:
         raise HarnessError(f"cannot read '{printable(path)}': {error.strerror or error}") from error
 
 
-def append(path: Path, records: Sequence[Record]) -> None:
+def append(path: Path, records: Sequence[Writable]) -> None:
     """Add ``records`` to the ledger at ``path``: all of them are on disk when this returns, or none is in the file.
 
     Each line carries a chain value over the line before, so a line that is removed, moved or put between is seen. What a
@@ -138,7 +148,7 @@ def write(path: Path, records: Sequence[Record]) -> None:
     write_atomic(path, "".join(record.to_line() + "\n" for record in records))
 
 
-def chained(records: Sequence[Record], last: str = "") -> Iterator[str]:
+def chained(records: Sequence[Writable], last: str = "") -> Iterator[str]:
     """Yield the ledger lines of ``records``; ``last`` is the chain value before the first of them."""
     for record in records:
         last = next_chain(last, record.digest())
@@ -178,9 +188,8 @@ def repair(path: Path) -> Repair:
         set_aside(path, b"".join(line.raw + b"\n" for line in bad))
         good = [line for line in read_lines if line.record is not None]
         is_chained = any(line.content is not None and "chain" in line.content for line in good)
-        kept = [line.record for line in good if line.record is not None]
         new = (
-            "".join(text + "\n" for text in chained(kept)).encode()
+            "".join(text + "\n" for text in chained([_as_it_stood(line) for line in good])).encode()
             if is_chained
             else b"".join(line.raw + b"\n" for line in good)
         )
@@ -194,6 +203,7 @@ class Parts:
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes | str], _Known] = {}
         self._names: dict[frozenset[str], set[str]] = {}
+        self._files: dict[tuple[Path, str, str], dict[str, tuple[_Known, str]]] = {}
 
     def of(self, name: str, content: Any) -> _Known:
         """Return the part called ``name`` with this content: made, written as text and counted once."""
@@ -207,6 +217,31 @@ class Parts:
             part, text = _part(name, content), field_text(name, content)
             known = self._known[key] = _Known(part, text, _count_strings(content))
         return known
+
+    def beside(self, content: dict[str, Any], folder: Path) -> dict[str, _Known]:
+        """Return the fields that stand beside a ledger in ``folder``, by the files that a line with this content names.
+
+        Raises:
+            ValueError: a file is not there or not what its name says, or the line says otherwise.
+        """
+        names = beside.named(content.get(beside.FIELD, {}))
+        if names and "digest" not in content:
+            raise ValueError("it leaves out fields and has no digest that vouches for them")
+        found: dict[str, _Known] = {}
+        for where, digest in names.items():
+            for name, (known, left) in self._file(folder, where, digest).items():
+                found[name] = known
+                if canonical(content.get(name)) != left:
+                    raise ValueError(f"its {name} is not what {where}/{digest}.json says: it was edited or damaged")
+        return found
+
+    def _file(self, folder: Path, where: str, digest: str) -> dict[str, tuple[_Known, str]]:
+        """Return the fields in a file beside a ledger, each with what a line that names the file keeps of it."""
+        place = (folder, where, digest)
+        if place not in self._files:
+            fields = beside.read(folder, where, digest)
+            self._files[place] = {n: (self.of(n, v), canonical(beside.kept(n, v))) for n, v in fields.items()}
+        return self._files[place]
 
     def record(self, fields: dict[str, Any]) -> Record:
         """Return the record with these parts as fields."""
@@ -246,6 +281,11 @@ def _count_strings(value: Any) -> int:
     return isinstance(value, str)
 
 
+def _as_it_stood(line: Line) -> Writable:
+    assert line.record is not None and line.content is not None
+    return beside.ShortLine(line.record) if beside.FIELD in line.content else line.record
+
+
 def _holds_records(relative: Path) -> bool:
     is_hidden = any(part.startswith(".") for part in relative.parts)
     return not (is_hidden or SKIPPED_FOLDERS & set(relative.parts[:-1]) or relative.name.startswith(samples.PREFIX))
@@ -255,7 +295,7 @@ def _line(origin: Origin, text: bytes, known: Parts) -> Line:
     try:
         # jsonlines checks that the line is one JSON object; a reader per line keeps its neighbours.
         content = jsonlines.Reader([text.decode()], loads=_loads).read(type=dict)
-        return Line(origin, text, content, _parse(content, text, known))
+        return Line(origin, text, content, _parse(content, text, known, origin.file.parent))
     except (jsonlines.Error, ValueError, RecursionError) as error:
         return Line(origin, text, problem=_cause(error))
 
@@ -264,15 +304,17 @@ def _loads(text: str) -> Any:
     return from_json(text, allow_inf_nan=False)
 
 
-def _parse(content: dict[str, Any], text: bytes, known: Parts) -> Record:
+def _parse(content: dict[str, Any], text: bytes, known: Parts, folder: Path) -> Record:
     version = content.get("schema_version")
     if type(version) is not int:
         raise ValueError("no record: it has no schema_version")
     if version > SCHEMA:
         raise ValueError(f"record of schema {version}, newer than this harness reads ({SCHEMA}); upgrade token-harness")
-    fields, texts, strings = {}, {}, len(content)
+    moved = known.beside(content, folder)
+    fields, texts = {name: part.part for name, part in moved.items()}, {name: part.text for name, part in moved.items()}
+    strings = len(content)
     for name, value in content.items():
-        if name in COMPUTED:
+        if name in COMPUTED or name in moved:
             strings += _count_strings(value)
             continue
         part = known.of(name, value)

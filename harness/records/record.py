@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 SCHEMA = 1
-COMPUTED = frozenset({"key", "digest", "chain"})
+# What stands in a line beside the fields of its record; the last names the files where some of them are.
+COMPUTED = frozenset({"key", "digest", "chain", "beside"})
 # Given as validation context: no number in the content is NaN or infinite.
 FINITE = {"is_finite": True}
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
@@ -300,7 +301,7 @@ class Record(_Part):
 def digest_of(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a record's content as JSON values, in whatever order it stands.
 
-    Left out are what is computed from the content (``key``, ``digest``, ``chain``) and the path of its sample file, which
+    Left out are what is no field of it (``key``, ``digest``, ``chain``, ``beside``) and the path of its sample file, which
     changes when the record is published while the digest of that file does not.
     """
     return digest_of_texts({n: field_text(n, value) for n, value in content.items() if n not in COMPUTED})
