@@ -1,4 +1,4 @@
-"""Render leaderboards/README.md and index.html from leaderboards/records; with --check, only say what is not in order."""
+"""Render the pages of leaderboards/ from leaderboards/records; with --check, only say what is not in order."""
 
 from __future__ import annotations
 

@@ -166,7 +166,8 @@ def board() -> dict[str, Any]:
     for name, lines in LEDGERS.items():
         ledger = (BOARD / "records" / name).read_text(encoding="utf-8").splitlines(keepends=True)[:lines]
         write(Path("board/records", name), "".join(ledger))
-    shutil.copytree(BOARD / "records" / "samples", "board/records/samples")  # samples behind a link are not read
+    for name in ("samples", "commands", "reports"):  # samples behind a link are not read
+        shutil.copytree(BOARD / "records" / name, Path("board/records", name))
     told("leaderboard", "board", "-o", "board.md", "-o", "board.html")
     compare = ["compare", "scheme=none", "scheme=stochastok", "--records", "board", "--documents", 1]
     some = ["--tasks", "tokenization_robustness,langgame_contains", "--metrics", "acc,bits_per_byte_p0.5,drop_p1"]
@@ -175,8 +176,10 @@ def board() -> dict[str, Any]:
     run = ["show", "board", "--run", "stochastok-044a5ca795"]
     # A value that was edited, in a ledger that ends early.
     edited = Path("board/records/stochastok.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    edited[2] = re.sub(r'"value": [0-9.]+', '"value": 0.9', edited[2])
+    edited[2] = re.sub(r'"value": ?[0-9.]+', '"value":0.9', edited[2])
     write(Path("edited/records/stochastok.jsonl"), "".join(edited[:4]))
+    for name in ("commands", "reports"):
+        shutil.copytree(BOARD / "records" / name, Path("edited/records", name))
     return {
         "board.md": page("board.md"),
         "board.html": page("board.html"),

@@ -112,12 +112,13 @@ class Omissions:
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """All tables, the records they were made of, and what was left out."""
+    """All tables, or some, the records that rows name by number, how many of them it is about, and what was left out."""
 
     tables: tuple[Table, ...]
     records: Sequence[Record]
     files: SampleFiles
     omissions: Omissions
+    count: int
 
     def scores(self) -> Iterator[Score]:
         """Yield every score of every table."""
@@ -152,22 +153,22 @@ def build(
     files = SampleFiles(records, origins if with_samples else ())
     tables = [_table(records, indexes, keys, files) for indexes in groups.values()]
     tables = _with_twins_noted(_in_groups(sorted(tables, key=_table_order)))
-    unranked = Counter(
-        kind(score.unranked)
-        for table in tables
-        for row in table.rows
-        for score in row.scores.values()
-        if score.unranked
-    )
-    omissions = Omissions(
+    omissions = replace(
+        _without_rank(tables),
         problems=tuple(problems),
         repeated=repeated,
         repeated_with_other_value=otherwise,
-        unranked=tuple(sorted(unranked.items())),
-        partial=sum(len(table.rows) for table in tables if table.is_partial),
         sample_problems=tuple(files.problems),
     )
-    return Board(tuple(tables), records, files, omissions)
+    return Board(tuple(tables), records, files, omissions, len(records))
+
+
+def part(board: Board, tables: Sequence[Table]) -> Board:
+    """Return the board of some of its tables as they are; what no table shows is told by the whole one alone."""
+    sources = {
+        source for table in tables for row in table.rows for score in row.scores.values() for source in score.sources
+    }
+    return replace(board, tables=tuple(tables), omissions=_without_rank(tables), count=len(sources))
 
 
 def omission_sentences(omissions: Omissions) -> list[str]:
@@ -188,6 +189,18 @@ def omission_sentences(omissions: Omissions) -> list[str]:
         said.append(f"{_count(len(omissions.sample_problems), 'sample file')} not used for paired differences:")
         said += [f"– {problem}" for problem in omissions.sample_problems[:MOST_NAMED]]
     return said
+
+
+def _without_rank(tables: Sequence[Table]) -> Omissions:
+    unranked = Counter(
+        kind(score.unranked)
+        for table in tables
+        for row in table.rows
+        for score in row.scores.values()
+        if score.unranked
+    )
+    partial = sum(len(table.rows) for table in tables if table.is_partial)
+    return Omissions(unranked=tuple(sorted(unranked.items())), partial=partial)
 
 
 def _table(records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles) -> Table:

@@ -45,19 +45,27 @@ Cell = list[Any]  # [number to sort by or None, text, second line, class], the e
 EMPTY: list[Cell] = [[None, "–", "", ""], [None, "", "", ""], [None, "", "", ""]]
 
 
-def render(board: Board, *, note: str = "") -> str:
-    """Return the page; ``note`` stands below the title. The same records give the same bytes, whatever the clock says."""
+def render(board: Board, *, note: str = "", title: str = "", home: str = "") -> str:
+    """Return the page. The same records give the same bytes, whatever the clock says.
+
+    Args:
+        note: stands below the title.
+        title: what the tables have in common.
+        home: address of the page that leads here.
+    """
     collected = details.Details(board)
     views = list(_views(board, collected))
     rows = sum(len(view["rows"]) for view in views)
     return pages.render_files(
         TEMPLATES,
         "page",
+        title=title,
+        home=home,
         island=pages.as_markup(_island(views, collected)),
         tables=views,
         columns=[{"name": name, "title": title} for name, title in COLUMNS],
         selects=_selects(board),
-        summary=_summary(board),
+        summary=summary(board),
         count=f"{_plural(rows, 'row')} in {_plural(len(views), 'table')}",
         first_rows=FIRST_ROWS,
         left_out=omission_sentences(board.omissions),
@@ -227,11 +235,12 @@ def _selects(board: Board) -> list[tuple[str, str, list[str]]]:
     ]
 
 
-def _summary(board: Board) -> str:
+def summary(board: Board) -> str:
+    """Return how much a board holds, and from when."""
     tasks = len({table.first.task.name for table in board.tables})
     firsts = [row.first for table in board.tables for row in table.rows]
     parts = [
-        _plural(len(board.records), "record"),
+        _plural(board.count, "record"),
         _plural(tasks, "task"),
         _plural(len({record.model.name for record in firsts}), "model"),
         _plural(len({method_label(record) for record in firsts if not record.is_baseline}), "method"),

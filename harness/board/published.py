@@ -1,7 +1,8 @@
-"""A leaderboard's folder: the records that were published, and the two pages made of them."""
+"""A leaderboard's folder: the records that were published, and the pages made of them."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -9,34 +10,56 @@ from harness.folders import write_atomic
 from harness.names import printable
 from harness.records import ledger
 
-RECORDS = "records"
+RECORDS, PAGES = "records", "pages"
 MARKDOWN, HTML = "README.md", "index.html"
 NOTE = "Rendered from `records/`; do not edit."
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """Return what ``README.md`` and ``index.html`` of a leaderboard's folder should be, by name.
+    """Return what the pages of a leaderboard's folder should be, by path: ``README.md``, ``index.html``, ``pages/PLUGIN.html``.
 
     Raises:
         HarnessError: the folder has no records folder.
     """
-    from harness.board import board, markdown_page, page
+    from harness.board import board, index, markdown_page, page
 
     built = board.build_reading(ledger.read(records_folder(folder)))
-    return {MARKDOWN: markdown_page.render_board(built, note=NOTE), HTML: page.render(built, note=NOTE)}
+    chapters = index.chapters(built)
+    return {
+        MARKDOWN: markdown_page.render_board(built, note=NOTE),
+        HTML: index.render(built, chapters, folder=PAGES, note=NOTE),
+        **{
+            f"{PAGES}/{chapter.file}": page.render(chapter.board, note=NOTE, title=chapter.title, home=f"../{HTML}")
+            for chapter in chapters
+        },
+    }
 
 
 def render(folder: Path) -> None:
-    """Write both pages anew.
+    """Write the pages anew, and remove those that no record gives any more.
 
     Raises:
         HarnessError: the folder has no records folder, or the disk refuses.
     """
-    for name, text in pages(folder).items():
+    made = pages(folder)
+    for name, text in made.items():
         try:
+            (folder / name).parent.mkdir(exist_ok=True)
             write_atomic(folder / name, text)
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(folder / name)}': {error.strerror or error}") from error
+    for path in left_over(folder, made):
+        path.unlink(missing_ok=True)
+
+
+def left_over(folder: Path, made: Collection[str]) -> list[Path]:
+    """Return the pages of plugins in a leaderboard's folder that are none of those ``made`` of its records."""
+    return [path for path in sorted((folder / PAGES).glob("*.html")) if f"{PAGES}/{path.name}" not in made]
+
+
+def where(folder: Path) -> str:
+    """Return where the pages lie, for a sentence."""
+    return ", ".join(printable(folder / name) for name in (MARKDOWN, HTML)) + f" and {printable(folder / PAGES)}"
 
 
 def records_folder(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""``harness leaderboard``: records to Markdown and HTML, and a leaderboard's folder checked or repaired."""
+"""``harness leaderboard``: records to Markdown and HTML, and a leaderboard's folder checked, repaired or made short."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ EPILOG = """\
 examples:
   harness leaderboard results                                     Markdown on the terminal
   harness leaderboard results -o board.md -o board.html           both, into files; the HTML page needs nothing else
-  harness leaderboard leaderboards --render                       README.md and index.html of a leaderboard's folder
+  harness leaderboard leaderboards --render                       README.md, index.html and pages of a leaderboard's folder
   harness leaderboard leaderboards --check                        what CI asks of a pull request that adds records
   harness leaderboard results --repair                            set lines that are no records aside
+  harness leaderboard leaderboards --shorten                      what many records say once, beside their ledger
 """
 
 
@@ -44,22 +45,25 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--no-samples", "--no_samples", action="store_true",
                         help="do not read sample files: differences are unpaired, and no answers are shown")  # fmt: skip
     modes = parser.add_mutually_exclusive_group()
-    modes.add_argument("--render", action="store_true", help="write README.md and index.html of a leaderboard's folder")
+    modes.add_argument("--render", action="store_true",
+                       help="write README.md, index.html and a page for each plugin in a leaderboard's folder")  # fmt: skip
     modes.add_argument("--check", action="store_true",
                        help="check a leaderboard's folder: files, records, chain, samples, pages; write nothing")  # fmt: skip
     modes.add_argument("--repair", action="store_true",
                        help="move lines that are no records to FILE.torn, keeping a copy of the old file")  # fmt: skip
+    modes.add_argument("--shorten", action="store_true",
+                       help="move reports and what a command's records share out of ledgers, into files beside them")  # fmt: skip
     return parser
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Render, check or repair; 1 when a line was no record or the check found something."""
-    chosen = next((name for name in ("render", "check", "repair") if getattr(args, name)), None)
+    """Render, check, repair or shorten; 1 when a line was no record or the check found something."""
+    chosen = next((name for name in ("render", "check", "repair", "shorten") if getattr(args, name)), None)
     if chosen is None:
         return _render(args)
     if args.output or args.format:
         raise HarnessError(f"--{chosen} takes no --output and no --format; give one of them at a time")
-    return {"render": _render_folder, "check": _check, "repair": _repair}[chosen](args.folder)
+    return {"render": _render_folder, "check": _check, "repair": _repair, "shorten": _shorten}[chosen](args.folder)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -101,7 +105,7 @@ def _render_folder(folder: Path) -> int:
     from harness.board import published
 
     published.render(folder)
-    print(f"wrote {printable(folder / published.MARKDOWN)} and {printable(folder / published.HTML)}")
+    print(f"wrote {published.where(folder)}")
     return 0
 
 
@@ -135,4 +139,23 @@ def _repair(folder: Path) -> int:
             print(f"{printable(file)}: {kept}; the old file is {printable(repair.backup.name)}")
     if not count:
         print(f"{printable(folder)}: every line is a record, nothing to repair")
+    return 0
+
+
+def _shorten(folder: Path) -> int:
+    from harness.records import ledger, shortening
+
+    has_moved = False
+    for file in ledger.record_files(folder):
+        before = file.stat().st_size
+        try:
+            files = shortening.shorten(file)
+        except OSError as error:
+            raise HarnessError(f"cannot shorten '{printable(file)}': {error.strerror or error}") from error
+        if files:
+            has_moved = True
+            now, more = file.stat().st_size, sum(path.stat().st_size for path in files)
+            print(f"{printable(file)}: {before:,} bytes before, {now:,} now, {more:,} in {len(files)} files beside it")
+    if not has_moved:
+        print(f"{printable(folder)}: no ledger is longer than it has to be")
     return 0

@@ -19,7 +19,8 @@ BOARD = "leaderboards"
 EPILOG = """\
 where to:
   FOLDER       a leaderboard (default leaderboards/): records are appended to FOLDER/records/NAME.jsonl, samples copied
-               to FOLDER/records/samples, README.md and index.html rendered anew; a pull request with that is a submission
+               to FOLDER/records/samples, what many records say written to FOLDER/records/commands and reports, README.md,
+               index.html and pages rendered anew; a pull request with that is a submission
   eee DIR      Every Eval Ever 0.3.0: data/COLLECTION/DEVELOPER/MODEL/UUID.json, samples beside it
   card DIR     .eval_results/*.yaml for registered benchmarks, and a model card for what a method made
   hub REPO     a pull request to the data set OWNER/NAME on the Hugging Face Hub (login: `hf auth login` or HF_TOKEN)
@@ -127,7 +128,7 @@ def _select(args: argparse.Namespace) -> Selection:
 
 
 def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> int:
-    from harness.board.published import HTML, MARKDOWN, render
+    from harness.board.published import render, where
     from harness.publishing import ledgers
 
     folder = Path(target)
@@ -135,17 +136,16 @@ def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> in
         selection.items, folder, name=args.name, skip_refused=args.skip_refused, dry_run=args.dry_run
     )
     _print_files(published.files, args.dry_run)
-    for path, records in published.added.items():
-        size = sum(len(record.to_line(chain="0" * 64).encode("utf-8")) + 1 for record in records)
-        print(f"{_would('append', args.dry_run)} {len(records)} records to {printable(path)} ({size:,} bytes)")
+    for path, lines in published.added.items():
+        size = sum(len(line.to_line(chain="0" * 64).encode("utf-8")) + 1 for line in lines)
+        print(f"{_would('append', args.dry_run)} {len(lines)} records to {printable(path)} ({size:,} bytes)")
     if published.known:
         print(f"{published.known} records are already published")
     for sentence in published.refused:
         print(f"harness: left out: {sentence}", file=sys.stderr)
     if not args.dry_run:
         render(folder)
-    pages = f"{printable(folder / MARKDOWN)} and {printable(folder / HTML)}"
-    print(f"would render {pages}" if args.dry_run else f"rendered {pages}")
+    print(f"{'would render' if args.dry_run else 'rendered'} {where(folder)}")
     return 1 if published.refused else 0
 
 

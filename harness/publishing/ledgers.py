@@ -1,4 +1,4 @@
-"""Records into a leaderboard's folder: samples first, the ledger last, nothing twice."""
+"""Records into a leaderboard's folder: what lies beside the ledger first, the ledger last, nothing twice."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from harness.board.published import RECORDS
+from harness.board.published import PAGES, RECORDS
 from harness.errors import HarnessError
 from harness.folders import check_writable
 from harness.names import printable, safe_name
-from harness.publishing.files import Outcome, PlannedFile, compressed, write_all
+from harness.publishing.files import Outcome, PlannedFile, compressed, planned, write_all
 from harness.publishing.selection import Item, where
-from harness.records import ledger, samples
+from harness.records import beside, ledger, samples
+from harness.records.beside import ShortLine
 from harness.records.ledger import Origin
 from harness.records.record import Record
 
@@ -24,16 +25,16 @@ BASELINES = "baseline"
 
 @dataclass
 class Published:
-    """What a board gained: records by ledger, sample files; how many records it had, and a sentence for each refused."""
+    """What a board gained: records by ledger, files beside it; how many records it had, and a sentence for each refused."""
 
-    added: dict[Path, list[Record]] = field(default_factory=dict)
+    added: dict[Path, list[ShortLine]] = field(default_factory=dict)
     files: list[Outcome] = field(default_factory=list)
     known: int = 0
     refused: list[str] = field(default_factory=list)
 
 
 def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refused: bool, dry_run: bool) -> Published:
-    """Append the records of ``items`` to ledgers below ``folder/records``, with their sample files.
+    """Append the records of ``items`` to ledgers below ``folder/records``, with their sample files and what many of them say.
 
     Done again after it was stopped, it adds what is missing and nothing else.
 
@@ -62,9 +63,10 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
         published = Published(known=len(items) - len(new) - len(refused), refused=refused)
         for item in new:
             path = records_folder / f"{name or _ledger_name(item.record, new)}.jsonl"
-            published.added.setdefault(path, []).append(item.record)
+            published.added.setdefault(path, []).append(ShortLine(item.record))
         # The samples of records that are there already, too: an interrupted copy is completed.
-        published.files = write_all(_sample_files([*new, *there]), records_folder, dry_run=dry_run)
+        files = [*_sample_files([*new, *there]), *_shared_files(published.added)]
+        published.files = write_all(files, records_folder, dry_run=dry_run)
         if not dry_run:
             _append(published.added)
     return published
@@ -72,12 +74,13 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
 
 def _tidy(folder: Path) -> None:
     """Remove what a killed publisher left unfinished; the lock says that no other is at work."""
-    for place in (folder, folder / RECORDS, folder / RECORDS / samples.PUBLISHED_FOLDER):
+    inside = (samples.PUBLISHED_FOLDER, *beside.FOLDERS)
+    for place in (folder, folder / PAGES, folder / RECORDS, *(folder / RECORDS / name for name in inside)):
         for left in place.glob(".*.partial"):
             left.unlink(missing_ok=True)
 
 
-def _append(added: dict[Path, list[Record]]) -> None:
+def _append(added: dict[Path, list[ShortLine]]) -> None:
     for path, records in added.items():
         try:
             ledger.append(path, records)
@@ -139,3 +142,8 @@ def _sample_files(items: Sequence[Item]) -> list[PlannedFile]:
         PlannedFile(PurePosixPath(samples.published_name(sha256)), lambda file=file: compressed(file.blocks()))  # type: ignore[misc]
         for sha256, file in files.items()
     ]
+
+
+def _shared_files(added: dict[Path, list[ShortLine]]) -> list[PlannedFile]:
+    files = {name: content for lines in added.values() for line in lines for name, content in line.files.items()}
+    return [planned(name, content) for name, content in files.items()]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.board import published
 from harness.names import printable
-from harness.records import ledger, samples
+from harness.records import beside, ledger, samples
 from harness.records.ledger import Reading
 from harness.verifying import verify
 
@@ -21,6 +21,7 @@ MOST_FILE_BYTES = 100_000_000
 # What a compressed sample file may grow to.
 MOST_SAMPLE_BYTES = 2_000_000_000
 SAMPLE_NAME = re.compile(r"[0-9a-f]{16}\.jsonl\.gz")
+PAGE_NAME = re.compile(r"[A-Za-z0-9._-]{1,105}\.html")
 LEDGER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.jsonl")
 # The harness's own, empty, and in no commit.
 LOCK_NAME = re.compile(r"\..*\.lock")
@@ -60,6 +61,7 @@ def check(folder: Path) -> Checked:
         found[finding.severity].append(f"{place}: {finding.sentence}")
     told = {problem.partition(": ")[2] for problem in reading.problems}
     problems += [sentence for sentence in found["error"] if sentence.partition(": ")[2] not in told]
+    problems += _damaged(root)
     problems += _old_pages(folder)
     return Checked(len(files), len(reading.records), problems, found["warning"])
 
@@ -84,25 +86,30 @@ def _strangers(folder: Path) -> Iterator[str]:
 
 
 def _belongs(place: Path, *, is_folder: bool) -> bool:
-    records, inside = published.RECORDS, samples.PUBLISHED_FOLDER
+    records = published.RECORDS
+    names: dict[tuple[str, ...], list[re.Pattern[str]]] = {
+        (published.PAGES,): [PAGE_NAME],
+        (records,): [LEDGER_NAME, LOCK_NAME],
+        (records, samples.PUBLISHED_FOLDER): [SAMPLE_NAME],
+    }
+    names |= {(records, folder): [beside.FILE_NAME] for folder in beside.FOLDERS}
     if is_folder:
-        return place.parts in {(records,), (records, inside)}
+        return place.parts in names
     if len(place.parts) == 1:
         return place.name in {published.MARKDOWN, published.HTML}
-    if place.parts[:-1] == (records, inside):
-        return bool(SAMPLE_NAME.fullmatch(place.name))
-    return place.parts[:-1] == (records,) and bool(LEDGER_NAME.fullmatch(place.name) or LOCK_NAME.fullmatch(place.name))
+    return any(name.fullmatch(place.name) for name in names.get(place.parts[:-1], []))
 
 
 def _too_large(root: Path) -> Iterator[str]:
     """Yield a sentence for each file or line that is larger than allowed; sample files count as they expand."""
-    for path in sorted(root.rglob("*.jsonl*")):
+    for path in sorted([*root.rglob("*.jsonl*"), *root.rglob("*.json")]):
         if path.is_symlink() or not path.is_file():
             continue
         place = _place(path, root.parent)
         size = path.stat().st_size
-        if size > MOST_FILE_BYTES:
-            yield f"{place}: {size / 1e6:.0f} MB, more than {MOST_FILE_BYTES / 1e6:.0f}"
+        most = MOST_LINE_BYTES if path.suffix == ".json" else MOST_FILE_BYTES
+        if size > most:
+            yield f"{place}: {size / 1e6:.0f} MB, more than {most / 1e6:.0f}"
             continue
         try:
             yield from (f"{place}: {sentence}" for sentence in _too_long(path))
@@ -139,8 +146,19 @@ def _duplicates(reading: Reading) -> Iterator[str]:
             first[key] = place
 
 
+def _damaged(root: Path) -> Iterator[str]:
+    """Yield a sentence for each file beside the ledgers that is not what its name says, whether a record names it or not."""
+    for folder in beside.FOLDERS:
+        for path in sorted((root / folder).glob("*.json")):
+            if not beside.is_intact(path):
+                yield f"{_place(path, root.parent)}: it is not what its name says"
+
+
 def _old_pages(folder: Path) -> Iterator[str]:
-    for name, text in published.pages(folder).items():
+    pages = published.pages(folder)
+    for path in published.left_over(folder, pages):
+        yield f"{_place(path, folder)}: no record gives it; `harness leaderboard {printable(folder)} --render` removes it"
+    for name, text in pages.items():
         path = folder / name
         if not path.is_file():
             yield f"{name}: it is missing; `harness leaderboard {printable(folder)} --render` writes it"

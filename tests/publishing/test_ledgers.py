@@ -89,6 +89,35 @@ def test_a_board_of_it_verifies_and_is_in_order(results: Path, publish: Any, tmp
     assert all("chain" in json.loads(line) for line in lines)
 
 
+def test_what_records_share_lies_beside_the_ledger_once(results: Path, publish: Any, tmp_path: Path) -> None:
+    report = {"losses": {"first": 2.5, "last": 1.5}, "steps": 7}
+    for task in ("colours", "write_colours"):
+        _edit(results, lambda content: content.update(report=report), task=task)
+    status, out, _ = publish(results)
+    assert status == 0
+    records = tmp_path / "board" / "records"
+    [file] = (records / "reports").iterdir()
+    assert json.loads(file.read_bytes()) == report
+    assert f"wrote {file} ({file.stat().st_size} bytes)" in out
+    lines = [json.loads(line) for line in (records / "stochastok.jsonl").read_text(encoding="utf-8").splitlines()]
+    ours = [line for line in lines if line["method"]["name"] != "baseline"]
+    assert [(line["report"], line["beside"]["reports"]) for line in ours] == [({"steps": 7}, file.stem)] * 2
+    assert {record.digest() for record in ledger.read(records).records} == {
+        record.digest() for record in _published_form(results)
+    }
+
+
+def _published_form(results: Path) -> list[Any]:
+    return [item.record for item in select(results, allow_partial=False, skip_refused=False, note=lambda _: None).items]
+
+
+def test_a_board_without_what_its_lines_leave_out_is_not_added_to(results: Path, publish: Any, tmp_path: Path) -> None:
+    publish(results)
+    shutil.rmtree(tmp_path / "board" / "records" / "commands")
+    status, _, err = publish(results)
+    assert status == 2 and "where the rest of it stands, is not beside this file" in err
+
+
 def test_publishing_again_changes_no_byte(results: Path, publish: Any, tmp_path: Path) -> None:
     publish(results)
     before = _state(tmp_path / "board")
@@ -229,6 +258,7 @@ def test_stopped_before_the_ledger_the_same_command_completes_it(
         assert publish(results)[0] == 130
     board = tmp_path / "board" / "records"
     assert list((board / "samples").iterdir()) and not list(board.glob("*.jsonl")), "samples first, the ledger last"
+    assert list((board / "commands").iterdir()), "and what its lines leave out"
     assert publish(results)[0] == 0
     assert verify.examine(ledger.read(board), board).follow == 4
 
@@ -282,6 +312,7 @@ def test_secrets_in_records_of_another_tool_go_before_they_are_published(
 
     def plant(content: dict[str, Any]) -> None:
         content["report"]["login"] = secret
+        content["report"]["logins"] = {"with": [secret]}
         content["samples"]["sha256"] = hashlib.sha256(sample.read_bytes()).hexdigest()
 
     _edit(results, plant, task="write_colours")

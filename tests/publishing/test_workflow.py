@@ -23,6 +23,13 @@ HOSTILE = [
     "leaderboards/__init__.py",
     "leaderboards/records/__init__.py",
     "leaderboards/records/samples/x.jsonl.gz",
+    "leaderboards/records/reports/x.json",
+    "leaderboards/records/reports/0123456789abcdef.json.py",
+    "leaderboards/records/reports/deep/0123456789abcdef.json",
+    "leaderboards/records/elsewhere/0123456789abcdef.json",
+    "leaderboards/pages/x.py",
+    "leaderboards/pages/deep/x.html",
+    "leaderboards/x.html",
     "leaderboards/records/../../x.jsonl",
     "leaderboards/records/deep/x.jsonl",
     "harness/verifying/verify.py",
@@ -33,6 +40,10 @@ HONEST = [
     "leaderboards/index.html",
     "leaderboards/records/stochastok.jsonl",
     "leaderboards/records/samples/0123456789abcdef.jsonl.gz",
+    "leaderboards/records/reports/0123456789abcdef.json",
+    "leaderboards/records/commands/0123456789abcdef.json",
+    "leaderboards/pages/stochastok.html",
+    "leaderboards/pages/My_plugin-0123456789.html",
 ]
 
 

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 from board_records import baseline, record
 
+from harness.cli import main
 from harness.errors import HarnessError
 from harness.records import beside, ledger, shortening
 from harness.records.beside import ShortLine
 from harness.records.record import Record
 from harness.verifying import verify
 
+ROOT = Path(__file__).parents[2]
+# The ledger of tool tokens was 5.06 MB when each line held all of its record.
+MOST_BYTES = 5_060_664 // 3
 REPORT = {"loss": [1.5, 1.25], "steps": 3, "note": "ünï", "growth": {"before": 100, "after": 150.0}, "is_done": True}
 
 
@@ -228,7 +232,26 @@ def test_a_sample_path_that_was_changed_is_seen_beside_lines_that_were_made_shor
     assert [finding.line for finding in verify.removed(whole.parent, short.parent)] == [3]
 
 
+def test_the_command_says_what_it_moved_and_when_there_is_nothing_to(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = whole.stat().st_size
+    assert main(["leaderboard", str(whole.parent), "--shorten"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{whole}: {before:,} bytes before, {whole.stat().st_size:,} now, ")
+    assert out.endswith(" in 7 files beside it\n")
+    assert main(["leaderboard", str(whole.parent), "--shorten"]) == 0
+    assert capsys.readouterr().out == f"{whole.parent}: no ledger is longer than it has to be\n"
+    assert main(["leaderboard", str(whole.parent), "--shorten", "-o", "x.md"]) == 2
+
+
 def test_a_line_says_its_size_before_it_is_written(tmp_path: Path) -> None:
     line = ShortLine(records()[-1])
     ledger.append(tmp_path / "p.jsonl", [line])
     assert len(line.to_line(chain="0" * 64).encode()) + 1 == (tmp_path / "p.jsonl").stat().st_size
+
+
+def test_the_published_ledgers_say_things_once() -> None:
+    for path in (ROOT / "leaderboards" / "records").glob("*.jsonl"):
+        assert all("beside" in line for line in contents(path))
+    assert (ROOT / "leaderboards" / "records" / "tool_tokens.jsonl").stat().st_size <= MOST_BYTES

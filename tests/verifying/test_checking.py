@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from board_records import baseline, doc_hash, record, sampled
 
 from harness.board import published
 from harness.errors import HarnessError
-from harness.records import ledger
+from harness.records import ledger, shortening
 from harness.verifying import checking
 
 
@@ -36,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
             make(mean, samples=samples, task=docs, metric=metric, counts={"docs": 2, "requests": 2}, stderr=stderr)
         )
     ledger.append(made / "records" / "p.jsonl", records)
+    shortening.shorten(made / "records" / "p.jsonl")
     published.render(made)
     assert checking.check(made).problems == []
     return made
@@ -84,6 +86,14 @@ def file(name: str, content: str = "x\n") -> Callable[[Path], None]:
     ("change", "said"),
     [
         (file("README.md"), "README.md: not what the records give"),
+        (file("pages/p.html"), "pages/p.html: not what the records give"),
+        (file("pages/q.html"), "pages/q.html: no record gives it"),
+        (file("pages/q.js"), "pages/q.js: no such file belongs"),
+        (lambda folder: (folder / "pages" / "p.html").unlink(), "pages/p.html: it is missing"),
+        (file("records/reports/x.json"), "records/reports/x.json: no such file belongs"),
+        (file("records/reports/" + "0" * 16 + ".json", "{}"), "0000.json: it is not what its name says"),
+        (file("records/commands/" + "0" * 16 + ".json", "x" * 5_000_001), "0000.json: 5 MB, more than 5"),
+        (lambda folder: shutil.rmtree(folder / "records" / "commands"), "is not beside this file"),
         (lambda folder: (folder / "index.html").unlink(), "index.html: it is missing"),
         (file("records/__init__.py"), "records/__init__.py: no such file belongs"),
         (file(".github/workflows/x.yml"), ".github: no such file belongs"),
