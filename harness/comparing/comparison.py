@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 from harness.comparing.checks import across_fields, agreeing_records
 from harness.comparing.costs import Cost, cost_of
-from harness.comparing.documents import Change, Documents, SampleFiles, changes, grouped_documents, paired_documents
+from harness.comparing.documents import Change, Columns, Documents, changes, grouped_documents, paired_documents
 from harness.comparing.sides import Side, Sourced
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
@@ -123,9 +123,9 @@ def compare(sides: Sequence[Side], request: Request) -> Comparison:
     rows: list[TaskComparison] = []
     used: list[list[Sourced]] = [[] for _ in sides]
     notes: dict[str, None] = {}
-    files = SampleFiles()
+    columns = Columns()
     for number, side in enumerate(sides[1:], start=1):
-        pair = _Pair(sides[0], side, request, across, files)
+        pair = _Pair(sides[0], side, request, across, columns)
         rows += pair.rows()
         notes |= dict.fromkeys(pair.notes)
         first, used[number] = pair.used
@@ -143,10 +143,8 @@ def compare(sides: Sequence[Side], request: Request) -> Comparison:
 class _Pair:
     """Two sides, task by task."""
 
-    def __init__(
-        self, first: Side, second: Side, request: Request, across: Collection[str], files: SampleFiles
-    ) -> None:
-        self.first, self.second, self.request, self.files = first, second, request, files
+    def __init__(self, first: Side, second: Side, request: Request, across: Collection[str], columns: Columns) -> None:
+        self.first, self.second, self.request, self.columns = first, second, request, columns
         self.across = across
         self.notes: list[str] = []
         self.untested: dict[str, dict[str, None]] = {}
@@ -198,7 +196,7 @@ class _Pair:
             scores = tuple(replace(s, value=v) for s, v in zip(scores, documents.scores, strict=True))  # type: ignore[assignment]
         row = _tested(row, documents, scores, self.request)
         if with_changes and not row.is_group and self.request.documents:
-            found = changes(documents, first, second, self.files, most=self.request.documents)
+            found = changes(documents, first, second, self.columns, most=self.request.documents)
             row = replace(row, changes=found)
         return row
 
@@ -219,7 +217,7 @@ class _Pair:
                 self._documents[key] = self._group(first, second, metric, filter_name)
             else:
                 drift = self.request.allow_drift
-                self._documents[key] = paired_documents(first, second, self.files, allow_drift=drift)
+                self._documents[key] = paired_documents(first, second, self.columns, allow_drift=drift)
         return self._documents[key]
 
     def _group(self, first: list[Sourced], second: list[Sourced], metric: str, filter_name: str) -> Documents:

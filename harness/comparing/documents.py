@@ -54,8 +54,8 @@ class Change:
     second_score: float
 
 
-class SampleFiles:
-    """Reads each sample file once for all its metrics, after checking that it is the one its records were written with."""
+class Columns:
+    """The values of the documents, by file and metric: reads each sample file once for all its metrics, after checking that it is the one its records were written with."""
 
     def __init__(self) -> None:
         self._read: dict[Path, dict[tuple[str, str], dict[str, Any]]] = {}
@@ -92,7 +92,7 @@ class SampleFiles:
 
 
 def paired_documents(
-    first: Sequence[Sourced], second: Sequence[Sourced], files: SampleFiles, *, allow_drift: bool
+    first: Sequence[Sourced], second: Sequence[Sourced], columns: Columns, *, allow_drift: bool
 ) -> Documents:
     """Return the documents of one metric on both sides; the records of a side are its seeds.
 
@@ -103,7 +103,7 @@ def paired_documents(
         NotRecomputableError: this cannot be done; the message says why.
         HarnessError: the documents differ, or a file is damaged.
     """
-    found = [[files.values(sourced) for sourced in side] for side in (first, second)]
+    found = [[columns.values(sourced) for sourced in side] for side in (first, second)]
     for side, seeds in zip((first, second), found, strict=True):
         if any(values.keys() != seeds[0].keys() for values in seeds):
             raise NotRecomputableError(f"the seeds of {printable(side[0].record.method.name)} have other documents")
@@ -152,7 +152,7 @@ def grouped_documents(members: Sequence[Documents], values: tuple[float, float])
 
 
 def changes(
-    documents: Documents, first: Sequence[Sourced], second: Sequence[Sourced], files: SampleFiles, *, most: int
+    documents: Documents, first: Sequence[Sourced], second: Sequence[Sourced], columns: Columns, *, most: int
 ) -> tuple[Change, ...]:
     """Return the documents whose score changed most, the largest change first, with both answers.
 
@@ -161,7 +161,7 @@ def changes(
     differences = numpy.abs(documents.second - documents.first)
     order = [int(i) for i in numpy.argsort(-differences, kind="stable")[:most] if differences[i] > 0]
     wanted = {documents.keys[i]: i for i in order}
-    sides = [[_rows(files.path(sourced), sourced.record, wanted) for sourced in side] for side in (first, second)]
+    sides = [[_rows(columns.path(sourced), sourced.record, wanted) for sourced in side] for side in (first, second)]
     found = []
     for key, i in wanted.items():
         ours, theirs = ([rows.get(key) or rows.get(_content(key)) or {} for rows in side] for side in sides)
