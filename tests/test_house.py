@@ -75,6 +75,7 @@ PUBLIC = (
     "harness.models.acting",
     "harness.models.head",
     "harness.models.layers",
+    "harness.models.spans",
     "harness.models.token_bytes",
     "harness.models.finding",
     "harness.models.loading",

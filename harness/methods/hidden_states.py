@@ -39,20 +39,23 @@ def states_of(
     texts: Sequence[str | Sequence[int]],
     *,
     positions: Sequence[Sequence[int]] | None = None,
+    due: Sequence[Sequence[int]] | None = None,
     cache: bool = True,
 ) -> list[Piece]:
     """Return what the output head reads at positions of texts, each text in a forward pass of its own.
 
-    ``piece["target_logit"] - piece["log_total"]`` is the log-probability (nats) of the token after each position.
+    ``piece["target_logit"] - piece["log_total"]`` is the log-probability (nats) of the token that is due after each position.
 
     Args:
         lm: the model; neither it nor its answers change.
         texts: text, encoded without special tokens, or ids.
         positions: for each text the places to keep, 0 to T - 1, in the order in which they come back; None keeps all.
+        due: for each text the id that is due after each position that is kept, below 0 where none is; None: the text's next
+            token, at its last position none.
         cache: keep the states in the cache folder, by text, model and code, and take those that are there.
 
     Returns:
-        A ``Piece`` a text. ``target_logit`` is of the text's next token, NaN at its last position.
+        A ``Piece`` a text. ``target_logit`` is of the token that is due, NaN where none is.
 
     Raises:
         HarnessError: a text has no tokens or more than fit the context, a position lies outside it, or the model's output
@@ -62,7 +65,11 @@ def states_of(
     ids = [_ids(lm, text, number) for number, text in enumerate(texts, start=1)]
     places = [_places(row, None if positions is None else positions[number]) for number, row in enumerate(ids)]
     store = Store(frozen.digest()) if cache else None
-    keys = [text_key([row, at.tolist()]) for row, at in zip(ids, places, strict=True)]
+    targets = [
+        torch.tensor([*row[1:], -1])[at] if due is None else torch.tensor(list(due[number]), dtype=torch.long)
+        for number, (row, at) in enumerate(zip(ids, places, strict=True))
+    ]
+    keys = [text_key([row, at.tolist(), wanted.tolist()]) for row, at, wanted in zip(ids, places, targets, strict=True)]
     found: dict[str, Piece] = {}
     waiting: dict[str, int] = {}  # equal texts are run once
     for number, key in enumerate(keys):
@@ -73,9 +80,8 @@ def states_of(
             waiting.setdefault(key, number)
 
     def finish(number: int, hidden: Tensor) -> None:
-        at, following = places[number], torch.tensor([*ids[number][1:], 0])
-        piece = frozen.summary(hidden[at.to(hidden.device)], following[at])
-        piece["target_logit"][at == len(following) - 1] = torch.nan
+        piece = frozen.summary(hidden[places[number].to(hidden.device)], targets[number].clamp_min(0))
+        piece["target_logit"][targets[number] < 0] = torch.nan
         found[keys[number]] = piece
         if store:
             store.save(keys[number], piece)

@@ -20,9 +20,10 @@ import pytest
 from harness.names import printable
 from harness.run.evaluating import evaluate
 from harness.run.run import Run
+from harness.tasks.alignment import pairing
 from harness_tool_tokens.__main__ import main
 from harness_tool_tokens.report import page
-from harness_tool_tokens.tools.pairing import call_counts, pairing
+from harness_tool_tokens.tools.pairing import call_counts
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
 

@@ -16,6 +16,7 @@ from lm_eval.api.instance import Instance
 from tiny_models import SIZES, build_tokenizer
 
 from harness import HarnessError
+from harness.methods.known_texts import text_digest
 from harness.models.causal import CausalLM
 from harness.models.tree import fitness, generation
 from harness.models.tree.row_attention import KeptKeys
@@ -26,7 +27,6 @@ from harness.tasks import finding
 from harness_tool_tokens.answering.lm import ToolTokenLM
 from harness_tool_tokens.method import ROWS_FILE, ToolTokens
 from harness_tool_tokens.rows.prior import prior_rows
-from harness_tool_tokens.rows.texts import text_digest
 from harness_tool_tokens.tasks import data
 from harness_tool_tokens.tools.arguments import Outcome
 from harness_tool_tokens.tools.executing import Executor

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from harness import HarnessError
+from harness.methods.known_texts import text_digest
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.texts import (
@@ -24,7 +25,6 @@ from harness_tool_tokens.rows.texts import (
     read_rows,
     rows_digest,
     split,
-    text_digest,
     trained_on,
 )
 from harness_tool_tokens.tools.tool import Tool

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from harness import HarnessError
+from harness.methods.known_texts import text_digest
 from harness.models.guards import named
 from harness_tool_tokens.answering.parts import Wanted
-from harness_tool_tokens.rows.texts import text_digest
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

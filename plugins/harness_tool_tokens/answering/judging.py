@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import HarnessError
+from harness.methods.known_texts import questions_in, text_digest
 from harness.models.guards import named
 from harness_tool_tokens.rows.states import frozen_states
-from harness_tool_tokens.rows.texts import FIRST_TOOL, CallPlace, Row, encode_row, questions_in, text_digest
+from harness_tool_tokens.rows.texts import FIRST_TOOL, CallPlace, Row, encode_row
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from harness.records import answers
+from harness.tasks.alignment import pairing
 from harness_tool_tokens.tools.arguments import ERRORS
 from harness_tool_tokens.tools.call import Call
-from harness_tool_tokens.tools.pairing import pairing
 
 MOST_ALIGNED = 500
 """So many calls of an answer, and so many right ones, are compared in order."""

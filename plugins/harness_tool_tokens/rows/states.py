@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.errors import HarnessError
-from harness.methods.hidden_states import Frozen, Piece, Store, read_each, text_key
-from harness_tool_tokens.rows.texts import FIRST_TOOL, IGNORED, Encoded
+from harness.methods.hidden_states import Frozen, states_of
+from harness_tool_tokens.rows.texts import IGNORED, Encoded
 
 if TYPE_CHECKING:
     from harness.models.causal import CausalLM
@@ -63,15 +63,20 @@ def frozen_states(
     """
     targets = [torch.tensor(row.targets, dtype=torch.long) for row in encoded]
     share = _sample(targets, word_positions, seed)
-    frozen = Frozen(lm)
-    store = Store(frozen.digest()) if cache else None
-    pieces = _pieces(frozen, [row.token_ids for row in encoded], targets, store)
     places = [(row != IGNORED).nonzero()[:, 0] for row in targets]
-    kept = _joined([row[at] for row, at in zip(targets, places, strict=True)], torch.long)
+    due = [row[at] for row, at in zip(targets, places, strict=True)]
+    pieces = states_of(
+        lm,
+        [row.token_ids for row in encoded],
+        positions=[at.tolist() for at in places],
+        due=[one.clamp_min(-1).tolist() for one in due],  # which tool is due does not matter
+        cache=cache,
+    )
+    kept = _joined(due, torch.long)
     return States(
-        hidden=torch.cat([torch.zeros(0, frozen.width), *(piece["hidden"] for piece in pieces)]),
+        hidden=torch.cat([torch.zeros(0, Frozen(lm).width), *(piece["hidden"] for piece in pieces)]),
         log_total=_joined([piece["log_total"] for piece in pieces], torch.float32),
-        target_logit=_joined([piece["target_logit"] for piece in pieces], torch.float32),
+        target_logit=_joined([piece["target_logit"].nan_to_num(0.0) for piece in pieces], torch.float32),
         best_word=_joined([piece["best_word"] for piece in pieces], torch.float32),
         targets=kept,
         rows=torch.repeat_interleave(
@@ -80,36 +85,6 @@ def frozen_states(
         positions=_joined(places, torch.long),
         weights=torch.where(kept >= 0, 1.0 / share, 1.0),
     )
-
-
-def _pieces(frozen: Frozen, ids: list[list[int]], targets: list[Tensor], store: Store | None) -> list[Piece]:
-    """Return each row's states, from the store or by running the model."""
-    places = [(row != IGNORED).nonzero()[:, 0] for row in targets]
-    keys = [_key(one, row) for one, row in zip(ids, targets, strict=True)]
-    found: dict[str, Piece] = {}  # equal rows are run once
-    waiting: dict[str, int] = {}
-    for number, key in enumerate(keys):
-        piece = store.load(key, len(places[number])) if store and key not in found else None
-        if piece is not None:
-            found[key] = piece
-        elif key not in found:
-            waiting[key] = number
-
-    def finish(number: int, hidden: Tensor) -> None:
-        at, key = places[number], keys[number]
-        due = targets[number][at]
-        found[key] = frozen.summary(hidden[at.to(hidden.device)], due.clamp_min(0))
-        found[key]["target_logit"][due < 0] = 0.0  # of a tool, which has no word's logit
-        if store:
-            store.save(key, found[key])
-
-    read_each(frozen, ids, list(waiting.values()), finish)
-    return [found[key] for key in keys]
-
-
-def _key(token_ids: Sequence[int], targets: Tensor) -> str:
-    """Return the digest of a row; which tool is due does not matter, only where."""
-    return text_key([list(token_ids), targets.clamp_min(FIRST_TOOL).tolist()])
 
 
 def _sample(targets: list[Tensor], word_positions: int | None, seed: int) -> float:

@@ -7,12 +7,14 @@ import itertools
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.errors import HarnessError
+from harness.methods.known_texts import questions_in, text_digest
+from harness.models.spans import encode_apart, first_token
 from harness.names import printable, suggestion
 from harness.progress import say
 
@@ -23,10 +25,7 @@ if TYPE_CHECKING:
 IGNORED = -1
 # Tool k of a toolbox is the label FIRST_TOOL - k, so that word ids stay what they are.
 FIRST_TOOL = -2
-# A shorter line may well stand in another text, too.
-LEAST_CHARACTERS = 20
 PLAN_TOKEN = re.compile(r"\[[^\[\]\n]+\]|<[^<>\n]+>")
-Offsets = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -130,11 +129,6 @@ def draw_shots(rows: Sequence[Row], per_tool: int | None, *, seed: int, toolbox:
     ]
 
 
-def text_digest(text: str) -> str:
-    """Return what tells a text from others whatever its white space, short enough to keep some for each of thousands."""
-    return hashlib.sha256(" ".join(text.split()).encode("utf-8", "surrogatepass")).hexdigest()[:12]
-
-
 def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
     """Return digests of texts, of what stands in them before the first call, and of their questions."""
     found: set[str] = set()
@@ -143,19 +137,6 @@ def trained_on(rows: Sequence[Row]) -> tuple[str, ...]:
         found |= {text_digest(row.text), text_digest(before)}
         found |= {text_digest(question) for question in questions_in(row.text)}
     return tuple(sorted(found))
-
-
-def questions_in(text: str) -> list[str]:
-    """Return what a text may ask: up to each question mark, from the start, the line's, the mark's or the sentence's before it.
-
-    Labels such as ``Q:`` are left out, and what is too short to be known again. A text without a mark asks its lines.
-    """
-    found: list[str] = []
-    for match in re.finditer(r"\?", text):
-        whole = text[: match.end()]
-        found += [whole, whole.split("\n")[-1], re.split(r"\?\s|\n", whole)[-1], re.split(r"[.?!]\s|\n", whole)[-1]]
-    unlabelled = (re.sub(r"^\s*(Q|Question)\s*:\s*", "", question).strip() for question in found or text.split("\n"))
-    return [question for question in dict.fromkeys(unlabelled) if len(question) >= LEAST_CHARACTERS]
 
 
 def rows_digest(rows: Sequence[Row]) -> str:
@@ -171,14 +152,14 @@ def encode_row(lm: CausalLM, row: Row, toolbox: Toolbox, *, positions: Literal["
         positions: ``tools`` ignores every other token, too. With ``all`` the text ends with a due end-of-text token.
     """
     numbers = [toolbox.number(call.tool) for call in row.calls]
-    token_ids, offsets, straddles = _tokens(lm.tokenizer, row)
+    token_ids, offsets, straddles = encode_apart(lm.tokenizer, row.text, [(call.start, call.end) for call in row.calls])
     targets = list(token_ids) if positions == "all" else [IGNORED] * len(token_ids)
     is_asking = bool(row.calls) and row.calls[-1].start == len(row.text)
     targets.append(lm.eot_token_id if positions == "all" and not is_asking else IGNORED)
     for call, tool in zip(row.calls, numbers, strict=True):
-        first = _first(offsets, call.start)
+        first = first_token(offsets, call.start)
         targets[first] = FIRST_TOOL - tool
-        for place in range(first + 1, _first(offsets, call.end)):
+        for place in range(first + 1, first_token(offsets, call.end)):
             targets[place] = IGNORED
     room = lm.max_length - 1
     cut = max(0, len(token_ids) - room)
@@ -284,60 +265,3 @@ def _drawn(rows: Sequence[Row], members: Sequence[int], seed: str) -> list[int]:
     order = sorted(members, key=lambda number: (rows[number].id, rows[number].text))
     random.Random(seed).shuffle(order)
     return order
-
-
-def _tokens(tokenizer: Any, row: Row) -> tuple[list[int], Offsets, int]:
-    """Return ids and offsets of a text, encoded in parts where an end of a result would lie inside a token."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise HarnessError(
-            f"{type(tokenizer).__name__} does not say which characters a token stands for, so results cannot be found "
-            "among the tokens; use a model with a fast tokenizer"
-        )
-    edges = sorted({edge for call in row.calls for edge in (call.start, call.end)} - {0, len(row.text)})
-    starts = {call.start for call in row.calls}
-    cuts: list[int] = []
-    while True:
-        token_ids, offsets = _in_parts(tokenizer, row.text, cuts)
-        found = [edge for edge in edges if edge not in cuts and _straddles(offsets, edge, row.text, edge in starts)]
-        if not found:
-            return token_ids, offsets, len(cuts)
-        cuts = sorted([*cuts, *found])
-
-
-def _straddles(offsets: Offsets, edge: int, text: str, is_start: bool) -> bool:
-    """Return whether a token lies on both sides of an edge; white space before a result may be in its first token."""
-    for start, end in offsets:
-        if start < edge < end:
-            return not (is_start and text[start:edge].isspace())
-    return False
-
-
-def _in_parts(tokenizer: Any, text: str, cuts: Sequence[int]) -> tuple[list[int], Offsets]:
-    token_ids: list[int] = []
-    offsets: Offsets = []
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        encode: Callable[..., Any] = _encode_start if start == 0 else _encode_middle
-        part_ids, part_offsets = encode(tokenizer, text[start:end])
-        token_ids += part_ids
-        offsets += [(start + first, start + last) for first, last in part_offsets]
-    return token_ids, offsets
-
-
-def _encode_start(tokenizer: Any, text: str) -> tuple[list[int], Offsets]:
-    # The tokenizer would warn that a text is longer than the context; it will be cut.
-    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    return found["input_ids"], [tuple(pair) for pair in found["offset_mapping"]]
-
-
-def _encode_middle(tokenizer: Any, text: str) -> tuple[list[int], Offsets]:
-    """Encode a part that does not begin a text: behind a newline, for tokenizers that put a space before every text."""
-    token_ids, offsets = _encode_start(tokenizer, "\n" + text)
-    before = sum(end <= 1 for _, end in offsets)
-    if before < len(offsets) and offsets[before][0] >= 1:
-        return token_ids[before:], [(start - 1, end - 1) for start, end in offsets[before:]]
-    return _encode_start(tokenizer, text)
-
-
-def _first(offsets: Offsets, place: int) -> int:
-    """Return the number of the first token that goes beyond a place of the text."""
-    return next((number for number, (_, end) in enumerate(offsets) if end > place), len(offsets))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import reduce
 from typing import Any
 
 from harness import HarnessError
@@ -13,7 +15,12 @@ from harness.names import printable
 from harness.tasks.numbers import plain
 
 SLOT = re.compile(r"\{[vr]_\d+\}")
-TOOLS = {ast.Add: "add", ast.Sub: "subtract", ast.Mult: "multiply", ast.Div: "divide"}
+TOOLS: dict[type[ast.operator], tuple[str, Callable[[Fraction, Fraction], Fraction]]] = {
+    ast.Add: ("add", operator.add),
+    ast.Sub: ("subtract", operator.sub),
+    ast.Mult: ("multiply", operator.mul),
+    ast.Div: ("divide", operator.truediv),
+}
 
 
 def open_slots(row: Mapping[str, Any]) -> list[str]:
@@ -54,11 +61,13 @@ def compute(node: ast.expr, calls: list[dict[str, str]]) -> Fraction:
     if not isinstance(node, ast.BinOp) or type(node.op) not in TOOLS:
         raise HarnessError(f"calculation step '{printable(ast.unparse(node))}' holds more than numbers and + - * /")
     operands = [compute(operand, calls) for operand in _chain(node, type(node.op))]
-    result = operands[0]
-    for operand in operands[1:]:
-        result = _apply(node.op, result, operand)
+    tool, apply = TOOLS[type(node.op)]
+    try:
+        result = reduce(apply, operands)
+    except ZeroDivisionError:
+        raise HarnessError("a calculation step divides by 0; correct the row") from None
     arguments = ", ".join(_written(operand) for operand in operands)
-    calls.append({"tool": TOOLS[type(node.op)], "args": arguments, "result": _written(result)})
+    calls.append({"tool": tool, "args": arguments, "result": _written(result)})
     return result
 
 
@@ -67,18 +76,6 @@ def _chain(node: ast.expr, operator: type[ast.operator]) -> list[ast.expr]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, operator):
         return [*_chain(node.left, operator), node.right]
     return [node]
-
-
-def _apply(operator: ast.operator, left: Fraction, right: Fraction) -> Fraction:
-    if isinstance(operator, ast.Add):
-        return left + right
-    if isinstance(operator, ast.Sub):
-        return left - right
-    if isinstance(operator, ast.Mult):
-        return left * right
-    if right == 0:
-        raise HarnessError("a calculation step divides by 0; correct the row")
-    return left / right
 
 
 def _written(number: Fraction) -> str:

@@ -1,9 +1,11 @@
-"""Calls that were made, paired with those that were due."""
+"""Calls that were made, counted against those that were due."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from harness.tasks.alignment import pairing
 
 
 def call_counts(gold_calls: Sequence[Mapping[str, Any]], trace: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -35,30 +37,3 @@ def call_counts(gold_calls: Sequence[Mapping[str, Any]], trace: Sequence[Mapping
         "errors": sum(bool(call.get("error")) for call in trace),
     }
     return {name: float(count) for name, count in counts.items()}
-
-
-def pairing(due: Sequence[str], called: Sequence[str]) -> list[tuple[int, int]]:
-    """Return which due call each call meets, as (place in ``due``, place in ``called``), in order.
-
-    As many pairs of the same tool as possible (the longest common subsequence), and of those alignments one with as many
-    pairs at all.
-    """
-    # best[i][j]: (pairs of the same tool, other pairs) of due[i:] and called[j:].
-    best = [[(0, 0)] * (len(called) + 1) for _ in range(len(due) + 1)]
-    for i in reversed(range(len(due))):
-        for j in reversed(range(len(called))):
-            best[i][j] = max(_paired(best[i + 1][j + 1], due[i] == called[j]), best[i + 1][j], best[i][j + 1])
-    pairs, i, j = [], 0, 0
-    while i < len(due) and j < len(called):
-        if best[i][j] == _paired(best[i + 1][j + 1], due[i] == called[j]):
-            pairs.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
-    return pairs
-
-
-def _paired(pairs: tuple[int, int], is_same: bool) -> tuple[int, int]:
-    return (pairs[0] + 1, pairs[1]) if is_same else (pairs[0], pairs[1] + 1)
