@@ -55,7 +55,7 @@ class Change:
 
 
 class Columns:
-    """The values of the documents, by file and metric: reads each sample file once for all its metrics, after checking that it is the one its records were written with."""
+    """The values of the documents by metric: each sample file is read once, if its records were written with it."""
 
     def __init__(self) -> None:
         self._read: dict[Path, dict[tuple[str, str], dict[str, Any]]] = {}

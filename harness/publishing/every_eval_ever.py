@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.publishing import every_eval_ever_samples as instances
+from harness.publishing import every_eval_ever_samples
 from harness.publishing.files import PlannedFile, planned
 from harness.publishing.lm_eval_files import data_source
 from harness.publishing.metrics import INFINITE, error_method, meaning
@@ -67,7 +67,7 @@ def _files(items: Sequence[Item], submitter: Submitter) -> Iterable[PlannedFile]
     folder = PurePosixPath("data", _component(submitter.collection, "collection"), *model_id.split("/"))
     name = _uuid(first)
     seconds = _seconds(items[0])
-    identity = instances.Identity(
+    identity = every_eval_ever_samples.Identity(
         schema_version=SCHEMA_VERSION,
         evaluation_id=f"{first.task.name}/{model_id}/{seconds}-{first.run_key()}",
         model_id=model_id,
@@ -83,11 +83,13 @@ def _files(items: Sequence[Item], submitter: Submitter) -> Iterable[PlannedFile]
         "model_info": _model(first, model_id, submitter),
         "evaluation_results": [_result(item, str(seconds)) for item in items],
     }
-    samples = instances.sample_file(items, identity, folder / f"{name}_samples.jsonl")
+    samples = every_eval_ever_samples.sample_file(items, identity, folder / f"{name}_samples.jsonl")
     if samples is not None:
         content["detailed_evaluation_results"] = samples.reference()
         yield samples.file
-    text = json.dumps(instances.whole(without_none(content)), ensure_ascii=False, allow_nan=False, indent=2)
+    text = json.dumps(
+        every_eval_ever_samples.whole(without_none(content)), ensure_ascii=False, allow_nan=False, indent=2
+    )
     yield planned(folder / f"{name}.json", text + "\n")
 
 
