@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.folders import write_atomic
 from harness.names import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def run(work: Callable[[], int | None], *, prefix: str = "error") -> int:
@@ -64,3 +68,13 @@ def write(content: str | Iterable[str], output: Path | None) -> None:
     except OSError as error:
         raise HarnessError(f"cannot write '{printable(output)}': {error.strerror or error}") from error
     print(f"wrote {printable(output)}")
+
+
+def console() -> Console:
+    """Return a console that takes no markup; wide where there is no terminal, as a log has no columns to fit."""
+    from rich.console import Console
+
+    made = Console(markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = 160
+    return made

@@ -85,6 +85,14 @@ def build(method: type[Method], args: Mapping[str, Any]) -> Method:
         raise HarnessError(f"method '{method.name}' refuses its options: {printable(error)}") from error
 
 
+def check_least(options: object, **least: int) -> None:
+    """Raise ``ValueError`` for the first of some attributes that is less than it has to be; None is never."""
+    for name, bound in least.items():
+        value = getattr(options, name)
+        if value is not None and value < bound:
+            raise ValueError(f"{name} is {value}; it has to be {bound} or more")
+
+
 def resolved_options(method: Method) -> dict[str, Any]:
     """Return every option with the value it has, as JSON values; paths as text."""
     return {field.name: _jsonable(getattr(method, field.name)) for field in _fields(type(method))}

@@ -82,7 +82,7 @@ def _calls(arguments: argparse.Namespace) -> int:
             if unreadable
             else f"no generated answers in {what}, so nothing could call a tool; give a run of a task of type generate_until"
         )
-    out = _console()
+    out = own.console()
     for report in reports:
         _print_report(out, report)
     left_out = len(sources) - len(reports) - len(unreadable)
@@ -150,7 +150,7 @@ def _tools(arguments: argparse.Namespace) -> int:
         code = {"arithmetic": "built in", "python": printable(tool.source), "none": "none"}[tool.kind]
         cells = [tool.key, *name, tool.arity, str(len(tool.examples)), code, tool.description[:MOST_DESCRIPTION]]
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    _console().print(table)
+    own.console().print(table)
     return 0
 
 
@@ -177,16 +177,6 @@ def _tool_of(toolbox: Toolbox, word: str) -> Tool:
         raise HarnessError(f"{len(found)} tools are called '{printable(name)}'; give one of the keys {keys}")
     known = {text for tool in toolbox for text in (tool.key, tool.name)}
     raise HarnessError(f"no tool '{printable(word)}'; {suggestion(word, known, most=20)}")
-
-
-def _console() -> Console:
-    """Return a console that takes no markup; wide where there is no terminal, as a log has no columns to fit."""
-    from rich.console import Console
-
-    made = Console(markup=False, highlight=False, emoji=False)
-    if not made.is_terminal:
-        made.width = 160
-    return made
 
 
 def _table(*heads: str) -> Any:

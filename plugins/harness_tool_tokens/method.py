@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness import HarnessError
 from harness.folders import write_atomic
+from harness.methods.options import check_least
 from harness.progress import say
 from harness_tool_tokens.answering.prompting import PromptBook
 from harness_tool_tokens.rows.examples import EXAMPLES, example_rows, needed_example_rows
 from harness_tool_tokens.rows.naming import check_slot, prior_texts
-from harness_tool_tokens.rows.settings import Settings, check_least
+from harness_tool_tokens.rows.settings import Settings
 from harness_tool_tokens.rows.texts import Row, draw_shots, read_rows, rows_digest, split, trained_on
 from harness_tool_tokens.tools import data_folder
 from harness_tool_tokens.tools.toolbox import Toolbox, first_of

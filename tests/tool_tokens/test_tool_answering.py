@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from harness.models.tree.generation import Candidates, Place, Prompt
+from harness.tasks.written_calls import closing_bracket
 from harness_tool_tokens.answering.answer import Answer, ToolPrompt, Writing
 from harness_tool_tokens.answering.choosing import CONTINUES_NUMBER, Chooser
 from harness_tool_tokens.answering.equipped import Tools
@@ -21,7 +22,7 @@ from harness_tool_tokens.tools.arguments import Outcome
 from harness_tool_tokens.tools.executing import Executor
 from harness_tool_tokens.tools.tool import Tool
 from harness_tool_tokens.tools.toolbox import Toolbox
-from harness_tool_tokens.tools.written import closing_bracket, first_call
+from harness_tool_tokens.tools.written import first_call
 
 END, FIRST_TOOL = 256, 257
 # The logit of what the script prefers; the next one has one less.

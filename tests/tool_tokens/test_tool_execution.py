@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import HarnessError
-from harness_tool_tokens.tools.executing import Executor, split_arguments
+from harness.tasks.written_calls import split_arguments
+from harness_tool_tokens.tools.executing import Executor
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 TOOLS = """

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.models.acting import Prompt, common_length
 from harness.requests import Explained
+from harness.tasks.written_calls import closing_bracket
 from harness_tool_tokens.answering.parts import Wanted, around, plan_with
 from harness_tool_tokens.tools.call import Call
-from harness_tool_tokens.tools.written import closing_bracket, first_call
+from harness_tool_tokens.tools.written import first_call
 
 if TYPE_CHECKING:
     from harness_tool_tokens.answering.equipped import Tools

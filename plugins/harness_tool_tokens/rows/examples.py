@@ -6,8 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from harness import HarnessError
+from harness.tasks.written_calls import closing_bracket
 from harness_tool_tokens.rows.texts import CallPlace, Row
-from harness_tool_tokens.tools.written import closing_bracket
 
 if TYPE_CHECKING:
     from harness_tool_tokens.tools.toolbox import Toolbox

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.methods.options import check_least
 from harness.names import printable
 
 
@@ -59,14 +60,6 @@ class Settings:
             others |= {"epochs": int(_number(steps, r"([0-9]+) ?epochs?", "steps", "a whole number, or 10 epochs"))}
             steps = None
         return cls(penalty=penalty, steps=steps, **others)
-
-
-def check_least(options: object, **least: int) -> None:
-    """Raise ``ValueError`` for the first of some attributes that is less than it has to be; None is never."""
-    for name, bound in least.items():
-        value = getattr(options, name)
-        if value is not None and value < bound:
-            raise ValueError(f"{name} is {value}; it has to be {bound} or more")
 
 
 def _number(text: str, form: str, name: str, forms: str) -> float:

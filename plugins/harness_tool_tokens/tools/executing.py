@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-import re
 import threading
-from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import cast
@@ -14,15 +11,13 @@ from harness.errors import HarnessError
 from harness.isolation.process import Failure, IsolatedFile
 from harness.names import printable, suggestion
 from harness.tasks.calculating import Rounding, number_text
+from harness.tasks.written_calls import split_arguments
 from harness_tool_tokens.tools.arguments import Outcome, check_count, evaluate
 from harness_tool_tokens.tools.tool import WORKER, Tool, source_parts
 from harness_tool_tokens.tools.toolbox import Toolbox
 
 MOST_ARGUMENT_CHARACTERS = 5000
 """As JSON these fit any pipe's buffer, so that sending a call never waits."""
-
-_QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d"}
-_CLOSING_QUOTE = re.compile(r"""(?<!\\)["'\u201d](?=\s*(?:[,)\]}]|\Z))""")
 
 
 class Executor:
@@ -131,46 +126,3 @@ class Executor:
                 self._not_loaded[file] = failure.error, failure.detail
                 raise
         return self._processes[file]
-
-
-def split_arguments(text: str) -> list[str]:
-    """Return the arguments of a call as texts: split at commas outside brackets and quotes, and freed of outer quotes.
-
-    A quote opens only where an argument or a part in brackets begins, and only if another closes it before a comma, a
-    closing bracket or the end; so the one in ``O'Brien`` is a letter.
-    """
-    if not text.strip():
-        return []
-    closing = {quote: [m.start() for m in _CLOSING_QUOTE.finditer(text) if m[0] == quote] for quote in _QUOTES.values()}
-    borders, depth, position, may_open = [-1], 0, 0, True
-    while position < len(text):
-        character = text[position]
-        end = _closing_place(closing, character, position) if may_open else None
-        if end is not None:
-            position, character = end, "quoted"
-        elif character in "([{":
-            depth += 1
-        elif character in ")]}":
-            depth = max(0, depth - 1)
-        elif character == "," and depth == 0:
-            borders.append(position)
-        may_open = character in "([{,:" or (may_open and character.isspace())
-        position += 1
-    borders.append(len(text))
-    return [_bare(text[start + 1 : end].strip()) for start, end in pairwise(borders)]
-
-
-def _closing_place(closing: dict[str, list[int]], character: str, position: int) -> int | None:
-    """Return where the quote that opens at ``position`` is closed, or None where it is not one that opens."""
-    places = closing.get(_QUOTES.get(character, ""), [])
-    next_place = bisect.bisect_right(places, position)
-    return places[next_place] if next_place < len(places) else None
-
-
-def _bare(argument: str) -> str:
-    """Take the quotes off an argument that stands in them as a whole."""
-    quote = _QUOTES.get(argument[:1])
-    ends = (match.end() for match in _CLOSING_QUOTE.finditer(argument, 1) if match[0] == quote)
-    if next(ends, None) != len(argument):
-        return argument
-    return argument[1:-1].replace(f"\\{quote}", f"{quote}")

@@ -6,20 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from harness.tasks.written_calls import closing_bracket
+
 if TYPE_CHECKING:
     from harness_tool_tokens.tools.tool import Tool
-
-
-def closing_bracket(text: str) -> int | None:
-    """Return where the bracket closes that was opened before ``text``; None where it does not before the line ends."""
-    depth = 0
-    for place, character in enumerate(text):
-        if character == "\n":
-            return None
-        depth += (character == "(") - (character == ")")
-        if depth < 0:
-            return place
-    return None
 
 
 def first_call(text: str, toolbox: Iterable[Tool]) -> tuple[Tool, int, int] | None:
