@@ -10,6 +10,8 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.task import Task
 from lm_eval.config.task import TaskConfig
 
+from harness.errors import HarnessError
+from harness.names import printable
 from harness.tasks import whole_set
 
 Doc = dict[str, Any]
@@ -110,3 +112,16 @@ class OwnDocsTask(Task):
     def higher_is_better(self) -> dict[str, bool]:
         """Return which way is good, by metric."""
         return dict(self.metrics)
+
+
+def whole_number(name: str, value: Any, *, at_least: int) -> int:
+    """Return a value of a task's metadata that has to be a whole number of ``at_least`` or more.
+
+    Raises:
+        HarnessError: it is none.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise HarnessError(
+            f"{name} in the task's metadata is {printable(value)}; give a whole number of {at_least} or more"
+        )
+    return value

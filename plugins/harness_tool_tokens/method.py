@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -214,7 +214,7 @@ class ToolTokens:
         if self.rows_file is not None:
             made = ToolRows.load(self.rows_file, lm=lm, toolbox=self._toolbox).filled(prior)
             if self.bias != "auto":
-                made = made.with_bias(self.bias)
+                made = replace(made, bias=self.bias)
             report: dict[str, Any] = {"rows_file": made.training_rows}
         else:
             shots = draw_shots(self._rows[0], self.shots_per_tool, seed=seed, toolbox=self._toolbox)

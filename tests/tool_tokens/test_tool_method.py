@@ -172,6 +172,16 @@ def test_options_that_no_run_could_use_are_refused_in_one_sentence(options: dict
     assert "\n" not in str(refused.value)
 
 
+def test_the_first_of_a_file_are_trained_on_and_never_none(folder: Path) -> None:
+    """FILE[:2] are the first two rows, whatever the file's name; a file that is really called so is taken whole."""
+    file = str(folder / "rows.jsonl")
+    everything, first = (build(ToolTokens, {"tools": "gsm8k", "train_file": name}) for name in (file, f"{file}[:2]"))
+    assert first._rows[0] == everything._rows[0][:2]  # type: ignore[attr-defined]
+    assert first.fingerprint() != everything.fingerprint()
+    with pytest.raises(HarnessError, match="the first 0 rows of a file are asked for"):
+        build(ToolTokens, {"tools": "gsm8k", "train_file": f"{file}[:0]"}).fingerprint()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

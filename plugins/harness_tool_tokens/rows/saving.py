@@ -107,10 +107,6 @@ class ToolRows:
         )  # fmt: skip
         return found._matched(toolbox, path)
 
-    def with_bias(self, bias: float) -> ToolRows:
-        """Return these rows with another bias."""
-        return replace(self, bias=bias)
-
     def filled(self, rows: Tensor) -> ToolRows:
         """Return these rows with those of missing tools, and their priors, taken from ``rows`` (K, D)."""
         places = [place for place, tool in enumerate(self.tools) if tool["key"] in self.missing]

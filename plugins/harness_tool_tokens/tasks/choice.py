@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from harness import HarnessError
 from harness.names import printable
-from harness.tasks.own_docs import Doc, OwnDocsTask
+from harness.tasks.own_docs import Doc, OwnDocsTask, whole_number
 from harness_tool_tokens.tasks import data
 from harness_tool_tokens.tools import data_folder
 
@@ -41,8 +41,8 @@ class ToolChoice(OwnDocsTask):
         from harness_tool_tokens.rows.texts import read_rows, split
         from harness_tool_tokens.tools.toolbox import Toolbox
 
-        holdout = _whole("holdout", metadata["holdout"], at_least=1)
-        seed = _whole("holdout_seed", metadata["holdout_seed"], at_least=0)
+        holdout = whole_number("holdout", metadata["holdout"], at_least=1)
+        seed = whole_number("holdout_seed", metadata["holdout_seed"], at_least=0)
         toolbox = Toolbox.load(str(metadata["tools"]).split("+"), folder=metadata.get("data_folder"))
         rows = read_rows(data_folder.find(str(metadata["rows"]), metadata.get("data_folder")), toolbox)
         _, held_out = split(rows, holdout=holdout, seed=seed)
@@ -99,11 +99,3 @@ def _place(tool: str, start: int, end: int) -> dict[str, Any]:
 
 def _mean(values: list[Any]) -> float:
     return float(sum(values) / len(values)) if values else 0.0
-
-
-def _whole(name: str, value: Any, *, at_least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise HarnessError(
-            f"{name} in the task's metadata is {printable(value)}; give a whole number of {at_least} or more"
-        )
-    return value
