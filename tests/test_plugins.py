@@ -348,7 +348,7 @@ def test_a_plugin_that_pip_installed_evaluates_to_a_record(
     monkeypatch: pytest.MonkeyPatch,
     records: Callable[[Path], list[dict[str, Any]]],
 ) -> None:
-    package, site = Path(__file__).parents[1] / "third_party_plugin", tmp_path / "site"
+    package, site = Path(__file__).with_name("third_party_plugin"), tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--no-build-isolation", "--target", str(site), str(package)], check=True, timeout=120)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])]))
