@@ -147,12 +147,13 @@ class Frozen:
             rows = slice(start, min(start + step, len(hidden)))
             yield rows, self.head.logits(hidden[rows])
 
+    @torch.no_grad()
     def learn_finish(self, token_ids: Sequence[int]) -> None:
         """Find out, on a few tokens, what the model does to the head's output; without it ``summary`` is of raw logits."""
         ids = list(token_ids[:PROBE_TOKENS])
         tolerance = TOLERANCE.get(self.lm.model.dtype, LOW_PRECISION_TOLERANCE)
         try:
-            with torch.no_grad(), self.head.taking(torch.arange(len(ids)), pass_on=len(ids)):
+            with self.head.taking(torch.arange(len(ids)), pass_on=len(ids)):
                 logits = self.lm.forward(torch.tensor([ids]))[0]
             self.head.learn_finish(self.head.taken(), logits, tolerance)
             self._knows_finish = True

@@ -8,12 +8,14 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.arguments import convert, type_text
 from harness.errors import HarnessError
 from harness.methods.method import Baseline, Method
 from harness.names import printable, suggestion
+
+Built = TypeVar("Built", bound=Method)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ def pick(methods: Mapping[str, type[Method]], name: str | None, *, plugin: str) 
     return methods[name]
 
 
-def build(method: type[Method], args: Mapping[str, Any]) -> Method:
+def build(method: type[Built], args: Mapping[str, Any]) -> Built:
     """Build ``method`` from options given as text or JSON values.
 
     Raises:
