@@ -17,7 +17,8 @@ ROOT = Path(__file__).parents[1]
 # lies too high.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("benchmarks", "docs"),
-    ("harness_stochastok", "harness_tool_tokens", "harness_tasks"),
+    # The last two are the plugins that tests bring, as somebody else would write them.
+    ("harness_stochastok", "harness_tool_tokens", "harness_tasks", "harness_temperature", "harness_contrastive"),
     ("harness.cli",),
     ("harness",),
     ("harness.commands",),
@@ -111,7 +112,8 @@ class Import:
 def modules() -> dict[str, Path]:
     """Return every module that the house has, by its dotted name."""
     found = {}
-    for folder in ("harness", *sorted(path for path in ROOT.glob("plugins/*")), *sorted(ROOT.glob("tasks/*"))):
+    plugins = (path for folder in ("plugins", "tasks", "tests/*_plugin") for path in sorted(ROOT.glob(f"{folder}/*")))
+    for folder in ("harness", *plugins):
         top = ROOT / folder
         for path in sorted(top.rglob("*.py")):
             parts = path.relative_to(top.parent).with_suffix("").parts

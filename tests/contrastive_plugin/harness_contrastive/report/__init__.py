@@ -1,0 +1,1 @@
+"""What is shown; nothing here decides an answer."""
