@@ -76,6 +76,7 @@ PUBLIC = (
     "harness.models.acting",
     "harness.models.head",
     "harness.models.layers",
+    "harness.models.refused",
     "harness.models.spans",
     "harness.models.token_bytes",
     "harness.models.finding",
