@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import importlib.util
 import os
 import subprocess
@@ -31,6 +33,19 @@ def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator
         os.environ["HARNESS_CACHE"] = before
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _environment_told_once() -> Iterator[None]:
+    """Let lm-eval know what is installed from its first question on.
+
+    It asks pip in every run, which takes longer than a run; the answer is the same each time.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        from torch.utils import collect_env
+
+        patch.setattr(collect_env, "get_pretty_env_info", functools.cache(collect_env.get_pretty_env_info))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a tiny decoder and its tokenizer."""
@@ -55,6 +70,15 @@ def smollm2_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("smollm2")
     AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
+
+
+@pytest.fixture
+def quick_collection() -> Iterator[None]:
+    """Leave what was there before the test out of garbage collections: those of the test take no time then."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import json
+import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_runs import ForkedRuns, Started
 
 DATA = """\
 from datasets import Dataset
@@ -154,19 +155,9 @@ def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@functools.cache
-def _environment_text() -> str:
-    from torch.utils.collect_env import get_pretty_env_info
-
-    return str(get_pretty_env_info())
-
-
 @pytest.fixture
-def evaluate(cli: Command, tiny_model: Path, own_tasks: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+def evaluate(cli: Command, tiny_model: Path, own_tasks: Path) -> Command:
     """Return a function that runs ``harness eval`` on the tiny model and ``colours``, into ``out``, with more flags."""
-    # lm-eval asks pip what is installed in every run, which takes longer than the run; the answer is the same each time.
-    answer = _environment_text()
-    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: answer)
 
     def run(*flags: object, model: object = None, tasks: object = "colours") -> Outcome:
         model = tiny_model if model is None else model
@@ -174,6 +165,29 @@ def evaluate(cli: Command, tiny_model: Path, own_tasks: Path, monkeypatch: pytes
         return cli("eval", *arguments, "--include_path", own_tasks, "--tasks", tasks, "--output_path", "out", *flags)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, own_tasks: Path) -> Iterator[ForkedRuns]:
+    """Processes of the command line that start at once, each forked from one that has made a run already.
+
+    Tests that use them bear ``pytest.mark.xdist_group("runs")``: there is one such process then, not one for each worker.
+    """
+    words = ["eval", "--model_args", json.dumps({"pretrained": str(tiny_model)}), "--include_path", own_tasks]
+    words += ["--tasks", "colours,write_colours", "--output_path", "out", "--with_baseline"]
+    words += ["--plugin", "stochastok", "--method_args", "steps=2,batch_size=2,context_length=64"]
+    with ForkedRuns(tmp_path_factory.mktemp("runs"), words) as started:
+        yield started
+
+
+@pytest.fixture
+def forked(runs: ForkedRuns) -> Callable[..., Started]:
+    """Return a function that starts the command line as a process of its own, in this folder and environment."""
+
+    def start(*words: object, folder: Path | None = None, environment: Mapping[str, str] = os.environ) -> Started:
+        return runs.start(words, folder or Path.cwd(), environment=dict(environment))
+
+    return start
 
 
 @pytest.fixture

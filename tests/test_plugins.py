@@ -341,8 +341,10 @@ def test_a_method_that_is_no_dataclass_is_told_with_its_plugin(make_plugin: Make
     assert "plugin 'loose' (third-party-loose 0.2)" in outcome.sentence
 
 
+@pytest.mark.xdist_group("runs")
 def test_a_plugin_that_pip_installed_evaluates_to_a_record(
     harness: Callable[..., subprocess.CompletedProcess[str]],
+    forked: Callable[..., Any],
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -356,19 +358,19 @@ def test_a_plugin_that_pip_installed_evaluates_to_a_record(
     listed = harness("plugins")
     assert "harness-temperature 0.3" in listed.stdout, listed.stderr
 
-    shown = " ".join(harness("plugins", "temperature").stdout.split())
+    shown = " ".join(forked("plugins", "temperature").wait().out.split())
     assert "method temperature: Divide all logits by a temperature." in shown
     assert "temperature number, default 2.0 above 0; 1 would leave the model as it is." in shown
     assert "rhymes task" in shown
 
-    tasks = harness("tasks")
-    assert [line.split() for line in tasks.stdout.splitlines() if "rhymes" in line] == [
+    tasks = forked("tasks").wait()
+    assert [line.split() for line in tasks.out.splitlines() if "rhymes" in line] == [
         ["rhymes", "task", "--plugin", "temperature"]
     ]
 
     words = ["--plugin", "temperature", "--method_args", "temperature=4", "--tasks", "rhymes", "--output_path", "out"]
-    done = harness("eval", "--model_args", f"pretrained={tiny_model}", *words)
-    assert done.returncode == 0, done.stderr
+    done = forked("eval", "--model_args", f"pretrained={tiny_model}", *words, folder=tmp_path).wait()
+    assert done.code == 0, done.err
     [record] = records(tmp_path / "out")
     assert record["plugin"]["distribution"] == "harness-temperature"
     assert record["plugin"]["version"] == "0.3"

@@ -21,8 +21,9 @@ def block(name: str) -> str:
     return match[1]
 
 
+@pytest.mark.xdist_group("runs")
 def test_the_plugin_of_the_readme_is_short_and_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, harness: Callable[..., Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, forked: Callable[..., Any]
 ) -> None:
     import tomllib
 
@@ -41,12 +42,12 @@ def test_the_plugin_of_the_readme_is_short_and_runs(
 
     words = ["--plugin", "jitter", "--method_args", "scale=0.5", "--with_baseline", "--tasks", "langgame"]
     words += ["--limit", "2", "--output_path", "out"]
-    done = harness("eval", *words, "--model_args", f"pretrained={tiny_model}")
-    assert done.returncode == 0, done.stderr
+    done = forked("eval", *words, "--model_args", f"pretrained={tiny_model}", folder=tmp_path).wait()
+    assert done.code == 0, done.err
     records = [record for file in (tmp_path / "out").rglob("records_*.jsonl") for record in jsonlines.open(file)]
     assert {record["method"]["name"] for record in records} == {"baseline", "jitter"}
     assert {record["plugin"]["distribution"] for record in records} == {None, "harness-jitter"}
-    explained = harness("plugins", "jitter").stdout
+    explained = forked("plugins", "jitter").wait().out
     assert "standard deviation of the noise" in explained and "number, default 0.1" in explained
 
 

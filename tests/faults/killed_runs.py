@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from forked_runs import FORWARD, HERE, Ended, ForkedRuns
+from forked_runs import FORWARD, Ended, ForkedRuns
 
 from harness.records import ledger, samples
 from harness.records.record import Record
 
+HERE = Path(__file__).parent
 TASKS = ("choose_sums", "choose_shown_sums", "write_sums")
 BASELINE: tuple[str, ...] = ()
 METHOD = ("--plugin", "stochastok", "--method_args", "steps=2,batch_size=2,context_length=64", "--with_baseline")

@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,7 @@ from killed_runs import METHOD, KilledRuns, by_key, command, content, sample_fau
 from harness.records import ledger
 
 SEED = 20_261_127
-pytestmark = pytest.mark.xdist_group("runs")  # one process that runs are forked from, not one for each worker
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[ForkedRuns]:
-    with ForkedRuns(tmp_path_factory.mktemp("runs"), command(tiny_model, *METHOD)) as started:
-        yield started
+pytestmark = pytest.mark.xdist_group("runs")
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from forked_runs import ForkedRuns
 from hub_stand_in import REPOSITORY, TOKEN, running_hub
 
+pytestmark = pytest.mark.xdist_group("runs")
 LETTERS = string.ascii_letters + string.digits
 
 
@@ -158,7 +160,7 @@ def _spellings(secret: str) -> Iterator[bytes]:
 
 
 @pytest.fixture(scope="module")
-def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
+def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, runs: ForkedRuns) -> Left:
     """Run, fail, publish everywhere, look at all of it; everything below one folder."""
     home = tmp_path_factory.mktemp("home") / "ada-of-the-secrets"
     planted, work = home / "planted", home / "work"
@@ -179,7 +181,12 @@ def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
     }
     found = Left(home)
 
-    def harness(*words: object, status: int = 0, **more: str) -> None:
+    def harness(*words: object, status: int = 0) -> None:
+        done = runs.run(words, work, environment=environment)
+        found.printed += [done.out, done.err]
+        assert done.code == status, done.err
+
+    def process(*words: object, status: int = 0, **more: str) -> None:
         done = subprocess.run(
             [sys.executable, "-m", "harness.cli", *map(str, words)],
             capture_output=True, text=True, check=False, cwd=work, env=environment | more, timeout=300,
@@ -187,7 +194,7 @@ def left(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Left:
         found.printed += [done.stdout, done.stderr]
         assert done.returncode == status, done.stderr
 
-    _run_all(harness, planted, found)
+    _run_all(harness, process, planted, found)
     return found
 
 
@@ -219,7 +226,8 @@ def _plant(planted: Path, work: Path) -> None:
         (work / ".git").write_text(f"gitdir: {planted / 'git'}\n", encoding="utf-8")
 
 
-def _run_all(harness: Callable[..., None], planted: Path, found: Left) -> None:
+def _run_all(harness: Callable[..., None], process: Callable[..., None], planted: Path, found: Left) -> None:
+    """Call everything: ``process`` what reads its environment while it is imported, and one run in its whole length."""
     options = f"login={SECRETS['method option']},address=https://{SECRETS['method option, URL']}@db.example.org/x"
     run = [
         "eval", "--plugin", "leaky", "--include_path", planted / "tasks", "--tasks", "choose,write",
@@ -228,7 +236,7 @@ def _run_all(harness: Callable[..., None], planted: Path, found: Left) -> None:
         "--system_instruction", f"Use {SECRETS['system instruction']} when asked.", "--output_path", "results",
     ]  # fmt: skip
     harness("eval", "--model_args", f"token={SECRETS['model_args']},tokenizer={SECRETS['model_args']}", status=2)
-    harness(*run, "--method_args", options, "--with_baseline")
+    process(*run, "--method_args", options, "--with_baseline")
     harness(*run, "--method_args", f"{options},mood=fail", "--debug", status=1)
     harness(*run, "--method_args", f"{options},mood=fail", status=2)
     for words in (["verify", "results"], ["leaderboard", "results", "-o", "board.md", "-o", "board.html"]):
@@ -242,10 +250,10 @@ def _run_all(harness: Callable[..., None], planted: Path, found: Left) -> None:
     harness(*publish, "--to", "card", "card", "--source-url", "https://example.org/records")
     harness(*publish, "--to", "lm-eval", "lm-eval")
     with running_hub() as (server, address):
-        harness(*publish, "--to", "hub", REPOSITORY, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
+        process(*publish, "--to", "hub", REPOSITORY, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
         server.failures["commit"] = [403]
         server.requests = []
-        harness(*publish, "--to", "hub", REPOSITORY, status=2, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
+        process(*publish, "--to", "hub", REPOSITORY, status=2, HF_ENDPOINT=address, HF_HUB_OFFLINE="0")
         found.sent += [_unpacked(body) for body in server.bodies]
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -441,10 +439,12 @@ def test_apply_refuses_what_no_folder_can_hold(make_method: MakeMethod, cli: Com
     assert not Path("folder").exists()
 
 
+@pytest.mark.xdist_group("runs")
 def test_ctrl_c_and_kill_leave_nothing_that_a_later_run_takes_for_finished(
     make_method: MakeMethod,
     evaluate: Command,
     cli: Command,
+    forked: Command,
     tiny_model: Path,
     own_tasks: Path,
     tmp_path: Path,
@@ -472,32 +472,22 @@ return lm
     }
     for number, words in commands.items():
         started.unlink(missing_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness.cli", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            # A shell's background job ignores Ctrl-C, and its children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )
-        try:
-            for _ in range(1200):
-                if started.exists() or process.poll() is not None:
-                    break
-                time.sleep(0.1)
-            assert started.exists(), process.communicate()[1]
-            os.kill(process.pid, number)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-        assert process.returncode == (130 if number == signal.SIGINT else -number), err
-        assert out == ""
+        process = forked(*words)
+        for _ in range(1200):
+            if started.exists() or process.has_ended:
+                break
+            time.sleep(0.05)
+        assert started.exists(), process.err
+        process.send(number)
+        ended = process.wait()
+        assert ended.code == (130 if number == signal.SIGINT else -number), ended.err
+        assert ended.out == ""
         if number == signal.SIGINT:
             assert (
-                err.splitlines()[-1]
+                ended.err.splitlines()[-1]
                 == "harness: stopped; what was finished is kept, and the same command goes on from there"
             )
-            assert "Traceback" not in err
+            assert "Traceback" not in ended.err
     assert hidden_litter(Path("out")) == []
     assert not Path("written").exists()
 

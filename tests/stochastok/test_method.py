@@ -216,18 +216,19 @@ def test_impossible_options_are_refused_in_one_sentence(options: dict[str, str],
         build(StochasTok, options)
 
 
+@pytest.mark.xdist_group("runs")
 def test_what_apply_writes_loads_elsewhere_with_the_same_scores(
-    tiny_model: Path, tmp_path: Path, harness: Callable[..., Any]
+    tiny_model: Path, tmp_path: Path, forked: Callable[..., Any]
 ) -> None:
     from lm_eval.models.huggingface import HFLM
 
     words = ["--model_args", f"pretrained={tiny_model}", "--plugin", "stochastok", "--method_args"]
     words += [",".join(f"{name}={value}" for name, value in SMALL.items())]
-    done = harness("apply", *words, "--output", tmp_path / "made")
-    assert done.returncode == 0, done.stderr
+    done = forked("apply", *words, "--output", tmp_path / "made").wait()
+    assert done.code == 0, done.err
     ours = StochasTok(**SMALL).apply(load(tiny_model), seed=0, workdir=tmp_path / "work")
     theirs = HFLM(pretrained=str(tmp_path / "made"), device="cpu")
     pairs = [(("The clock", " is right"), theirs.tok_encode("The clock"), theirs.tok_encode(" is right"))]
     assert theirs._loglikelihood_tokens(pairs)[0][0] == pytest.approx(ours._loglikelihood_tokens(pairs)[0][0], abs=1e-4)
-    again = harness("apply", *words, "--output", tmp_path / "made")
-    assert again.returncode == 2 and "exists already" in again.stderr
+    again = forked("apply", *words, "--output", tmp_path / "made").wait()
+    assert again.code == 2 and "exists already" in again.err

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,6 +267,23 @@ def test_an_include_path_that_is_no_folder_is_told(evaluate: Command) -> None:
     assert (outcome.code, outcome.sentence) == (2, "harness: --include_path 'nowhere' is no folder")
 
 
+def reading_all(test: Any) -> Any:
+    """Mark a test of which lm-eval reads all its files: all of them in one worker, where they are read once."""
+    return pytest.mark.xdist_group("lm-eval files")(pytest.mark.usefixtures("files_read_once")(test))
+
+
+@pytest.fixture(scope="module")
+def files_read_once() -> Iterator[None]:
+    """Let lm-eval read each of its 14,000 files at the first question only; all else is done at each."""
+    from lm_eval.tasks import _index
+
+    read = functools.cache(_index.load_yaml)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_index, "load_yaml", lambda *arguments, **settings: dict(read(*arguments, **settings)))
+        yield
+
+
+@reading_all
 def test_a_task_of_another_plugin_is_told_with_its_plugin(cli: Command, tiny_model: Path) -> None:
     outcome = cli("eval", "--model_args", f"pretrained={tiny_model}", "--tasks", "tokenization_robustness")
     assert outcome.code == 2
@@ -274,6 +292,7 @@ def test_a_task_of_another_plugin_is_told_with_its_plugin(cli: Command, tiny_mod
     )
 
 
+@reading_all
 def test_an_unknown_task_suggests_near_names_of_ours_and_of_lm_eval(evaluate: Command) -> None:
     outcome = evaluate(tasks="langame,arc_esy")
     assert outcome.code == 2
@@ -281,6 +300,7 @@ def test_an_unknown_task_suggests_near_names_of_ours_and_of_lm_eval(evaluate: Co
     assert "loading tiny" not in outcome.err
 
 
+@reading_all
 def test_no_task_of_lm_eval_is_called_unknown(evaluate: Command) -> None:
     # Each is named in another way: quoted keys, tags in brackets, in an included file without .yaml, and by include alone.
     names = [

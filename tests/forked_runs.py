@@ -140,6 +140,7 @@ class ForkedRuns:
 
 def serve() -> None:
     """Run once, then fork one run for each line of standard input."""
+    sys.path.append(str(HERE / "faults"))
     _warm_up()
     print("ready", flush=True)
     for line in sys.stdin:
@@ -214,6 +215,7 @@ def _be(wish: Mapping[str, Any]) -> None:
         sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8", closefd=False, buffering=1)
         os.environ.update(wish.get("environment", {}))
+        sys.path[:0] = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path not in sys.path]
         time.tzset()
         os.chdir(wish["folder"])
         if wish.get("is_humble"):
@@ -222,9 +224,8 @@ def _be(wish: Mapping[str, Any]) -> None:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
-        import traceback
-
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())  # as Python does, so that what is put there is asked
+        code = 1
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
