@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny_models import PARAGRAPH, SIZES
 
+from harness.models.causal import CausalLM
+
 WORDS = PARAGRAPH.split()
+ODD = [
+    "naïve café",
+    "日本語のテキスト",
+    "🙂🙃 emoji",
+    "a\u0301",
+    "\t\ttabs",
+    "  two",
+    "x" * 40,
+    "line\nbreak",
+    "<|end|>",
+]
 
 
 def some_text(generator: random.Random, count: int) -> str:
@@ -71,3 +84,25 @@ def assert_scores(ours: list[tuple[float, bool]], theirs: list[tuple[float, bool
 def is_shared(lm: Any) -> bool:
     """Return whether everything so far went the fast way."""
     return lm._sharing.refusal is None and lm.work.plain_tokens == 0 and lm.work.pushed_tokens > 0
+
+
+def pairs(count: int = 12) -> list[Any]:
+    """Return log-likelihood requests, three to a context, whose contexts begin alike."""
+    generator = random.Random(0)
+    shared = some_text(generator, 12)
+    contexts = [f"{shared} {some_text(generator, 4)}" for _ in range(count // 3)]
+    return asking("loglikelihood", *((c, f" {some_text(generator, n)}") for c in contexts for n in (1, 2, 5)))
+
+
+PROMPTS = asking(
+    "generate_until", *((text, {"until": ["\n\n"], "max_gen_toks": 12}) for text in ("The clock", "A bank", "He"))
+)
+
+
+TEXTS = asking("loglikelihood_rolling", ("The clock ticked.",), ("A bakery and a bank",))
+
+
+class Declared(CausalLM):
+    """A method's LM that vouches for the parts it put into the model."""
+
+    is_plain_causal: ClassVar[bool] = True

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.models.lm import Answering
-from harness.run.journal import Journal
-
 pytestmark = pytest.mark.usefixtures("fresh")
 
+
 Command = Callable[..., Any]
+
+
 Records = Callable[[Path], list[dict[str, Any]]]
 
+
 UNCHANGED = "leaves_model_unchanged: ClassVar[bool] = True"
+
+
 # Counts forward passes, and stops the run at one of them while a file is there.
 STOPPING = """
 from collections import Counter
@@ -38,6 +37,8 @@ def count(module, inputs, kwargs):
 lm.model.register_forward_pre_hook(count, with_kwargs=True)
 return lm
 """
+
+
 NEGATED = """
 from harness.models.causal import CausalLM
 
@@ -132,84 +133,24 @@ def test_an_edited_prompt_is_asked_again(make_method: Any, evaluate: Command, ow
     assert (outcome.code, "interrupted run" in outcome.err) == (0, False)
 
 
-class Echo(Answering):
-    """Answers with the number of letters; counts how much it was asked."""
-
-    answers = frozenset({"loglikelihood", "generate_until"})
-
-    def __init__(self) -> None:
-        self.asked = 0
-
-    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
-        self.asked += len(requests)
-        return [(-1.0 / 3.0 * len(request.args[0]), False) for request in requests]
-
-    def generate_until(self, requests: list[Any]) -> list[str]:
-        self.asked += len(requests)
-        return [f"ünï \ud83d {len(request.args[0])}" for request in requests]
-
-
-def request(*args: Any, doc: int = 0, idx: int = 0) -> Any:
-    return SimpleNamespace(args=args, doc_id=doc, idx=idx, task_name="t", doc={})
-
-
-def test_a_journal_gives_back_what_was_answered_bit_for_bit(tmp_path: Path) -> None:
-    lm, requests = Echo(), [request("a" * n, "b", doc=n) for n in range(5)]
-    texts = [request("a" * n, {"until": ["\n"]}, doc=n) for n in range(5)]
-    with Journal(tmp_path, {"a": 1}).answering(lm):
-        first = lm.loglikelihood(requests), lm.generate_until(texts)
-    assert lm.asked == 10
-    assert "loglikelihood" not in vars(lm)
-    journal = Journal(tmp_path, {"a": 1})
-    with journal.answering(lm):
-        assert (lm.loglikelihood(requests), lm.generate_until(texts)) == first
-    assert (lm.asked, journal.reused) == (10, 10)
-    assert Journal(tmp_path, {"a": 2})._answers == {}
-
-
-def test_answers_that_are_drawn_are_drawn_again(tmp_path: Path) -> None:
-    lm = Echo()
-    for _ in range(2):
-        with Journal(tmp_path, {}).answering(lm):
-            lm.generate_until([request("x", {"do_sample": True}), request("y", {"temperature": 0.5})])
-    assert lm.asked == 4
-
-
-def test_a_torn_journal_costs_only_its_torn_answer(tmp_path: Path) -> None:
-    lm = Echo()
-    journal = Journal(tmp_path, {})
-    with journal.answering(lm):
-        lm.loglikelihood([request("abc", "d", doc=n) for n in range(3)])
-    lines = journal.file.read_bytes().splitlines(keepends=True)
-    assert len(lines) == 4  # the last one says how long it took
-    journal.file.write_bytes(b"".join(lines[:3])[:-7])
-    again = Journal(tmp_path, {})
-    with again.answering(lm):
-        lm.loglikelihood([request("abc", "d", doc=n) for n in range(3)])
-    assert (again.reused, lm.asked) == (2, 4)
-
-
+@pytest.mark.xdist_group("runs")
 def test_kill_9_while_asking_costs_seconds_of_answers_at_most(
-    evaluate: Command, records: Records, tiny_model: Path
+    forked: Command, records: Records, tiny_model: Path
 ) -> None:
     words = ["eval", "--model_args", f"pretrained={tiny_model}", "--tasks", "langgame,addition_3digit", "--limit", "40"]
-    command = [sys.executable, "-m", "harness.cli", *words, "--output_path", "out"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(1200):
-            if len(list(Path("out").glob("*/records_*"))) >= 3 or process.poll() is not None:
-                break
-            time.sleep(0.05)
-        os.kill(process.pid, signal.SIGKILL)
-    finally:
-        process.wait(60)
-    assert process.returncode == -signal.SIGKILL
+    process = forked(*words, "--output_path", "out")
+    for _ in range(1200):
+        if len(list(Path("out").glob("*/records_*"))) >= 3 or process.has_ended:
+            break
+        time.sleep(0.05)
+    process.send(signal.SIGKILL)
+    assert process.wait().code == -signal.SIGKILL
     finished = {record["task"]["name"] for record in records(Path("out"))}
     assert len(finished) >= 3
     for folder in ("out", "whole"):
-        again = subprocess.run([*command[:-1], folder], capture_output=True, text=True, timeout=300, check=False)
-        assert again.returncode == 0, again.stderr
-        assert ("interrupted run" in again.stderr) == (folder == "out")
+        again = forked(*words, "--output_path", folder).wait(300)
+        assert again.code == 0, again.err
+        assert ("interrupted run" in again.err) == (folder == "out")
     assert without_times(records(Path("out"))) == without_times(records(Path("whole")))
     assert [path.name for path in Path("out").rglob("*") if path.suffix == ".partial"] == []
 

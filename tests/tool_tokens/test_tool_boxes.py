@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import HarnessError
+from harness import HarnessError
 from harness_tool_tokens.tools.arithmetic import ARITHMETIC
 from harness_tool_tokens.tools.executing import Executor
 from harness_tool_tokens.tools.tool import Tool, tool
@@ -347,3 +347,29 @@ def test_what_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
             load(f"arithmetic[:{first}]")
     with pytest.raises(HarnessError, match="2 tools have the key 'add'"):
         load("arithmetic", "gsm8k")
+
+
+GENERATOR = """
+from harness_tool_tokens import tool
+
+{mark}def counts(text):
+    for letter in text:
+        yield letter
+"""
+
+
+MARK = '@tool(description="Counts.", examples=["Q: a\\nA: <counts>(1)=1", "Q: b\\nA: <counts>(2)=2"])\n'
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_a_generator_as_a_tool_is_refused_in_a_sentence(tmp_path: Path, is_listed: bool) -> None:
+    """Demand: its result would be an object without meaning; the sentence says what to do."""
+    path = tmp_path / "counts.py"
+    path.write_text(GENERATOR.format(mark="" if is_listed else MARK), encoding="utf-8")
+    if is_listed:
+        listed = {"name": "counts", "description": "Counts.", "function": "counts.py:counts", "arity": "1"}
+        path = tmp_path / "tools.json"
+        path.write_text(json.dumps([listed]), encoding="utf-8")
+    with pytest.raises(HarnessError, match="is a generator; make it return its result") as refused:
+        Toolbox.load([str(path)])
+    assert "counts" in str(refused.value) and "\n" not in str(refused.value)

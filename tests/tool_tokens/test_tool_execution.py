@@ -535,3 +535,46 @@ def test_a_fork_that_exits_does_not_end_its_parents_tools(toolbox: Toolbox) -> N
                 os._exit(0)
         os.waitpid(child, 0)
         assert executor.call("number", "").text == pid
+
+
+FORKS = """
+import os, time
+from harness_tool_tokens import tool
+
+def _fork(parent_waits, child):
+    pid = os.fork()
+    if pid == 0:
+        return child()
+    if parent_waits:
+        os.waitpid(pid, 0)
+    return f"parent"
+
+def _raise():
+    raise ValueError("child")
+
+@tool(description="Forks.", examples=["Q: a\\nA: <forks>(returns)=1", "Q: b\\nA: <forks>(2)=2"])
+def forks(how):
+    if how == "returns":
+        return _fork(True, lambda: "child")
+    if how == "raises":
+        return _fork(True, _raise)
+    if how == "exits":
+        return _fork(True, lambda: exit(3))
+    return _fork(False, lambda: time.sleep(0.3) or "late child")
+
+@tool(description="Says it again.", examples=["Q: a\\nA: <again>(1)=1", "Q: b\\nA: <again>(2)=2"])
+def again(text):
+    return f"again {text}"
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_tool_that_forks_gives_one_result_and_later_calls_get_their_own(tmp_path: Path) -> None:
+    """Demand: a child that comes back from the tool says nothing, at once or late."""
+    (tmp_path / "forks.py").write_text(FORKS, encoding="utf-8")
+    with Executor(Toolbox.load([str(tmp_path / "forks.py")])) as executor:
+        for number, how in enumerate(("returns", "raises", "late", "exits", "returns")):
+            assert executor.call("forks", how).text == "parent", how
+            assert executor.call("again", str(number)).text == f"again {number}"
+        late = [executor.call("again", str(number)).text for number in range(3)]
+        assert late == [f"again {number}" for number in range(3)]

@@ -14,20 +14,18 @@ from typing import Any
 
 import pytest
 import torch
+from answered import load
 from lm_eval.api.instance import Instance
 from tiny_models import build_model
 
 from harness import HarnessError
 from harness.models.causal import CausalLM
-from harness.models.finding import resolve
 from harness.models.identity import tensor_fingerprints
-from harness.models.loading import load_lm
 from harness.models.tree.generation import Candidates, Place
 from harness.models.tree.row_attention import KeptKeys
 from harness_tool_tokens.answering.answer import ToolPrompt
 from harness_tool_tokens.answering.lm import ToolTokenLM
 from harness_tool_tokens.answering.tool_head import ToolHead
-from harness_tool_tokens.method import ToolTokens
 
 BEST = 20.0
 NEVER, ALWAYS = -1e9, 1e4
@@ -49,29 +47,6 @@ Piece = str | int | tuple[int, ...]
 @pytest.fixture(autouse=True)
 def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-
-
-def load(folder: Path, **settings: Any) -> Any:
-    quantization = settings.pop("quantization", "none")
-    args = {"pretrained": str(folder), **settings}
-    return load_lm(resolve(args, quantization=quantization), device="cpu", batch_size="auto")
-
-
-@pytest.fixture
-def plain(tiny_model: Path) -> Any:
-    return load(tiny_model)
-
-
-@pytest.fixture
-def apply(tmp_path: Path, plain: Any) -> Callable[..., Any]:
-    """Return a function that applies the method with options to the tiny model, or to another LM."""
-
-    def applying(lm: Any = None, *, seed: int = 0, **options: Any) -> Any:
-        workdir = tmp_path / f"work-{len(list(tmp_path.glob('work-*')))}"
-        workdir.mkdir()
-        return ToolTokens(**options).apply(lm or plain, seed=seed, workdir=workdir)
-
-    return applying
 
 
 def request(context: str, doc: dict[str, Any] | None = None, number: int = 0, **settings: Any) -> Instance:
@@ -476,6 +451,7 @@ def test_scores_are_the_plain_models_with_tools_loaded(apply: Callable[..., Any]
 # --- biases -----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("quick_collection")
 def test_keys_of_answers_are_let_go_as_soon_as_they_are_there(
     apply: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

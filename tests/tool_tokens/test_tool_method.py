@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -11,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answered import training_row, write_lines
 from published_rows import ceiling
 
 from harness import HarnessError
 from harness.methods.options import build
 from harness.run.evaluating import evaluate
+from harness.run.preparing import prepare
 from harness.run.run import Run
 from harness_tool_tokens.method import ToolTokens
 from harness_tool_tokens.tasks import data
@@ -64,20 +65,10 @@ FORCED: dict[str, Any] = {"bias": 50.0, "max_calls": 2, "max_argument_tokens": 6
 CHOICE_FOLDER = str(Path(data.__file__).parent)
 
 
-@functools.cache
-def _environment_text() -> str:
-    from torch.utils.collect_env import get_pretty_env_info
-
-    return str(get_pretty_env_info())
-
-
 @pytest.fixture(autouse=True)
 def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("HARNESS_TOOL_DATA", raising=False)
-    answer = _environment_text()
-    # lm-eval asks pip what is installed in every run, which takes longer than the run.
-    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: answer)
 
 
 @pytest.fixture(scope="session")
@@ -525,3 +516,37 @@ def test_a_run_with_tools_of_a_user_that_misbehave_comes_to_its_end(run: Callabl
     assert record.value is not None
     traces: Sequence[Any] = [row["traces"][0] for row in samples(tmp_path / "out")]
     assert all(1 <= len(trace) <= 2 and all(call["error"] for call in trace) for trace in traces)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{not JSON", "is no valid JSON"),
+        ("[]", "does not map data sets to prompt texts"),
+        ('{"sums": {"add": "no slot"}}', "has to hold one [QUESTION]"),
+        ('{"sums": {"add": "[QUESTION] [QUESTION]"}}', "has to hold one [QUESTION]"),
+        ('{"sums": {"add": 3}}', "does not map data sets to prompt texts"),
+        ('{"sums": {"add": "Q: [QUESTION]"}}', ""),
+    ],
+)
+def test_a_wrong_file_of_prompts_is_refused_before_weights_are_loaded(
+    tiny_model: Path, tmp_path: Path, content: str, words: str
+) -> None:
+    """Demand: what can be found without weights is found before they are loaded."""
+    rows = [training_row(n, f"Q: {n}+2?\nA: {n}+2=", str(n + 2), ".") for n in range(3)]
+    file = tmp_path / "prompts.json"
+    file.write_text(content, encoding="utf-8")
+    run = Run(
+        tasks=("tool_choice",),
+        plugin="tool_tokens",
+        method_args={"prompts_file": str(file)},
+        model_args={"pretrained": str(tiny_model)},
+        metadata={"rows": write_lines(tmp_path / "rows.jsonl", rows), "holdout": 1},
+        output_path=tmp_path / "out",
+    )
+    if not words:
+        assert list(prepare(run).tasks.tasks) == ["tool_choice"]
+        return
+    with pytest.raises(HarnessError) as refused:
+        prepare(run)
+    assert words in str(refused.value) and "\n" not in str(refused.value)

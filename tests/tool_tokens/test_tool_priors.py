@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness import HarnessError
+from harness.models.causal import CausalLM
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness_tool_tokens.rows.naming import prior_texts
@@ -185,3 +186,45 @@ def test_a_head_whose_weights_are_packed_is_read_through_its_answers(lm: Any, ti
     for length in ("keep", "word_mean"):
         expected = prior_rows(lm, TEXTS, prior="head_rows", length=length)
         assert torch.allclose(prior_rows(other, TEXTS, prior="head_rows", length=length), expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module", params=["normalizer", "pre-tokenizer"])
+def sentencepiece(request: pytest.FixtureRequest) -> Any:
+    """A tokenizer of the sentencepiece kind, which puts a space before every text: in either place where files have it."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "▁", "▁clock", "▁the", "▁bank", *"abcdefghijklmnopqrstuvwxyz"]
+    backend = Tokenizer(models.Unigram([(word, -1.0 * min(number, 9)) for number, word in enumerate(words)], unk_id=0))
+    if request.param == "normalizer":  # as Llama 2 has it: the space comes on top of one that is there
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="always")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", eos_token="</s>")
+
+
+@pytest.mark.parametrize("prior", ["head_rows", "input_rows", "hidden_mean"])
+def test_a_space_before_a_name_is_no_token_where_the_tokenizer_puts_one_itself(
+    model: Any, sentencepiece: Any, prior: Any
+) -> None:
+    """Demand: the prior of " clock" is the row of that word alone, and the same as that of "clock"."""
+    lm = CausalLM(model, sentencepiece)
+    [word] = sentencepiece.encode("clock", add_special_tokens=False)
+    assert word == sentencepiece.convert_tokens_to_ids("▁clock")
+    spaced, bare = prior_rows(lm, [" clock", "clock"], prior=prior)
+    assert torch.equal(spaced, bare)
+    if prior == "head_rows":
+        assert torch.equal(spaced, model.get_output_embeddings().weight[word].detach())
+        [two] = prior_rows(lm, [" the bank"], prior=prior)
+        rows = model.get_output_embeddings().weight[sentencepiece.convert_tokens_to_ids(["▁the", "▁bank"])]
+        assert torch.allclose(two, rows.mean(0).detach())
+
+
+def test_a_space_before_a_name_stays_where_it_belongs_to_the_token(model: Any, tokenizer: Any) -> None:
+    """Demand: byte-level tokenizers have the word with its space as one token; that is the one whose row counts."""
+    lm = CausalLM(model, tokenizer)
+    [word] = tokenizer.encode(" the", add_special_tokens=False)
+    assert [word] != tokenizer.encode("the", add_special_tokens=False)
+    [row] = prior_rows(lm, [" the"], prior="head_rows")
+    assert torch.equal(row, model.get_output_embeddings().weight[word].detach())

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from answered import training_row
 
 from harness import HarnessError
+from harness.models.causal import CausalLM
 from harness.requests import Explained
 from harness.run.evaluating import evaluate
 from harness.run.run import Run
@@ -427,7 +429,6 @@ def test_tool_choice_is_scored_as_computed_by_hand(load: Load) -> None:
 
 
 def test_a_plain_model_is_told_that_it_cannot_choose_tools(load: Load) -> None:
-    from harness.models.causal import CausalLM
 
     with pytest.raises(HarnessError, match="task 'tool_choice' sends 'tool_choice' requests, which CausalLM cannot"):
         fit.check_fit({"tool_choice": load("tool_choice", holdout=1)}, CausalLM)
@@ -462,3 +463,27 @@ def test_the_plain_model_answers_and_no_record_or_sample_names_the_data_folder(
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file():
             assert folder.name not in file.read_text(encoding="utf-8"), file.name
+
+
+def test_the_tasks_tools_are_found_in_the_folder_that_metadata_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Demand: --metadata data_folder=D holds for rows and tools alike, with no environment variable."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.chdir(tmp_path)
+    relations = [
+        {"index": n, "property": f"P{n}", "name": f"relation_{n}", "description": f"gets thing {n}"} for n in range(3)
+    ]
+    write_lines(folder / "kamel_relations.jsonl", relations)
+    rows = [
+        training_row(n, f"Question: thing {n % 3} of {n}?\nAnswer: The answer is ", f"{n}", ".", f"P{n % 3}")
+        for n in range(9)
+    ]
+    write_lines(folder / "kamel_rows.jsonl", rows)
+    metadata = {"rows": "kamel_rows.jsonl", "tools": "kamel_relations.jsonl", "holdout": 1, "data_folder": str(folder)}
+    own = finding.folders(None, (str(Path(data.__file__).parent),))
+    docs = list(finding.load(["tool_choice"], own, metadata=metadata).tasks["tool_choice"].test_docs())
+    assert sorted(doc["calls"][0]["tool"] for doc in docs) == ["P0", "P1", "P2"]
+    with pytest.raises(HarnessError, match=r"kamel_relations\.jsonl"):
+        finding.load(["tool_choice"], own, metadata=metadata | {"data_folder": str(tmp_path)})

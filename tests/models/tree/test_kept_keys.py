@@ -1,4 +1,4 @@
-"""What a review of texts that go on found: keys that stayed behind, beginnings without bound, bounds of windows, the journal."""
+"""Keys that are kept for texts that go on: let go in time, bounded, and beginnings and lengths that share them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,19 @@ import gc
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from going_on import greedily, run, some, whole
-from lm_eval.api.instance import Instance
 from lm_eval_answers import build, llama, sizes
 
 from harness.models.causal import CausalLM
 from harness.models.tree import fitness, generation
 from harness.models.tree.generation import FIRST_SHARED, Prompt
 from harness.models.tree.row_attention import KeptKeys
-from harness.run import journal
-from harness.run.journal import Journal
 
+pytestmark = pytest.mark.usefixtures("quick_collection")
 OnDone = Callable[[int, Prompt, list[int]], Sequence[Prompt] | None]
 
 
@@ -35,9 +32,6 @@ def held() -> int:
     """Return how many sets of keys are kept anywhere."""
     gc.collect()
     return sum(type(thing) is KeptKeys and bool(thing.layers) for thing in gc.get_objects())
-
-
-# --- kept keys --------------------------------------------------------------------------------------------------------------
 
 
 def in_pieces(
@@ -139,9 +133,6 @@ def test_a_text_goes_on_from_a_prompt_whose_keys_were_let_go(lm: CausalLM, monke
     assert found[1] == greedily(lm, text, 4)
 
 
-# --- beginnings that come again ---------------------------------------------------------------------------------------------
-
-
 def one_after_the_other(lm: CausalLM, prompts: Sequence[Prompt]) -> tuple[list[list[int]], list[int]]:
     """Return what each of later prompts ended with, and the tokens that were pushed for each; one is under way at a time."""
     found: list[list[int]] = []
@@ -228,9 +219,6 @@ def test_a_beginning_longer_than_the_room_there_is_works(lm: CausalLM, monkeypat
         assert pushed[0] >= 30 and (room < 60) == (pushed[3] >= 30), room
 
 
-# --- the longest text that there will be -----------------------------------------------------------------------------------
-
-
 def longrope(tokenizer: Any, limit: int) -> Any:
     """Return a tiny Phi-3 whose places change where a text is longer than ``limit``."""
     from transformers import Phi3Config, Phi3ForCausalLM
@@ -294,34 +282,3 @@ def test_tokens_that_a_text_has_in_common_with_the_one_it_goes_on_from_are_not_c
     lm.start_counting()
     run(lm, [Prompt(start, 2, whole(2), keeps=True)], on_done)
     assert lm.work.requested_tokens == lm.work.distinct_tokens == 30 + 1 + 15 + 1
-
-
-# --- the journal ------------------------------------------------------------------------------------------------------------
-
-
-def asked(context: str, doc: Any, number: int = 0) -> Instance:
-    """Return a request for a few greedy tokens."""
-    kwargs = {"until": ["\n\n"], "max_gen_toks": 4, "do_sample": False}
-    return Instance("generate_until", doc, (context, kwargs), 0, metadata=("asked", number, 1))
-
-
-def test_a_changed_document_is_asked_again_and_an_unchanged_one_is_not(lm: CausalLM, tmp_path: Path) -> None:
-    """Demand: answers may come of what a document tells besides its prompt, so that an answer to another one is none."""
-    docs = [{"question": "What is time?", "gold": [number, {"tool": "add"}]} for number in range(3)]
-    requests = [asked("What is time?", doc, number) for number, doc in enumerate(docs)]
-    with Journal(tmp_path, {"run": 1}).answering(lm, "asked"):
-        first = lm.generate_until(requests, True)
-    docs[1] = {"question": "What is time?", "gold": [7, {"tool": "add"}]}
-    requests = [asked("What is time?", doc, number) for number, doc in enumerate(docs)]
-    again = Journal(tmp_path, {"run": 1})
-    with again.answering(lm, "asked"):
-        assert lm.generate_until(requests, True) == first
-    assert again.reused == 2
-
-
-@pytest.mark.parametrize("doc", [{1: 2, "a": 3}, {None: 1, "a": 2}, {(1, 2): 3}, {"image": object()}])
-def test_documents_that_json_cannot_hold_do_not_stop_a_run(doc: Any) -> None:
-    """Demand: the journal names their requests without them, the same at every start."""
-    asked = [Instance("generate_until", doc, ("text", {}), 0, metadata=("made_up", 0, 1))]
-    assert journal._keys("generate_until", asked) == journal._keys("generate_until", asked)
-    assert journal._keys("generate_until", asked)[0] is not None

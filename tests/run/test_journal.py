@@ -1,0 +1,102 @@
+"""The journal: answers come back bit for bit, for the same question alone, and a torn one costs itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval_answers import llama
+
+from harness.models.causal import CausalLM
+from harness.models.lm import Answering
+from harness.run import journal
+from harness.run.journal import Journal
+
+
+class Echo(Answering):
+    """Answers with the number of letters; counts how much it was asked."""
+
+    answers = frozenset({"loglikelihood", "generate_until"})
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        self.asked += len(requests)
+        return [(-1.0 / 3.0 * len(request.args[0]), False) for request in requests]
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        self.asked += len(requests)
+        return [f"ünï \ud83d {len(request.args[0])}" for request in requests]
+
+
+def request(*args: Any, doc: int = 0, idx: int = 0) -> Any:
+    return SimpleNamespace(args=args, doc_id=doc, idx=idx, task_name="t", doc={})
+
+
+def test_a_journal_gives_back_what_was_answered_bit_for_bit(tmp_path: Path) -> None:
+    lm, requests = Echo(), [request("a" * n, "b", doc=n) for n in range(5)]
+    texts = [request("a" * n, {"until": ["\n"]}, doc=n) for n in range(5)]
+    with Journal(tmp_path, {"a": 1}).answering(lm):
+        first = lm.loglikelihood(requests), lm.generate_until(texts)
+    assert lm.asked == 10
+    assert "loglikelihood" not in vars(lm)
+    journal = Journal(tmp_path, {"a": 1})
+    with journal.answering(lm):
+        assert (lm.loglikelihood(requests), lm.generate_until(texts)) == first
+    assert (lm.asked, journal.reused) == (10, 10)
+    assert Journal(tmp_path, {"a": 2})._answers == {}
+
+
+def test_answers_that_are_drawn_are_drawn_again(tmp_path: Path) -> None:
+    lm = Echo()
+    for _ in range(2):
+        with Journal(tmp_path, {}).answering(lm):
+            lm.generate_until([request("x", {"do_sample": True}), request("y", {"temperature": 0.5})])
+    assert lm.asked == 4
+
+
+def test_a_torn_journal_costs_only_its_torn_answer(tmp_path: Path) -> None:
+    lm = Echo()
+    journal = Journal(tmp_path, {})
+    with journal.answering(lm):
+        lm.loglikelihood([request("abc", "d", doc=n) for n in range(3)])
+    lines = journal.file.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 4  # the last one says how long it took
+    journal.file.write_bytes(b"".join(lines[:3])[:-7])
+    again = Journal(tmp_path, {})
+    with again.answering(lm):
+        lm.loglikelihood([request("abc", "d", doc=n) for n in range(3)])
+    assert (again.reused, lm.asked) == (2, 4)
+
+
+def asked(context: str, doc: Any, number: int = 0) -> Instance:
+    """Return a request for a few greedy tokens."""
+    kwargs = {"until": ["\n\n"], "max_gen_toks": 4, "do_sample": False}
+    return Instance("generate_until", doc, (context, kwargs), 0, metadata=("asked", number, 1))
+
+
+def test_a_changed_document_is_asked_again_and_an_unchanged_one_is_not(tokenizer: Any, tmp_path: Path) -> None:
+    """Demand: answers may come of what a document tells besides its prompt, so that an answer to another one is none."""
+    lm = CausalLM(llama(tokenizer), tokenizer, batch_size=4)
+    docs = [{"question": "What is time?", "gold": [number, {"tool": "add"}]} for number in range(3)]
+    requests = [asked("What is time?", doc, number) for number, doc in enumerate(docs)]
+    with Journal(tmp_path, {"run": 1}).answering(lm, "asked"):
+        first = lm.generate_until(requests, True)
+    docs[1] = {"question": "What is time?", "gold": [7, {"tool": "add"}]}
+    requests = [asked("What is time?", doc, number) for number, doc in enumerate(docs)]
+    again = Journal(tmp_path, {"run": 1})
+    with again.answering(lm, "asked"):
+        assert lm.generate_until(requests, True) == first
+    assert again.reused == 2
+
+
+@pytest.mark.parametrize("doc", [{1: 2, "a": 3}, {None: 1, "a": 2}, {(1, 2): 3}, {"image": object()}])
+def test_documents_that_json_cannot_hold_do_not_stop_a_run(doc: Any) -> None:
+    """Demand: the journal names their requests without them, the same at every start."""
+    asked = [Instance("generate_until", doc, ("text", {}), 0, metadata=("made_up", 0, 1))]
+    assert journal._keys("generate_until", asked) == journal._keys("generate_until", asked)
+    assert journal._keys("generate_until", asked)[0] is not None
