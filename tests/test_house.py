@@ -71,8 +71,6 @@ PUBLIC = (
     "harness.models.causal",
     "harness.models.chat",
     "harness.models.tokenizer_only",
-    "harness.models.encoder",
-    "harness.models.multimodal",
     "harness.models.acting",
     "harness.models.head",
     "harness.models.layers",

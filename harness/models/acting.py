@@ -11,6 +11,7 @@ import torch
 from harness.errors import HarnessError
 from harness.models.guards import refuse_generation
 from harness.models.head import Barred
+from harness.models.plain_generation import generate_plainly
 from harness.models.refused import Refused
 from harness.models.tree.generation import (
     Candidates,
@@ -22,7 +23,6 @@ from harness.models.tree.generation import (
     common_length,
     most_likely,
 )
-from harness.models.tree.plain_generation import generate_plainly
 from harness.progress import say
 from harness.seeds import stream_seed
 

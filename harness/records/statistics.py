@@ -1,6 +1,6 @@
 """Paired statistics: tests, intervals and corrections for two sides that answered the same documents.
 
-Why these, and how well they keep what they promise: ``docs/comparing.md`` and ``benchmarks/statistics.py``.
+Why these, and how well they keep what they promise: ``docs/comparing.md`` and ``benchmarks/comparing.py``.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from harness.errors import HarnessError
 from harness.folders import check_writable, new_folder
 from harness.methods.inputs import fingerprint
 from harness.names import printable
-from harness.progress import say, suit_the_terminal
-from harness.run.preparing import Chosen, find_method, find_model
+from harness.progress import suit_the_terminal
+from harness.run.preparing import Chosen, find_method, find_model, load
 from harness.run.run import Run
 
 
@@ -21,12 +21,12 @@ def apply_and_write(run: Run, output: Path) -> str:
         HarnessError: the folder exists, the run is wrong, or the LM that the method returns is more than a model and a
             tokenizer, so that no folder can hold it.
     """
-    from harness.models import loading
     from harness.models.causal import CausalLM
+    from harness.models.kinds import kind_of
     from harness.run.applying import apply_to
 
     suit_the_terminal()
-    if run.model != "hf":
+    if not kind_of(run.model).has_weights:
         raise HarnessError("harness apply writes weights, so it needs --model hf")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise HarnessError(f"'{printable(output)}' exists already; name a new folder with --output")
@@ -34,9 +34,8 @@ def apply_and_write(run: Run, output: Path) -> str:
     fingerprint(method)
     source = find_model(run)
     check_writable(output.absolute().parent)
-    say(f"loading {printable(source.name)}")
-    lm = loading.load_lm(source, device=run.device, batch_size=run.batch_size)
-    applied = apply_to(Chosen(run, plugin, method, source), lm)
+    chosen = Chosen(run, plugin, method, source)
+    applied = apply_to(chosen, load(chosen))
     if type(applied.lm) is not CausalLM:
         raise HarnessError(
             f"method '{method.name}' makes a {type(applied.lm).__name__}, which changes how a model is used rather than "

@@ -89,9 +89,9 @@ def find_model(run: Run) -> ModelSource:
     return source
 
 
-def load(prepared: Prepared) -> LM:
+def load(chosen: Chosen) -> LM:
     """Load the LM of a run."""
-    run, source, kind = prepared.run, prepared.source, kind_of(prepared.run.model)
+    run, source, kind = chosen.run, chosen.source, kind_of(chosen.run.model)
     if kind.has_weights:
         say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
     return kind.load(source, run.device, run.batch_size)

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 def pairing(due: Sequence[str], found: Sequence[str]) -> list[tuple[int, int]]:
     """Return which thing that was due each thing that was found meets, as (place in ``due``, place in ``found``), in order.
 
-    As many pairs of the same tool as possible (the longest common subsequence), and of those alignments one with as many
+    As many pairs of the same thing as possible (the longest common subsequence), and of those alignments one with as many
     pairs at all.
     """
-    # best[i][j]: (pairs of the same tool, other pairs) of due[i:] and found[j:].
+    # best[i][j]: (pairs of the same thing, other pairs) of due[i:] and found[j:].
     best = [[(0, 0)] * (len(found) + 1) for _ in range(len(due) + 1)]
     for i in reversed(range(len(due))):
         for j in reversed(range(len(found))):

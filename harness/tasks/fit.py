@@ -1,4 +1,4 @@
-"""Whether an LM can answer what tasks ask."""
+"""An LM meets tasks: whether it can answer what they ask, and the tokenizer that some want to have."""
 
 from __future__ import annotations
 

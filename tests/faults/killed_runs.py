@@ -21,7 +21,6 @@ from harness.records.record import Record
 
 HERE = Path(__file__).parent
 TASKS = ("choose_sums", "choose_shown_sums", "write_sums")
-BASELINE: tuple[str, ...] = ()
 METHOD = ("--plugin", "stochastok", "--method_args", "steps=2,batch_size=2,context_length=64", "--with_baseline")
 # Every answer at once on disk: these tasks take less time than passes between two writings otherwise.
 AT_ONCE = {"harness.run.journal:FLUSH_SECONDS": 0}

@@ -152,7 +152,7 @@ class Scripted:
         return self.answer.took(prompt, generated)
 
     def run(self) -> tuple[str, list[dict[str, Any]]]:
-        """Generate as ``harness.models.generation`` does, and return text and trace."""
+        """Generate as ``harness.models.acting`` does, and return text and trace."""
         waiting: list[ToolPrompt] = [self.answer.first]
         while waiting:
             prompt = waiting.pop(0)

@@ -14,9 +14,9 @@ from lm_eval_answers import llama
 
 from harness.models.causal import CausalLM
 from harness.models.head import Barred
+from harness.models.plain_generation import generate_plainly
 from harness.models.refused import Refused
 from harness.models.tree.generation import Candidates, Place, Prompt, most_likely
-from harness.models.tree.plain_generation import generate_plainly
 
 
 @pytest.fixture
