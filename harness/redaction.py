@@ -148,7 +148,13 @@ def redact(text: str) -> str:
     identifiers and ordinary words stay as they are. Twice is as good as once. JSON goes through ``redact_json`` before it
     is text: in text its ``\\n`` would be a letter before what follows.
     """
-    return _redactor()(text)
+    return redactor()(text)
+
+
+def redactor() -> Callable[[str], str]:
+    """Return ``redact`` for the environment as it is now: for many texts, which then do not look at it each time."""
+    values = {value for name, value in os.environ.items() if _is_secret_variable(name) and _is_maskable(value)}
+    return _redactor_for(frozenset(values), os.path.expanduser("~"), _user(), _host())
 
 
 def redact_json(value: Any) -> Any:
@@ -156,7 +162,7 @@ def redact_json(value: Any) -> Any:
 
     What stands under a name like ``password`` or ``api_key`` is taken out whatever it looks like.
     """
-    return _redact_json(value, _redactor())
+    return _redact_json(value, redactor())
 
 
 def protect_output() -> None:
@@ -232,12 +238,6 @@ def _compiled() -> list[tuple[tuple[str, ...], re.Pattern[str], list[tuple[re.Pa
 @functools.lru_cache(maxsize=4096)
 def _is_secret_variable(name: str) -> bool:
     return re.search(_SECRET_VARIABLE, name, re.IGNORECASE) is not None
-
-
-def _redactor() -> Callable[[str], str]:
-    """Return a function that redacts for the environment as it is now."""
-    values = {value for name, value in os.environ.items() if _is_secret_variable(name) and _is_maskable(value)}
-    return _redactor_for(frozenset(values), os.path.expanduser("~"), _user(), _host())
 
 
 @functools.lru_cache(maxsize=16)

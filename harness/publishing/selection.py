@@ -13,7 +13,7 @@ from harness.names import printable
 from harness.records import ledger, samples
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
-from harness.redaction import redact, redact_json
+from harness.redaction import redact_json, redactor
 
 MOST_SENTENCES = 10
 
@@ -107,8 +107,8 @@ def where(origin: Origin) -> str:
 
 def redacted_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a sample file, plain or compressed, without secrets."""
-    for line in _lines(path):
-        yield _redacted(line)
+    clean = redactor()
+    yield from (_redacted(line, clean) for line in _lines(path))
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -119,8 +119,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise HarnessError(f"{printable(path)} cannot be read: {printable(error)[:200]}") from error
 
 
-def _redacted(line: bytes) -> bytes:
-    return redact(line.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+def _redacted(line: bytes, clean: Callable[[str], str]) -> bytes:
+    return clean(line.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def _reason_against(record: Record, *, allow_partial: bool) -> str | None:
@@ -149,10 +149,10 @@ def _items(reading: Reading, numbers: Sequence[int], note: Callable[[str], None]
 
 
 def _sample_file(path: Path, record: Record, origin: Origin) -> SampleFile:
-    before, after, rows = hashlib.sha256(), hashlib.sha256(), 0
+    before, after, rows, clean = hashlib.sha256(), hashlib.sha256(), 0, redactor()
     for line in _lines(path):
         before.update(line)
-        after.update(_redacted(line))
+        after.update(_redacted(line, clean))
         rows += 1
     if record.samples is not None and before.hexdigest() != record.samples.sha256:
         raise HarnessError(

@@ -22,7 +22,10 @@ from tiny_models import SIZES
 from harness.models.causal import CausalLM
 
 # Of so few rows a bootstrap draws some with one label.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning:sklearn"),
+    pytest.mark.xdist_group("builtin tasks"),  # one model that half knows the rows
+]
 
 TASKS = Path(lm_eval.__file__).parent / "tasks"
 LONGEST = 1024
