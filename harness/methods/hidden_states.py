@@ -16,8 +16,9 @@ from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.models.head import ENOUGH_ROWS, Head, reading
 from harness.models.identity import fingerprint_of, tensor_fingerprints
+from harness.models.lm import is_as
 from harness.models.refused import Refused
-from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE
+from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
 from harness.names import printable
 from harness.own_code import code_of
 from harness.progress import bar, say
@@ -52,7 +53,8 @@ def states_of(
         positions: for each text the places to keep, 0 to T - 1, in the order in which they come back; None keeps all.
         due: for each text the id that is due after each position that is kept, below 0 where none is; None: the text's next
             token, at its last position none.
-        cache: keep the states in the cache folder, by text, model and code, and take those that are there.
+        cache: keep the states in the cache folder, by text, model and code, and take those that are there; not where
+            hooks, a replaced ``forward`` or a subclass's own step decide what the states are (``Frozen.is_known_by_digest``).
 
     Returns:
         A ``Piece`` a text. ``target_logit`` is of the token that is due, NaN where none is.
@@ -64,7 +66,7 @@ def states_of(
     frozen = Frozen(lm)
     ids = [_ids(lm, text, number) for number, text in enumerate(texts, start=1)]
     places = [_places(row, None if positions is None else positions[number]) for number, row in enumerate(ids)]
-    store = Store(frozen.digest()) if cache else None
+    store = Store(frozen.digest()) if cache and frozen.is_known_by_digest() else None
     targets = [
         torch.tensor([*row[1:], -1])[at] if due is None else torch.tensor(list(due[number]), dtype=torch.long)
         for number, (row, at) in enumerate(zip(ids, places, strict=True))
@@ -185,8 +187,22 @@ class Frozen:
             "best_word": best_word.clone(),
         }  # fmt: skip
 
+    def is_known_by_digest(self) -> bool:
+        """Return whether ``digest`` tells all: no part has hooks or another forward, and no step is a subclass's own.
+
+        To be asked before anything is read: reading puts a hook on.
+        """
+        if any(has_hooks(part) or has_other_forward(part) for part in self.lm.model.modules()):
+            return False
+        from harness.models.causal import CausalLM
+
+        return is_as(self.lm, CausalLM, "_model_call", "forward")
+
     def digest(self) -> str:
-        """Return the SHA-256 of all that decides the states: tensors, configuration, code, where they are computed."""
+        """Return the SHA-256 of all that decides the states: tensors, configuration, code, where they are computed.
+
+        What hooks and other functions do is not in it (see ``is_known_by_digest``).
+        """
         model = self.lm.model
         known = {
             "tensors": sorted(_fingerprints(model).items()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from harness.folders import cache_folder
 from harness.methods import adapters, hidden_states
 from harness.methods.hidden_states import Frozen, Store, states_of, text_key
 from harness.methods.loglikelihoods import token_loglikelihoods
+from harness.models.causal import CausalLM
+from harness.models.head import reading
 from harness.models.identity import tensor_fingerprints
+from harness.models.layers import readers
 
 TEXTS = ["Forty clocks ticked there", "the baker and the bank", [5, 9, 120, 33, 7]]
 
@@ -115,6 +119,47 @@ def test_a_base_and_its_adapter_have_states_of_their_own(load: Any) -> None:
     for one, two, three in zip(base, on, off, strict=True):
         assert torch.allclose(one["hidden"], three["hidden"], atol=1e-6)
         assert not torch.allclose(one["hidden"], two["hidden"], atol=1e-4)
+
+
+def kept_files() -> list[Any]:
+    return sorted(cache_folder().rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("change", ["pre-hook", "hook", "forward", "subclass", "on the object"])
+def test_states_that_the_digest_does_not_know_are_neither_kept_nor_taken(lm: Any, change: str) -> None:
+    [plain] = states_of(lm, TEXTS[:1])
+    files, part = kept_files(), readers(lm.model)[1]
+    with ExitStack() as undo:
+        changed = lm
+        if change == "pre-hook":
+            undo.enter_context(reading(part, lambda hidden: hidden + 1))
+        elif change == "hook":
+            handle = part.register_forward_hook(lambda module, given, made: made + 1)
+            undo.callback(handle.remove)
+        elif change == "forward":
+            own = part.forward
+            part.forward = lambda hidden, *more, **named: own(hidden + 1, *more, **named)
+            undo.callback(lambda: delattr(part, "forward"))
+        elif change == "subclass":
+            changed = Shifted(lm.model, lm.tokenizer, **lm.settings)
+        else:
+            lm._model_call = lambda token_ids: type(lm)._model_call(lm, token_ids + 1)
+            undo.callback(lambda: delattr(lm, "_model_call"))
+        for text in TEXTS[:2]:  # of which one is in the cache
+            [piece] = states_of(changed, [text])
+            [anew] = states_of(changed, [text], cache=False)
+            assert torch.equal(piece["hidden"], anew["hidden"])
+        assert not torch.allclose(states_of(changed, TEXTS[:1])[0]["hidden"], plain["hidden"], atol=1e-3)
+    assert kept_files() == files
+    forwards = lm.work.forwards
+    assert torch.equal(states_of(lm, TEXTS[:1])[0]["hidden"], plain["hidden"]) and lm.work.forwards == forwards
+
+
+class Shifted(CausalLM):
+    """Reads the next id of each."""
+
+    def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return super()._model_call(inps + 1, *args, **kwargs)
 
 
 def test_a_store_gives_back_whole_files_alone(lm: Any) -> None:

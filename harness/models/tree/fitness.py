@@ -155,17 +155,27 @@ def parts_of(model: torch.nn.Module) -> tuple[object, ...]:
     )
 
 
+def has_hooks(part: torch.nn.Module) -> bool:
+    """Return whether hooks see, and may change, what a part of a model is given or gives."""
+    return bool(part._forward_hooks or part._forward_pre_hooks)
+
+
+def has_other_forward(part: torch.nn.Module) -> bool:
+    """Return whether a part's forward is not its class's; accelerate's own, which moves tensors, does not count."""
+    return "forward" in vars(part) and not hasattr(part, "_hf_hook")
+
+
 def check_parts(model: torch.nn.Module) -> None:
     """Raise ``Refused`` when a part of the model is not the libraries' own, and might look at more than one token."""
     for module in model.modules():
         package = type(module).__module__.split(".")[0]
         if package not in KNOWN_PACKAGES:
             raise Refused(f"its part {type(module).__name__} comes from {package} and is not declared plain causal")
-        if "forward" in vars(module) and not hasattr(module, "_hf_hook"):
+        if has_other_forward(module):
             raise Refused(
                 f"the forward of its part {type(module).__name__} was replaced and is not declared plain causal"
             )
-        if module._forward_hooks or module._forward_pre_hooks:
+        if has_hooks(module):
             raise Refused(f"its part {type(module).__name__} has hooks and is not declared plain causal")
 
 
