@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -51,23 +50,14 @@ class Installed:
 
 @dataclass(frozen=True)
 class Plugin:
-    """A loaded plugin: what it offers, and the module or object it came as."""
+    """A loaded plugin: what it offers; ``code_digest`` is over its files that decide an answer, as they were imported."""
 
     name: str
     distribution: str
     version: str
     methods: dict[str, type[Method]]
     task_folders: tuple[Path, ...]
-    module: Any = field(repr=False, compare=False)
-
-    @cached_property
-    def code_digest(self) -> str:
-        """The SHA-256 over its Python and task files that decide an answer, so that edited code finds no old results."""
-        digest, files = hashlib.sha256(), _source_files(self.module)
-        root = os.path.commonpath([path.parent for path in files]) if files else ""
-        for path in files:
-            digest.update(path.as_posix().removeprefix(root).encode() + b"\0" + path.read_bytes())
-        return digest.hexdigest()
+    code_digest: str
 
 
 def installed() -> list[Installed]:
@@ -112,7 +102,7 @@ def load(name: str) -> Plugin:
         unmarked = [name for name in HOOKS if callable(getattr(module, name, None))]
         hint = f"its {unmarked[0]} is not marked with @hookimpl" if unmarked else "it implements no harness hook"
         raise HarnessError(f"{plugin} offers neither methods nor task folders; {hint}")
-    return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, module)
+    return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
 
 
 def load_owners(aggregations: Iterable[str | None]) -> None:
@@ -232,6 +222,15 @@ def _flat(plugin: Installed, hook: str, values: list[Any]) -> Iterator[Any]:
         if not isinstance(value, list | tuple):
             raise HarnessError(f"{plugin} returns {type(value).__name__} from {hook}, where a list is due")
         yield from value
+
+
+def _code_digest(module: Any) -> str:
+    """Return the SHA-256 over a plugin's files that decide an answer, so that edited code finds no old results."""
+    digest, files = hashlib.sha256(), _source_files(module)
+    root = os.path.commonpath([path.parent for path in files]) if files else ""
+    for path in files:
+        digest.update(path.as_posix().removeprefix(root).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _source_files(module: Any) -> list[Path]:

@@ -111,15 +111,21 @@ def generate(
 
 
 def most_tokens(lm: CausalLM, prompts: Sequence[Prompt]) -> int | None:
-    """Return how long a text may be that shares with others; None where there is no bound or nothing shares."""
+    """Return how long a text may be that shares with others; None where there is no bound or nothing shares.
+
+    Raises:
+        HarnessError: a prompt has an id that the model has no embedding for.
+    """
+    lm.check_ids([prompt.token_ids for prompt in prompts])
     lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
     return lm.sharing().most_tokens([prompt.token_ids for prompt in prompts], lengths)
 
 
 def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Choose:
-    """Return what draws each token, from a random stream of the prompt's own (``Prompt.stream``) for each place.
+    """Return what draws each token, from a random stream of the prompt's own for each place in its text.
 
-    So a text depends on neither what is generated beside it nor in which order.
+    So a text depends on neither what is generated beside it nor in which order. Each prompt has to name its ``stream``:
+    rollouts of one prompt have one each, a prompt that goes on from another keeps that one's.
 
     Args:
         temperature: divides the logits, above 0.
@@ -127,7 +133,7 @@ def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float
         top_p: draw from the fewest tokens that have so much of the probability together, in (0, 1].
 
     Raises:
-        ValueError: a number is out of its range.
+        ValueError: a number is out of its range, or, when a token is chosen, a prompt names no stream.
     """
     if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
         raise ValueError(
@@ -146,7 +152,10 @@ def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float
 
 
 def _drawn(logits: Tensor, place: Place, seed: int, top_k: int, top_p: float) -> int:
-    generator = torch.Generator().manual_seed(stream_seed(seed, place.prompt.stream, len(place.generated)) % (1 << 63))
+    if place.prompt.stream is None:
+        raise ValueError("a prompt whose tokens are drawn has to name its stream: Prompt(..., stream=number or text)")
+    position = len(place.prompt.token_ids) + len(place.generated)
+    generator = torch.Generator().manual_seed(stream_seed(seed, place.prompt.stream, position) % (1 << 63))
     probabilities, tokens = torch.softmax(logits.double().cpu(), -1).sort(descending=True, stable=True)
     if top_k:
         probabilities = probabilities[:top_k]

@@ -56,7 +56,6 @@ class CausalLM(HFLM, Answering):
 
     answers: ClassVar[frozenset[str]] = LM_EVAL_ANSWERS | {"token_loglikelihoods", "tokenize"}
     is_plain_causal: ClassVar[bool] = False
-    tells_answers: ClassVar[bool] = False
 
     def __init__(
         self,

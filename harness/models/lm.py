@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType, SimpleNamespace, new_class
+from types import FunctionType, MappingProxyType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate
 class Answering:
     """The contract between the host and an LM, beside lm-eval's own: one method per request type, given ``Instance`` objects.
 
-    ``CausalLM`` and ``TokenizerOnly`` have it; an LM of any other class gets the defaults once, by ``of``. It stands last
-    among a class's bases, so that whatever the LM has of its own comes first.
+    ``CausalLM`` and ``TokenizerOnly`` have it, as the last of their bases, so that what lm-eval's class has comes first; an LM of
+    any other class gets the defaults once, by ``of``.
 
     Attributes:
         answers: the request types it answers: names of its methods.
         model: the weights, a ``torch.nn.Module``; None for an LM without any.
         tokenizer: what cuts text into ids; None for an LM without ids.
         device: where it computes, as torch spells it.
-        rank: which of several processes this is, from 0.
         max_length: the longest text in tokens; None where there is no bound.
         prefix_token_id: stands before the first token of a text that has nothing before it; None where nothing does.
         work: what the answers took since ``start_counting``; None where nobody counts.
         truncated: requests that were cut to fit the context since ``start_counting``, by task.
+        tells_answers: whether it calls ``tell`` for each answer that it is going to return.
         on_answer: is told of each answer as soon as it is there, see ``tell``; None where nobody listens.
     """
 
@@ -42,6 +42,7 @@ class Answering:
     prefix_token_id: Any = None
     work: Work | None = None
     truncated: Mapping[str, int] = MappingProxyType({})
+    tells_answers: ClassVar[bool] = False
     on_answer: Callable[[str, Any, Any], None] | None = None
     _cache: Any = None
 
@@ -66,9 +67,9 @@ class Answering:
     def tells(self, kind: str) -> bool:
         """Return whether what is told while ``kind`` requests are answered is what they are answered with in the end.
 
-        False unless an LM says so: a method may make something else of what the steps below it answer.
+        Only where an LM says so (``tells_answers``): a method may make something else of what the steps below it answer.
         """
-        return False
+        return self.tells_answers
 
     def tell(self, kind: str, arguments: Sequence[Any], answer: Any) -> None:
         """Say that requests of this kind with these ``arguments`` have this answer. An interrupted run keeps it."""
@@ -85,14 +86,19 @@ def is_as(lm: Any, kind: type, *names: str) -> bool:
 
 
 def of(lm: Any) -> Any:
-    """Return ``lm`` as one that keeps the contract: itself, with the defaults for whatever its class does not have.
+    """Return ``lm`` as one that keeps the contract: itself, with the defaults for whatever it does not have.
 
-    A class of the same name with ``Answering`` behind the LM's own is put under the object, which stays what it is: lm-eval
-    asks many more things of an LM than a wrapper could hand on.
+    They are put on the object, which stays of its class: lm-eval asks many more things of an LM than a wrapper could hand on.
+    What the object has by itself, or by a ``__getattr__`` that hands on to another LM, comes before a default.
     """
-    if isinstance(lm, Answering):
+    own = vars(lm)
+    if isinstance(lm, Answering) or "_cache" in own:
         return lm
-    kind = type(lm)
-    own = {"__module__": kind.__module__, "__doc__": kind.__doc__}
-    lm.__class__ = new_class(kind.__name__, (kind, Answering), exec_body=lambda names: names.update(own))
+    own["_cache"] = getattr(lm, "cache_hook", None)
+    told = ("on_answer", "tell")  # of this object, whatever another one behind it has
+    for name in (name for name in vars(Answering) if not name.startswith("_")):
+        if not hasattr(type(lm) if name in told else lm, name):
+            default = vars(Answering)[name]
+            own[name] = MethodType(default, lm) if isinstance(default, FunctionType) else default
+    own["cache_hook"] = SimpleNamespace(add_partial=lm.tell)
     return lm

@@ -67,7 +67,7 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
     device = str(lm.device)
     workdir = work_folder(chosen, device=device)
     unchanged = bool(getattr(method, "leaves_model_unchanged", False))
-    before = None if unchanged else LMState.of(lm)
+    before = LMState.of(lm)
     with _locked(workdir):
         finished = _prepare(workdir, use_cache=not chosen.run.no_cache)
         if finished is not None and not unchanged:
@@ -80,8 +80,13 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
             after_lm = _called(method, lm, plugin=chosen.plugin, seed=seed, workdir=workdir)
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
         after = LMState.of(after_lm)
-        changed = 0 if before is None else _checked_change(method, before, after)
-        report = _report(workdir)
+        changed = after.weights_changed_since(before)
+        if not changed and not unchanged:
+            raise HarnessError(
+                f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
+                "be the baseline's; if that is meant, it has to declare leaves_model_unchanged"
+            )
+        report, digest = _report(workdir), _digest(after, workdir)
         if finished is None:
             write_atomic(workdir / FINISHED, json.dumps(costs))
     return Applied(
@@ -90,9 +95,9 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
         costs["seconds"],
         costs["peak_bytes"],
         finished is not None,
-        changed,
+        max(changed, 0),
         report,
-        _digest(after, workdir),
+        digest,
     )
 
 
@@ -101,17 +106,6 @@ def work_folder(chosen: Chosen, *, device: str) -> Path:
     prefix = f"{chosen.plugin.name}-{chosen.method.name}" if chosen.plugin else chosen.method.name
     digest = Deciding(chosen, device=device).digest("work")[:16]
     return cache_folder() / "methods" / f"{safe_name(prefix)}-{digest}"
-
-
-def _checked_change(method: Method, before: LMState, after: LMState) -> int:
-    """Return how many weights are others; raise ``HarnessError`` where neither they nor the tokenizer are."""
-    changed = after.weights_changed_since(before)
-    if not changed:
-        raise HarnessError(
-            f"method '{printable(method.name)}' left every tensor and the tokenizer as they were, so its score would "
-            "be the baseline's; if that is meant, it has to declare leaves_model_unchanged"
-        )
-    return max(changed, 0)
 
 
 def _digest(after: LMState, workdir: Path) -> str:
@@ -166,6 +160,7 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
         owner += f" of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
     try:
         after: Any = method.apply(lm, seed=seed, workdir=workdir)
+        after = of(after) if isinstance(after, LM) else after
     except (HarnessError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -173,7 +168,7 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
         raise HarnessError(f"{owner} failed: {cause} (--debug shows where)") from error
     if not isinstance(after, LM):
         raise HarnessError(f"{owner} returned {type(after).__name__} from apply, where an LM is due")
-    return of(after)
+    return after
 
 
 def _report(workdir: Path) -> dict[str, Any]:

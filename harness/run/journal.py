@@ -43,6 +43,7 @@ class Journal:
         self._waiting: list[str] = []
         self._written = time.monotonic()
         self._is_on = True
+        self._is_asking = False
         self._seconds: dict[str, float] = {}
         self._task, self._started, self._before = "", time.monotonic(), 0.0
         for path in sorted(self.folder.glob("answers-*.jsonl")):
@@ -98,6 +99,15 @@ class Journal:
         is_told = lm.tells(kind)
 
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
+            if self._is_asking:  # a method asks on its way to an answer, of whatever state its model is in then
+                return ask(requests, *args, **kwargs)
+            self._is_asking = True
+            try:
+                return outermost(requests, *args, **kwargs)
+            finally:
+                self._is_asking = False
+
+        def outermost(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
             keys = _keys(kind, requests)
             found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
             self.reused += len(found)

@@ -134,3 +134,38 @@ def test_a_model_without_a_head_apart_is_refused_in_a_sentence(tokenizer: Any) -
     headless.get_output_embeddings = lambda: None
     with pytest.raises(HarnessError, match="text that acts cannot be generated with this model: it has no output head"):
         acting.generate(lm, [Prompt([5], 1, never)], on_done=lambda *_: None)
+
+
+def test_a_prompt_that_names_no_stream_cannot_be_drawn_from(model: Any, tokenizer: Any) -> None:
+    lm = CausalLM(model, tokenizer)
+    with pytest.raises(ValueError, match="has to name its stream"):
+        acting.generate(lm, [Prompt([5, 6], 2, never)], on_done=lambda *_: None, choose=acting.sampled(0))
+
+
+def test_a_text_that_goes_on_draws_what_the_whole_text_would(model: Any, tokenizer: Any) -> None:
+    """Demand: a continuation does not repeat the draws of what it continues."""
+    lm = CausalLM(model, tokenizer)
+    whole: list[int] = []
+    pieces: list[int] = []
+    acting.generate(
+        lm,
+        [Prompt([5, 6, 7], 6, never, stream="one")],
+        on_done=lambda _, __, ids: whole.extend(ids),
+        choose=acting.sampled(1),
+    )
+
+    def go_on(_: int, prompt: Prompt, ids: list[int]) -> list[Prompt]:
+        pieces.extend(ids)
+        text = [*prompt.token_ids, *ids]
+        return [Prompt(text, 3, never, after=prompt, stream="one")] if len(pieces) == 3 else []
+
+    first = Prompt([5, 6, 7], 3, never, keeps=True, stream="one")
+    acting.generate(lm, [first], on_done=go_on, choose=acting.sampled(1))
+    assert pieces == whole
+
+
+def test_ids_are_checked_before_the_model_is_tried_on_them(model: Any, tokenizer: Any) -> None:
+    lm = CausalLM(model, tokenizer)
+    with pytest.raises(HarnessError, match="the tokenizer gives token 100000"):
+        acting.most_tokens(lm, [Prompt([5, 100000], 1, never)])
+    assert lm.work.check_tokens == 0 and lm.work.reason is None

@@ -82,6 +82,16 @@ def test_a_method_that_changes_nothing_is_an_error_unless_it_says_so(
     assert record["model"]["weights_changed"] == 0
 
 
+def test_a_method_that_says_it_changes_nothing_and_does_is_found_out(
+    make_method: MakeMethod, evaluate: Command, records: Records
+) -> None:
+    """Demand: what changed is measured, whatever a method declares."""
+    plugin = make_method(SCALE + "return lm", members="leaves_model_unchanged: ClassVar[bool] = True")
+    assert evaluate("--plugin", plugin).code == 0
+    [record] = records(Path("out"))
+    assert record["model"]["weights_changed"] == 32
+
+
 @pytest.mark.parametrize(
     ("body", "changed"),
     [

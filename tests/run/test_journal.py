@@ -100,3 +100,27 @@ def test_documents_that_json_cannot_hold_do_not_stop_a_run(doc: Any) -> None:
     asked = [Instance("generate_until", doc, ("text", {}), 0, metadata=("made_up", 0, 1))]
     assert journal._keys("generate_until", asked) == journal._keys("generate_until", asked)
     assert journal._keys("generate_until", asked)[0] is not None
+
+
+class Contrasting(Echo):
+    """Asks itself twice on its way to an answer, in two states of its model."""
+
+    shift = 0.0
+
+    def loglikelihood(self, requests: list[Any]) -> list[tuple[float, bool]]:
+        return [(value + self.shift, best) for value, best in super().loglikelihood(requests)]
+
+    def generate_until(self, requests: list[Any]) -> list[str]:
+        pairs = [request(one.args[0], "b", doc=one.doc_id) for one in requests]
+        found = []
+        for self.shift in (0.0, 10.0):
+            found.append(self.loglikelihood(pairs))
+        return [f"{second[0] - first[0]:g}" for first, second in zip(*found, strict=True)]
+
+
+def test_what_an_lm_asks_itself_is_not_kept_for_another_state_of_it(tmp_path: Path) -> None:
+    """Demand: a contrast of two adapters is not 0 everywhere because the second was answered with the first one's scores."""
+    lm, journal = Contrasting(), Journal(tmp_path, {})
+    with journal.answering(lm):
+        assert lm.generate_until([request("abc", {}), request("de", {}, doc=1)]) == ["10", "10"]
+    assert journal.reused == 0

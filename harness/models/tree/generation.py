@@ -62,7 +62,7 @@ class Prompt:
     shared: int = 0
     after: Prompt | None = None
     keeps: bool = False
-    stream: int | str = 0
+    stream: int | str | None = None
     kept: KeptKeys | None = field(default=None, init=False)
 
 
