@@ -98,8 +98,13 @@ def adapter_names(model: torch.nn.Module) -> list[str]:
     return list(getattr(model, "peft_config", {}))
 
 
+def are_off(model: torch.nn.Module) -> bool:
+    """Return whether a model's adapters are switched off, all of them; False where it has none."""
+    return any(getattr(module, "disable_adapters", False) is True for module in model.modules())
+
+
 def switch_to(model: PeftModel, name: str, *, is_trained: bool = False) -> None:
-    """Use one adapter and no other from here on.
+    """Use one adapter and no other from here on, also where all were off.
 
     Args:
         model: with adapters.
@@ -110,6 +115,8 @@ def switch_to(model: PeftModel, name: str, *, is_trained: bool = False) -> None:
         HarnessError: there is no adapter of this name.
     """
     _check_known(model, name)
+    if are_off(model):
+        model.base_model.enable_adapter_layers()
     model.set_adapter(name)
     if not is_trained:
         model.requires_grad_(False)
@@ -119,14 +126,15 @@ def switch_to(model: PeftModel, name: str, *, is_trained: bool = False) -> None:
 def using(model: PeftModel, name: str | None) -> Iterator[None]:
     """Within it the model has another adapter on, or none (None: it is the base, such as a policy's reference).
 
-    What was on before, and which weights take gradients, comes back afterwards, whatever happens inside.
+    What was on before, if anything was, and which weights take gradients, comes back afterwards, whatever happens inside;
+    so one may stand inside another.
 
     Raises:
         HarnessError: there is no adapter of this name.
     """
     if name is not None:
         _check_known(model, name)
-    before = str(model.active_adapter)
+    before, was_off = str(model.active_adapter), are_off(model)
     # PEFT makes all weights of an adapter that comes back trainable.
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
@@ -136,9 +144,9 @@ def using(model: PeftModel, name: str | None) -> Iterator[None]:
             switch_to(model, name)
         yield
     finally:
-        if name is None:
-            model.base_model.enable_adapter_layers()
         switch_to(model, before)
+        if was_off:
+            model.base_model.disable_adapter_layers()
         for parameter in trained:
             parameter.requires_grad_(True)
 

@@ -14,6 +14,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
+from harness.methods import adapters
 from harness.models.head import ENOUGH_ROWS, Head, reading
 from harness.models.identity import fingerprint_of, tensor_fingerprints
 from harness.models.lm import is_as
@@ -317,8 +318,7 @@ def _adapters(model: Any) -> Any:
         config.update({key: sorted(value) for key, value in config.items() if isinstance(value, set)})
         config.pop("base_model_name_or_path", None)
         config.pop("inference_mode", None)
-    is_off = any(getattr(module, "disable_adapters", False) is True for module in model.modules())
-    return [known, str(getattr(model, "active_adapter", None)), is_off] if known else None
+    return [known, str(getattr(model, "active_adapter", None)), adapters.are_off(model)] if known else None
 
 
 def _fingerprints(model: Any) -> dict[str, tuple[int, ...]]:

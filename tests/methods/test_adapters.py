@@ -94,6 +94,34 @@ def test_what_takes_gradients_comes_back_after_another_was_used(two: tuple[Any, 
     assert trained() and all(".right." in name for name in trained())
 
 
+@pytest.mark.parametrize("outer", ["right", "wrong", None])
+@pytest.mark.parametrize("inner", ["right", "wrong", None])
+def test_one_use_inside_another_is_what_it_says_and_leaves_the_outer_one(
+    two: tuple[Any, torch.Tensor], outer: str | None, inner: str | None
+) -> None:
+    model, base = two
+    wrong = logits(model)
+    with adapters.using(model, "right"):
+        expected = {None: base, "wrong": wrong, "right": logits(model)}
+    taking = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    with adapters.using(model, outer):
+        with suppress(ZeroDivisionError), adapters.using(model, inner):
+            assert torch.equal(logits(model), expected[inner]) and adapters.are_off(model) == (inner is None)
+            _ = 1 // 0
+        assert torch.equal(logits(model), expected[outer]) and adapters.are_off(model) == (outer is None)
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert torch.equal(logits(model), wrong) and model.active_adapter == "wrong"
+    assert taking == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def test_an_adapter_switched_to_is_on_also_where_all_were_off(two: tuple[Any, torch.Tensor]) -> None:
+    model, base = two
+    with adapters.using(model, None):
+        adapters.switch_to(model, "right")
+        assert not torch.equal(logits(model), base)
+    assert model.active_adapter == "wrong" and not adapters.are_off(model)
+
+
 def test_a_reference_inside_a_loss_leaves_the_gradients_as_they_are(two: tuple[Any, torch.Tensor]) -> None:
     model, _ = two
 
