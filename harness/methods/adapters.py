@@ -68,10 +68,12 @@ def add_adapter(
         name: tells the adapters of one base apart.
 
     Raises:
-        HarnessError: no layer has such a name, the model has an adapter of this name, or one that came with it.
+        HarnessError: no layer has such a name, no adapter can have this name, the model has an adapter of this name, or one
+            that came with it.
     """
     from peft import LoraConfig, get_peft_model
 
+    _check_possible(name)
     if hasattr(model, "peft_config") and model not in _ADAPTED:
         raise HarnessError("the quantised model has an adapter already (peft=...), on which no second one is trained")
     targets: Any = "all-linear" if list(target_modules) == ["all-linear"] else list(target_modules)
@@ -181,10 +183,11 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
         name: what the adapter is called from here on.
 
     Raises:
-        HarnessError: the model has an adapter of this name.
+        HarnessError: no adapter can have this name, or the model has one of this name.
     """
     from peft import PeftModel
 
+    _check_possible(name)
     if model not in _ADAPTED:
         return _adapted(PeftModel.from_pretrained(model, str(folder), adapter_name=name))
     _check_free(model, name)
@@ -239,6 +242,15 @@ def probe_loss(model: torch.nn.Module, token_ids: Sequence[int]) -> float:
 def _adapted(model: PeftModel) -> PeftModel:
     _ADAPTED.add(model)
     return model
+
+
+def _check_possible(name: str) -> None:
+    """Refuse names that torch does not give a part of a model, and those that are no folder's."""
+    if not name or set(name) & set("./\\\0") or hasattr(torch.nn.ModuleDict(), name):
+        raise HarnessError(
+            f"no adapter can be called '{printable(name)}'; a name has no dot and no slash in it, and is none of torch's own "
+            "such as 'keys'"
+        )
 
 
 def _check_free(model: PeftModel, name: str) -> None:

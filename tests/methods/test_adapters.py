@@ -200,6 +200,18 @@ def test_what_cannot_be_is_refused_in_a_sentence(two: tuple[Any, torch.Tensor], 
         adapters.add_adapter(load().model, seed=0, rank=2, alpha=2.0, target_modules=["z_proj"])
 
 
+@pytest.mark.parametrize("name", ["good.one", "a/b", "a\\b", "..", "", "keys", "train"])
+def test_a_name_no_adapter_can_have_is_refused_in_a_sentence(load: Any, tmp_path: Path, name: str) -> None:
+    model = load().model
+    for call in (
+        lambda: adapters.add_adapter(model, seed=0, name=name, **LORA),
+        lambda: adapters.load_adapter(model, tmp_path, name=name),
+    ):
+        with pytest.raises(HarnessError, match=r"no adapter can be called '.*'; a name has no dot and no slash in it"):
+            call()
+    assert not hasattr(model, "peft_config")
+
+
 def test_an_adapter_that_came_with_the_model_is_not_trained_over(load: Any, tmp_path: Path) -> None:
     model = adapters.add_adapter(load().model, seed=0, **LORA)
     adapters.save_adapter(model, tmp_path / "given")
