@@ -72,7 +72,10 @@ def states_of(
         torch.tensor([*row[1:], -1])[at] if due is None else torch.tensor(list(due[number]), dtype=torch.long)
         for number, (row, at) in enumerate(zip(ids, places, strict=True))
     ]
-    keys = [text_key([row, at.tolist(), wanted.tolist()]) for row, at, wanted in zip(ids, places, targets, strict=True)]
+    keys = [
+        text_key({"ids": row, "positions": at.tolist(), "due": wanted.tolist()})
+        for row, at, wanted in zip(ids, places, targets, strict=True)
+    ]
     found: dict[str, Piece] = {}
     waiting: dict[str, int] = {}  # equal texts are run once
     for number, key in enumerate(keys):
@@ -290,8 +293,11 @@ def read_each(
 
 
 def text_key(content: object) -> str:
-    """Return the digest by which a ``Store`` keeps what depends on ``content``, a JSON value."""
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
+    """Return the digest by which a ``Store`` keeps what depends on ``content``, a JSON value that names what it holds.
+
+    All share one store, so lists of numbers that mean different things must not look alike.
+    """
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
 
 
 def _ids(lm: CausalLM, text: str | Sequence[int], number: int) -> list[int]:

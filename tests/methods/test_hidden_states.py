@@ -175,6 +175,16 @@ def test_a_store_gives_back_whole_files_alone(lm: Any) -> None:
     assert store.load(key, count) is None
 
 
+def test_lists_of_numbers_that_mean_something_else_are_kept_apart(lm: Any) -> None:
+    states_of(lm, [[5, 9, 120]], positions=[[0, 1]], due=[[9, 2]])
+    states_of(lm, [[5, 9, 120]], positions=[[2, 1]], due=[[9, 2]])
+    kept = {file.stem for file in kept_files()}
+    assert len(kept) == 2
+    assert text_key({"ids": [5, 9, 120], "positions": [0, 1], "due": [9, 2]}) in kept
+    assert text_key([[5, 9, 120], [0, 1], [9, 2]]) not in kept
+    assert text_key({"ids": [5, 9, 120], "targets": [0, 1], "due": [9, 2]}) not in kept
+
+
 @pytest.mark.parametrize(
     ("texts", "positions", "words"),
     [
