@@ -77,9 +77,7 @@ def _flag(name: str, text: str) -> list[str]:
 def _flag_text(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         typed = name in {"gen_kwargs", "metadata"}  # text there is told from numbers by its quotes
-        plain = all(
-            isinstance(v, str | int | float | bool) and not set(str(v)) & set(",=[]{}'\" ") for v in value.values()
-        )
+        plain = all(isinstance(v, str | int | float | bool) and _is_plain(str(v)) for v in value.values())
         return (
             ",".join(f"{k}={v}" for k, v in value.items())
             if plain and not typed
@@ -90,3 +88,8 @@ def _flag_text(name: str, value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether ``k=TEXT,k=TEXT`` gives the text back: nothing in it splits or opens, no white space is taken off."""
+    return not set(text) & set(",=[]{}'\" ") and not text.startswith("(") and text == text.strip()
