@@ -60,13 +60,20 @@ def write_all(files: Sequence[PlannedFile], folder: Path, *, dry_run: bool) -> l
     for file in files:
         target = _inside(folder, file.path)
         try:
-            outcome = Outcome(target, *_compare(file, target))
-            if outcome.state != "same" and not dry_run:
-                _write(file, target)
+            outcome = _outcome(file, target, dry_run=dry_run)
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(target)}': {error.strerror or error}") from error
         outcomes.append(outcome)
     return outcomes
+
+
+def _outcome(file: PlannedFile, target: Path, *, dry_run: bool) -> Outcome:
+    if not dry_run and not target.exists():  # no need to make it twice
+        return Outcome(target, _write(file, target), "new")
+    outcome = Outcome(target, *_compare(file, target))
+    if outcome.state != "same" and not dry_run:
+        _write(file, target)
+    return outcome
 
 
 def compressed(blocks: Iterable[bytes]) -> Iterator[bytes]:
@@ -110,13 +117,15 @@ def _compare(file: PlannedFile, target: Path) -> tuple[int, str]:
     return size, "same" if old.digest() == new.digest() else "changed"
 
 
-def _write(file: PlannedFile, target: Path) -> None:
+def _write(file: PlannedFile, target: Path) -> int:
+    """Write the file whole or not at all, and return its size."""
+    size = 0
     target.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=".partial")
     try:
         with os.fdopen(descriptor, "wb") as stream:
             for block in file.blocks():
-                stream.write(block)
+                size += stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
@@ -125,3 +134,4 @@ def _write(file: PlannedFile, target: Path) -> None:
         Path(temporary).unlink(missing_ok=True)
         raise
     sync_folder(target.parent)
+    return size
