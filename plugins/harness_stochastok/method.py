@@ -138,7 +138,7 @@ class StochasTok:
             expansion_report(self._corpus, resplitter)
             self._write_report(workdir, resplitter, {})
             return lm
-        if not hasattr(lm, "model"):
+        if lm.model is None:
             raise HarnessError(
                 f"method '{self.name}' trains a model, which {type(lm).__name__} has not; steps=0 reports alone"
             )

@@ -210,11 +210,12 @@ def test_what_a_method_made_is_known_by_its_files_too(
     assert (digests[0] == digests[1]) == is_same
 
 
-def test_a_model_that_is_left_unchanged_is_looked_at_once(
+def test_a_model_that_is_left_unchanged_is_measured_before_and_after(
     chosen: Chosen, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """Demand: that nothing changed is seen, not believed."""
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
     looked, look = [], applying.LMState.of
     monkeypatch.setattr(applying.LMState, "of", lambda lm: looked.append(lm) or look(lm))
     applied = applying.apply_to(chosen, TokenizerOnly(tokenizer))
-    assert (len(looked), applied.weights_changed) == (1, 0)
+    assert (len(looked), applied.weights_changed) == (2, 0)
