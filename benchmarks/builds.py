@@ -1,4 +1,4 @@
-"""Two builds of the harness, side by side: ``python benchmarks/builds.py OLD NEW [--rounds 5] -- EVAL FLAGS``.
+"""Two builds of the harness, side by side: ``python benchmarks/builds.py OLD NEW [--rounds 5] [EVAL FLAGS]``.
 
 OLD and NEW are source trees. Each answers the same ``harness eval`` command in a process of its own, taking turns; equal
 scores are asserted first. Printed are, of each build, the least and the median of the processor seconds of the whole process
@@ -40,19 +40,22 @@ def run(build: Path, flags: list[str], output: Path) -> tuple[float, float, dict
 
 def main() -> int:
     """Run and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each build (default 5)")
-    parser.add_argument("flags", nargs="*", help=f"of harness eval (default: {' '.join(FLAGS)})")
-    arguments = parser.parse_args()
+    arguments, flags = parser.parse_known_args()
     builds = {"old": arguments.old.resolve(), "new": arguments.new.resolve()}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in builds}
     scores: dict[str, dict[str, float]] = {}
     for number in range(arguments.rounds):
         for name, build in builds.items() if number % 2 == 0 else reversed(builds.items()):
             with tempfile.TemporaryDirectory() as folder:
-                process, scoring, scores[name] = run(build, arguments.flags or FLAGS, Path(folder))
+                process, scoring, scores[name] = run(
+                    build, [flag for flag in flags if flag != "--"] or FLAGS, Path(folder)
+                )
             taken[name].append((process, scoring))
     differing = [key for key in scores["old"] if abs(scores["old"][key] - scores["new"].get(key, float("nan"))) > 1e-9]
     if differing or scores["old"].keys() != scores["new"].keys():
