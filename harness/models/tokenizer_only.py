@@ -18,6 +18,7 @@ class TokenizerOnly(LM, Answering):
     """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
 
     answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
+    advice: ClassVar[str] = "; load weights with --model hf"
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         LM.__init__(self)
@@ -62,4 +63,4 @@ def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 
 
 def _refuse(request_type: str) -> NoReturn:
-    raise HarnessError(f"TokenizerOnly cannot answer '{request_type}' requests; load weights with --model hf")
+    raise HarnessError(f"TokenizerOnly cannot answer '{request_type}' requests{TokenizerOnly.advice}")

@@ -143,7 +143,7 @@ class Deciding:
     @property
     def model_args(self) -> dict[str, Any]:
         """What else was said of the model."""
-        return {name: value for name, value in self.chosen.run.model_args.items() if name not in ELSEWHERE}
+        return _other_model_args(self.chosen.run)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -209,8 +209,12 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
         system_instruction=None if run.system_instruction is None else redact(run.system_instruction),
         gen_kwargs=redact_json(dict(run.gen_kwargs)),
         metadata=redact_json(dict(run.metadata)),
-        model_args=redact_json({name: value for name, value in run.model_args.items() if name not in ELSEWHERE}),
+        model_args=redact_json(_other_model_args(run)),
     )
+
+
+def _other_model_args(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.model_args.items() if name not in ELSEWHERE}
 
 
 def plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:

@@ -96,40 +96,42 @@ class Journal:
             self.folder.parent.rmdir()
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
-        is_told = lm.tells(kind)
+        is_told = lm.tells(kind)  # as it is before the new function stands on the object
 
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
             if self._is_asking:  # a method asks on its way to an answer, of whatever state its model is in then
                 return ask(requests, *args, **kwargs)
             self._is_asking = True
             try:
-                return outermost(requests, *args, **kwargs)
+                return self._answered(kind, requests, lambda rest: ask(rest, *args, **kwargs), lm, is_told=is_told)
             finally:
                 self._is_asking = False
 
-        def outermost(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
-            keys = _keys(kind, requests)
-            found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
-            self.reused += len(found)
-            if found:
-                lm.count_truncated(kind, [requests[number] for number in found])
-            rest = [number for number in range(len(requests)) if number not in found]
-            if rest:
-                if is_told:
-                    waiting = _by_arguments(requests, keys, rest)
-
-                    def take(told: str, arguments: Any, answer: Any) -> None:
-                        if told == kind:
-                            self._take(waiting.get(_text(arguments), ()), kind, answer)
-
-                    lm.on_answer = take
-                answers = ask([requests[number] for number in rest], *args, **kwargs)
-                for number, one in zip(rest, answers, strict=True):
-                    self._take([keys[number]], kind, one)
-                    found[number] = one
-            return [_restored(kind, found[number]) for number in range(len(requests))]
-
         return answer
+
+    def _answered(
+        self, kind: str, requests: list[Instance], ask: Callable[[list[Instance]], list[Any]], lm: Any, *, is_told: bool
+    ) -> list[Any]:
+        """Return the answers in order: those that are kept, and of the others what ``ask`` gives, which is kept as it comes."""
+        keys = _keys(kind, requests)
+        found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
+        self.reused += len(found)
+        if found:
+            lm.count_truncated(kind, [requests[number] for number in found])
+        rest = [number for number in range(len(requests)) if number not in found]
+        if rest:
+            if is_told:
+                waiting = _by_arguments(requests, keys, rest)
+
+                def take(told: str, arguments: Any, answer: Any) -> None:
+                    if told == kind:
+                        self._take(waiting.get(_text(arguments), ()), kind, answer)
+
+                lm.on_answer = take
+            for number, one in zip(rest, ask([requests[number] for number in rest]), strict=True):
+                self._take([keys[number]], kind, one)
+                found[number] = one
+        return [_restored(kind, found[number]) for number in range(len(requests))]
 
     def _take(self, keys: Sequence[str | None], kind: str, answer: Any) -> None:
         for key in keys:

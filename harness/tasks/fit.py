@@ -30,9 +30,9 @@ def check_fit(tasks: Mapping[str, Any], lm: Any, *, more: frozenset[str] = froze
     for name, task in tasks.items():
         missing = sorted(request_types(task) - answers)
         if missing:
-            hint = "; load weights with --model hf" if kind.__name__ == "TokenizerOnly" else hint
             raise HarnessError(
-                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer{hint}"
+                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer"
+                f"{lm.advice or hint}"
             )
 
 
