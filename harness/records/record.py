@@ -167,7 +167,8 @@ class SamplesPart(_Part):
 class CountsPart(_Part):
     """Documents and requests asked; requests that were cut to fit the context, or got a score that is no number.
 
-    Of generated texts: how many are empty, and how many different ones there are.
+    Of generated texts: how many are empty, how many different ones there are, and how many ended at the limit of
+    length while the model was still thinking (``cut_in_thinking``), which makes them empty answers.
     """
 
     docs: Count
@@ -176,10 +177,15 @@ class CountsPart(_Part):
     not_finite: Count = 0
     empty_answers: Count | None = None
     distinct_answers: Count | None = None
+    cut_in_thinking: Count | None = None
 
 
 class Record(_Part):
-    """One metric of one run; ``value`` is None where the task has no score, and ``status`` is ``invalid`` then."""
+    """One metric of one run; ``value`` is None where the task has no score, and ``status`` is ``invalid`` then.
+
+    ``notes`` are sentences that say where the number is not what it seems. ``generation`` holds what decided length, stops
+    and sampling of generated texts, as it was applied; neither is part of a key.
+    """
 
     schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA
     created: str
@@ -201,6 +207,8 @@ class Record(_Part):
     cost: CostPart = CostPart()
     samples: SamplesPart | None = None
     report: dict[str, Any] = Field(default_factory=dict)
+    notes: list[str] = Field(default_factory=list)
+    generation: dict[str, Any] | None = None
     command: str = ""
 
     @model_validator(mode="after")
