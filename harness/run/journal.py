@@ -30,7 +30,8 @@ class Journal:
 
     ``identity`` is everything that decides an answer besides the request: it names the folder, so another model, method,
     option or version of the software never finds these answers. (lm-eval's ``use_cache`` asks for none of that.)
-    ``reused`` counts the answers that were not asked for again. A disk that refuses ends the journal, not the run.
+    ``reused`` counts the answers that were not asked for again. A disk that refuses ends the journal, not the run, and a line
+    that is not as it was written costs the answer in it.
     """
 
     def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0) -> None:
@@ -47,7 +48,8 @@ class Journal:
         self._seconds: dict[str, float] = {}
         self._task, self._started, self._before = "", time.monotonic(), 0.0
         for path in sorted(self.folder.glob("answers-*.jsonl")):
-            self._read(path)
+            with suppress(OSError):
+                self._read(path)
         _forget_old(output / FOLDER)
 
     @contextmanager
@@ -75,7 +77,7 @@ class Journal:
         if not waiting or not self._is_on:
             return
         spent = self._before + time.monotonic() - self._started
-        waiting.append(json.dumps([SECONDS + self._task, spent]))
+        waiting.append(_line(SECONDS + self._task, spent))
         try:
             append_lines(self.file, lambda _: waiting)
         except OSError as error:
@@ -138,7 +140,7 @@ class Journal:
             if key is None or key in self._answers:
                 continue
             try:
-                line = json.dumps([key, as_json(answer)], allow_nan=False)
+                line = _line(key, as_json(answer))
             except (TypeError, ValueError):
                 continue  # an answer that JSON cannot hold is asked for again
             if _restored(kind, from_json(json.loads(line)[1])) == answer:
@@ -148,20 +150,44 @@ class Journal:
             self.flush()
 
     def _read(self, path: Path) -> None:
-        for line in path.read_bytes().split(b"\n"):
-            try:
-                key, answer = json.loads(line)
-            except (ValueError, TypeError, RecursionError):
-                continue  # the end of it, torn by the kill
-            if str(key).startswith(SECONDS):
-                task = str(key).removeprefix(SECONDS)
-                self._seconds[task] = max(self._seconds.get(task, 0.0), float(answer))
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            pairs = [pair for line in file if (pair := _pair(line)) is not None]
+        for key, value in pairs:
+            if key.startswith(SECONDS):
+                task = key.removeprefix(SECONDS)
+                self._seconds[task] = max(self._seconds.get(task, 0.0), value)
             else:
-                self._answers[str(key)] = from_json(answer)
+                self._answers[key] = from_json(value)
 
 
 SECONDS = "seconds of "
 FORGET_SECONDS = 30 * 24 * 3600.0
+
+
+def _line(key: str, value: Any) -> str:
+    """Return the line that keeps ``value``: JSON, with a digest, so that no changed byte makes another answer of it.
+
+    Raises:
+        TypeError, ValueError: JSON cannot hold it.
+    """
+    text = json.dumps([key, value], allow_nan=False)
+    return f'{text[:-1]}, "{_check(text)}"]'
+
+
+def _pair(line: bytes) -> tuple[str, Any] | None:
+    """Return the key and the value of a line that ``_line`` made, None of any other: torn by a kill, edited, damaged."""
+    try:
+        key, value, check = json.loads(line)
+        is_ours = isinstance(key, str) and check == _check(json.dumps([key, value], allow_nan=False))
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return (key, value) if is_ours else None
+
+
+def _check(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _keys(kind: str, requests: Sequence[Instance]) -> list[str | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +73,69 @@ def test_a_torn_journal_costs_only_its_torn_answer(tmp_path: Path) -> None:
     with again.answering(lm):
         lm.loglikelihood([request("abc", "d", doc=n) for n in range(3)])
     assert (again.reused, lm.asked) == (2, 4)
+
+
+VALUES = [
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e400",
+    "NaN",
+    '"abc"',
+    "[]",
+    "[-0.5, false]",
+    "{}",
+    '{"text": 1, "trace": 2}',
+    "9" * 5000,
+]
+
+
+def test_any_line_of_a_journal_costs_its_own_answer_at_most(tmp_path: Path) -> None:
+    """Case journal_line: every JSON type as line, key, answer, digest and seconds, torn ones, no text, no JSON."""
+    lm, asked = Echo(), [request("abc", "d", doc=n) for n in range(3)]
+    with Journal(tmp_path, {}).answering(lm, "sums"):
+        first = lm.loglikelihood(asked)
+    [file] = tmp_path.glob(".unfinished/*/answers-0.jsonl")
+    good = file.read_bytes().splitlines()
+    key, answer, check = json.loads(good[0])
+    lines = [*VALUES, "[" * 100_000, '{"a":', "", "\0", '["seconds of sums", "abc"]']
+    for value in VALUES:
+        lines += [f"[{value}]", f"[{value}, {value}, {value}]", f'["{key}", {value}]', f'["seconds of sums", {value}]']
+        lines += [
+            f'["{key}", {value}, "{check}"]',
+            f'["{key}", {json.dumps(answer)}, {value}]',
+            f'[{value}, 1, "{check}"]',
+        ]
+    edited = good[0].replace(b"-1.0", b"-1.5")
+    assert edited != good[0]
+    torn = [good[1][:end] for end in range(1, len(good[1]))]
+    bad = [line.encode() for line in lines] + [edited, b"\xff\xfe", *torn]
+    file.write_bytes(b"\n".join([*good[1:2], *bad, *good[2:]]) + b"\n[1")
+    again = Journal(tmp_path, {})
+    with again.answering(lm, "sums"):
+        assert lm.loglikelihood(asked) == first
+    assert (again.reused, lm.asked) == (2, 4)
+    assert 0 <= again.earlier_seconds("sums") < 60
+    assert Journal(tmp_path, {})._answers.keys() >= {key}  # the end without a line break spoils nothing after it
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling link", "folder of links"])
+def test_what_is_no_file_of_answers_is_none(kind: str, tmp_path: Path) -> None:
+    """Case journal_line: of the file's name, a folder, a pipe nobody writes, or a link to nothing."""
+    place = Journal(tmp_path, {}).folder
+    place.mkdir(parents=True)
+    for name in ("answers-0.jsonl", "answers-1.jsonl", ".answers-0.jsonl.lock"):
+        if kind == "folder" or (kind != "dangling link" and name.endswith("lock")):
+            (place / name).mkdir()
+        elif kind == "pipe":
+            os.mkfifo(place / name)
+        else:
+            (place / name).symlink_to(tmp_path / "nowhere" / name)
+    lm = Echo()
+    with Journal(tmp_path, {}).answering(lm, "sums"):
+        assert len(lm.loglikelihood([request("abc", "d")])) == 1
+    assert Journal(tmp_path, {})._answers == {}
 
 
 def asked(context: str, doc: Any, number: int = 0) -> Instance:
