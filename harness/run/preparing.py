@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -102,18 +103,23 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
 
     with limited(run.timeout_task, f"loading {', '.join(map(printable, run.tasks))}"):
         task_set = finding.load(run.tasks, finding.folders(plugin, run.include_path), metadata=run.metadata)
+        _check_samples(run, task_set)
         _check_shots(run, task_set)
-        sizes = {name: len(task_set.tasks[name].eval_docs) for name in run.samples or {} if name in task_set.tasks}
     if run.model in KINDS:  # another one is told where the model is looked for
         _check_fit(run, method, task_set, KINDS[run.model].lm())
+    for name, notes in task_set.notes.items():
+        for note in notes:
+            say(f"task '{printable(name)}': {note}")
+    return task_set
+
+
+def _check_samples(run: Run, task_set: TaskSet) -> None:
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
-        if max(numbers) >= sizes[name]:
-            raise HarnessError(
-                f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {sizes[name]}"
-            )
-    return task_set
+        size = len(_documents(task_set.tasks[name]))
+        if max(numbers) >= size:
+            raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {size}")
 
 
 def _check_fit(run: Run, method: Method, task_set: TaskSet, lm: type) -> None:
@@ -135,19 +141,32 @@ def _check_chat_template(tokenizer: Any, wanted: bool | str) -> None:
         )
 
 
+def _documents(task: Any) -> Any:
+    """Return the documents of ``task``; those it was built with, where it keeps them: it would process all of them again."""
+    docs = getattr(task, "task_docs", None)
+    return task.eval_docs if docs is None else docs
+
+
+def _asked(run: Run, name: str, task: Any) -> dict[int, Any]:
+    """Return the documents of ``task`` that ``run`` asks, by their number."""
+    from lm_eval.evaluator_utils import get_sample_size
+
+    docs, chosen = _documents(task), (run.samples or {}).get(name)
+    if chosen:
+        return {number: docs[number] for number in sorted(chosen)}
+    return dict(enumerate(itertools.islice(docs, get_sample_size(task, run.limit))))
+
+
 def _check_shots(run: Run, task_set: TaskSet) -> None:
-    """Raise when more shots are asked for than a task has; a task that fixes 0 ignores the flag."""
+    """See to the shots of every task; what is to be told of them goes to its notes."""
+    from harness.run.questions import shots
+    from harness.tasks.shots import keep_own_out
+
     for name, task in task_set.tasks.items():
-        if not run.num_fewshot or getattr(task.config, "num_fewshot", None) == 0:
-            continue
-        try:
-            available = len(list(task.fewshot_docs()))
-        except Exception:  # a task without few-shot documents says so in its own way
-            available = 0
-        if available < run.num_fewshot:
-            raise HarnessError(
-                f"--num_fewshot asks for {run.num_fewshot} shots, but task '{printable(name)}' has {available}"
-            )
+        number = shots(task, run)
+        if number:
+            notes = keep_own_out(task, number, _asked(run, name, task), seed=run.seeds[3])
+            task_set.notes.setdefault(name, []).extend(notes)
 
 
 def _check_numbers(run: Run) -> None:

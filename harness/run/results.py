@@ -51,7 +51,7 @@ class RecordMaker:
     def __init__(self, prepared: Prepared, applied: Applied, base: Mapping[str, Any], *, run_name: str) -> None:
         """Note what all records of the run share; ``base`` is ``describe_model`` of the LM before the method."""
         run, method, source, lm = prepared.run, prepared.method, prepared.source, applied.lm
-        self._run, self._applied = run, applied
+        self._run, self._applied, self._notes = run, applied, prepared.tasks.notes
         self.shared: dict[str, Any] = {
             "run": run_name,
             "plugin": plugin_part(prepared.plugin, method),
@@ -207,6 +207,7 @@ class RecordMaker:
             counts=counts,
             settings=settings,
             cost=cost,
+            notes=list(self._notes.get(task.name, ())),
             **self.shared,
         )
         return Record.model_validate(_plain(redact_json(record.content())))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
 from harness.progress import quiet
 from harness.tasks import whole_set
+from harness.tasks.templates import compile_once
 from harness.timeouts import TimedOut
 
 if TYPE_CHECKING:
@@ -52,13 +53,18 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class TaskSet:
-    """Tasks ready to be asked, as lm-eval's own objects."""
+    """Tasks ready to be asked, as lm-eval's own objects.
+
+    Attributes:
+        notes: by task, sentences that say where its numbers are not what they seem; its records keep them.
+    """
 
     requested: tuple[str, ...]
     built: list[Any]
     tasks: dict[str, Task]
     groups: dict[str, Group]
     manager: TaskManager
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def folders(plugin: plugins.Plugin | None, include_path: Iterable[str] = ()) -> list[TaskFolder]:
@@ -119,6 +125,7 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
         from lm_eval.tasks import TaskManager
 
         whole_set.tell_lm_eval()
+        compile_once()
         builtin = [name for name, is_ours in requested if not is_ours]
         _check_known(builtin, _remembered_names())
         manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))
