@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from filelock import FileLock
 
 from harness.errors import HarnessError
 from harness.names import printable
+from harness.removal import TEMPORARY, put, remove
 
 
 def cache_folder() -> Path:
@@ -40,11 +42,11 @@ def check_writable(folder: Path) -> None:
         raise HarnessError(f"cannot write to {printable(folder)}: {error.strerror or error}") from error
 
 
-def write_atomic(path: Path, content: str | bytes | Iterable[str]) -> None:
+def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> None:
     """Write ``content`` (text as UTF-8, whole or in parts) so that a reader, or a crash, sees the old file or the whole new one.
 
     Raises:
-        OSError: the disk is full or the folder not writable; the old file is intact then.
+        OSError: the disk is full, the folder not writable, or a link stands at ``path``; what was there is intact then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:50]}.", suffix=".partial")
@@ -55,9 +57,9 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        put(Path(temporary), path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        remove(Path(temporary), below=path.parent, named=TEMPORARY)
         raise
     sync_folder(path.parent)
 
@@ -73,12 +75,13 @@ def append_lines(path: Path, make_lines: Callable[[bytes], Iterable[str]]) -> No
         make_lines: given the last line in the file (empty when there is none), returns those to add.
 
     Raises:
-        OSError: the disk refuses; the file is as it was then.
+        OSError: the disk refuses, or a link stands at ``path``; the file is as it was then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    own = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     with locked(path):
         path.parent.mkdir(parents=True, exist_ok=True)  # another process may have found it empty, and removed it
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(path, own, 0o666)
         try:
             last = _healed_tail(path, descriptor)
             start = os.lseek(descriptor, 0, os.SEEK_END)
@@ -111,24 +114,42 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target`` that takes its place when the block ends well.
 
     When the block raises, or is interrupted, the temporary folder goes and ``target`` is as it was.
+
+    Raises:
+        OSError: the disk refuses, or a link stands at ``target``.
     """
+    with scratch_folder(target) as temporary:
+        yield temporary
+        for path in temporary.rglob("*"):  # some writers leave files that only their owner can read
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                path.chmod(0o666 & ~_umask())
+        old = temporary.with_suffix(".old")
+        has_old = target.exists() and not target.is_symlink()
+        if has_old:
+            put(target, old)
+        try:
+            put(temporary, target)
+        except BaseException:
+            if has_old:
+                put(old, target)
+            raise
+        with suppress(OSError):
+            remove(old, below=target.parent, named=TEMPORARY, folder=True)
+    sync_folder(target.parent)
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``target``, named as if it were to take its place, that is gone after the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=".partial"))
     temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
-        for path in temporary.rglob("*"):  # some writers leave files that only their owner can read
-            if path.is_file() and path.stat().st_nlink == 1:
-                path.chmod(0o666 & ~_umask())
-        old = temporary.with_suffix(".old")
-        if target.exists():
-            os.replace(target, old)
-        os.replace(temporary, target)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(target.parent)
+    finally:
+        with suppress(OSError):
+            remove(temporary, below=target.parent, named=TEMPORARY, folder=True)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -142,6 +163,24 @@ def link_tree(source: Path, target: Path) -> None:
         return target_file
 
     shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
+
+
+def carry_over(old: Path, new: Path) -> None:
+    """Add to ``new`` what only ``old`` has, links as links, so that ``new`` can take its place.
+
+    Raises:
+        OSError: the disk refuses, or one has a folder where the other has none.
+    """
+    for entry in os.scandir(old):
+        target = new / entry.name
+        if entry.is_dir(follow_symlinks=False):
+            target.mkdir(exist_ok=True)
+            carry_over(Path(entry.path), target)
+        elif not os.path.lexists(target):
+            try:
+                os.link(entry.path, target, follow_symlinks=False)
+            except OSError:
+                shutil.copy2(entry.path, target, follow_symlinks=False)
 
 
 def sync_folder(folder: Path) -> None:

@@ -40,6 +40,7 @@ DECIDES_NOTHING = (
     "publishing",
     "records",
     "redaction",
+    "removal",
     "run.exporting",
     "run.folder",
     "run.reproducing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.own_code",
         "harness.isolation",
     ),
-    ("harness.redaction", "harness.progress", "harness.requests", "harness.seeds"),
+    ("harness.redaction", "harness.progress", "harness.requests", "harness.seeds", "harness.removal"),
     ("harness.names",),
     ("harness.errors",),
 )
@@ -281,6 +282,72 @@ def too_long(paths: Iterable[Path]) -> list[str]:
     ]
 
 
+# What takes a file away, puts another in its place, or empties it; what makes a file that goes by itself.
+REMOVING = frozenset({
+    "unlink", "rmtree", "rmdir", "removedirs", "rename", "renames", "truncate", "ftruncate", "write_text", "write_bytes",
+    "TemporaryDirectory", "NamedTemporaryFile",
+})  # fmt: skip
+OF_MODULES = {"os": {"remove", "replace"}, "shutil": {"move"}}
+# Where that may be: who, what, and why it takes nothing that is not ours.
+MAY_REMOVE = {
+    ("harness.removal", "unlink"): "the one place",
+    ("harness.removal", "rmtree"): "the one place",
+    ("harness.removal", "rmdir"): "the one place; takes empty folders alone",
+    ("harness.removal", "replace"): "the one place; refuses links",
+    ("harness.folders", "ftruncate"): "takes off what it has just added, or the torn end that it has set aside",
+    ("harness.publishing.files", "truncate"): "a buffer in memory",
+    ("harness.publishing.hub", "TemporaryDirectory"): "in the system's folder for such",
+    ("harness.run.reproducing", "TemporaryDirectory"): "in the system's folder for such",
+    ("harness.run.environment", "write_text"): "tells the kernel to forget a peak",
+}
+
+
+def removals(names: Iterable[str]) -> list[str]:
+    """Return a sentence for each call that may remove a file, in another place than those of ``MAY_REMOVE``."""
+    return [
+        f"{modules()[name].relative_to(ROOT)}:{line} calls {called}: files go by harness/removal.py alone"
+        for name in names
+        for called, line in _removing(tree(name))
+        if (name, called) not in MAY_REMOVE
+    ]
+
+
+def _removing(module: ast.Module) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.ImportFrom) and node.module in OF_MODULES:
+            names = REMOVING | OF_MODULES[node.module]
+            yield from ((alias.name, node.lineno) for alias in node.names if alias.name in names)
+        elif isinstance(node, ast.Call) and (name := _removes(node)):
+            yield name, node.lineno
+
+
+def _removes(call: ast.Call) -> str:
+    """Return the name of what is called if it may take a file away, else nothing."""
+    if isinstance(call.func, ast.Name):
+        name, owner = call.func.id, ""
+    elif isinstance(call.func, ast.Attribute):
+        name, owner = call.func.attr, getattr(call.func.value, "id", "")
+    else:
+        return ""
+    # Text, dates and dataclasses are replaced by two words or by name; a path by one.
+    is_of_path = name == "replace" and len(call.args) == 1 and not call.keywords
+    words = [*call.args, *(keyword.value for keyword in call.keywords)]
+    is_written = name == "open" and any(_is_writing(word) for word in words)
+    return name if name in REMOVING | OF_MODULES.get(owner, set()) or is_of_path or is_written else ""
+
+
+def _is_of_plugins(module: str) -> bool:
+    return (ROOT / "plugins") in modules()[module].parents or (ROOT / "tasks") in modules()[module].parents
+
+
+def _is_writing(node: ast.expr) -> bool:
+    return (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and bool(re.fullmatch("[rbt+]*[wax][rbt+]*", node.value))
+    )
+
+
 def test_no_module_imports_upwards_or_from_a_neighbour() -> None:
     assert upwards(imports()) == []
 
@@ -303,6 +370,25 @@ def test_private_names_stay_in_their_folder() -> None:
 
 def test_no_file_is_too_long() -> None:
     assert too_long(modules().values()) == []
+
+
+def test_files_go_by_one_function_alone() -> None:
+    shipped = [name for name in modules() if is_within(name, "harness") or _is_of_plugins(name)]
+    assert removals(shipped) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["path.unlink()", "shutil.rmtree(path)", "os.remove(path)", "os.replace(a, b)", "a.replace(b)", "a.rename(b)",
+     "os.ftruncate(1, 2)", "open(path, 'w')", "path.open(mode='wb')", "path.write_text('')", "from os import remove",
+     "with tempfile.TemporaryDirectory(): pass"],
+)  # fmt: skip
+def test_each_way_to_lose_a_file_is_seen(code: str) -> None:
+    assert list(_removing(ast.parse(code)))
+
+
+def test_text_and_dates_may_be_replaced() -> None:
+    assert not list(_removing(ast.parse("a.replace('w', 'x'); day.replace(tzinfo=None); seen.remove(3); open(path)")))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from harness.errors import HarnessError
 from harness.folders import write_atomic
 from harness.names import printable
 from harness.records import ledger
+from harness.removal import PAGE, refuse_links, remove
 
 RECORDS, PAGES = "records", "pages"
 MARKDOWN, HTML = "README.md", "index.html"
@@ -41,6 +42,7 @@ def render(folder: Path) -> None:
     Raises:
         HarnessError: the folder has no records folder, or the disk refuses.
     """
+    refuse_links(folder / PAGES)
     made = pages(folder)
     for name, text in made.items():
         try:
@@ -49,12 +51,21 @@ def render(folder: Path) -> None:
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(folder / name)}': {error.strerror or error}") from error
     for path in left_over(folder, made):
-        path.unlink(missing_ok=True)
+        remove(path, below=folder, named=PAGE)
 
 
 def left_over(folder: Path, made: Collection[str]) -> list[Path]:
     """Return the pages of plugins in a leaderboard's folder that are none of those ``made`` of its records."""
-    return [path for path in sorted((folder / PAGES).glob("*.html")) if f"{PAGES}/{path.name}" not in made]
+    found = [path for path in sorted((folder / PAGES).glob("*.html")) if f"{PAGES}/{path.name}" not in made]
+    return [path for path in found if _is_rendered(path)]
+
+
+def _is_rendered(page: Path) -> bool:
+    """Return whether a page says that it is made of records, so that one of somebody's own stays."""
+    try:
+        return not page.is_symlink() and page.is_file() and NOTE.encode() in page.read_bytes()
+    except OSError:
+        return False
 
 
 def where(folder: Path) -> str:

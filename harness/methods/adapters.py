@@ -6,7 +6,6 @@ and one of wrong answers) holds the base once. With all of them switched off it 
 
 from __future__ import annotations
 
-import shutil
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import HarnessError
+from harness.folders import scratch_folder
 from harness.names import printable, suggestion
+from harness.removal import put
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -167,11 +168,10 @@ def save_adapter(model: PeftModel, folder: Path, *, name: str | None = None) -> 
     name = str(model.active_adapter) if name is None else name
     _check_known(model, name)
     model.peft_config[name].base_model_name_or_path = None
-    model.save_pretrained(str(folder), selected_adapters=[name], save_embedding_layers=False)
-    if name != DEFAULT:  # PEFT puts it one folder deeper
-        for file in (folder / name).iterdir():
-            file.replace(folder / file.name)
-        shutil.rmtree(folder / name)
+    with scratch_folder(folder / "adapter") as written:
+        model.save_pretrained(str(written), selected_adapters=[name], save_embedding_layers=False)
+        for file in (written if name == DEFAULT else written / name).iterdir():  # PEFT puts others one folder deeper
+            put(file, folder / file.name)
 
 
 def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str = DEFAULT) -> PeftModel:

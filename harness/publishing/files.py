@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError
-from harness.folders import sync_folder
+from harness.folders import write_atomic
 from harness.names import printable
 
 BLOCK = 1 << 16
@@ -119,19 +117,12 @@ def _compare(file: PlannedFile, target: Path) -> tuple[int, str]:
 
 def _write(file: PlannedFile, target: Path) -> int:
     """Write the file whole or not at all, and return its size."""
-    size = 0
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=".partial")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            for block in file.blocks():
-                size += stream.write(block)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
-    return size
+    sizes = [0]
+
+    def counted() -> Iterator[bytes]:
+        for block in file.blocks():
+            sizes.append(len(block))
+            yield block
+
+    write_atomic(target, counted())
+    return sum(sizes)

@@ -19,6 +19,7 @@ from harness.records import beside, ledger, samples
 from harness.records.beside import ShortLine
 from harness.records.ledger import Origin
 from harness.records.record import Record
+from harness.removal import TEMPORARY, refuse_links, remove
 
 BASELINES = "baseline"
 
@@ -53,6 +54,7 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
         )
     records_folder = folder / RECORDS
     if not dry_run:
+        refuse_links(records_folder, folder / PAGES)
         check_writable(records_folder)
     with nullcontext() if dry_run else FileLock(records_folder / ".publish.lock"):
         if not dry_run:
@@ -77,7 +79,7 @@ def _tidy(folder: Path) -> None:
     inside = (samples.PUBLISHED_FOLDER, *beside.FOLDERS)
     for place in (folder, folder / PAGES, folder / RECORDS, *(folder / RECORDS / name for name in inside)):
         for left in place.glob(".*.partial"):
-            left.unlink(missing_ok=True)
+            remove(left, below=folder, named=TEMPORARY)
 
 
 def _append(added: dict[Path, list[ShortLine]]) -> None:

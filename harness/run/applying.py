@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.errors import HarnessError
+from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.methods.method import Baseline, Method
 from harness.names import printable, safe_name
 from harness.progress import say
+from harness.removal import WORK, refuse_links, remove
 from harness.run.changes import LMState
 from harness.run.environment import measured_peak
 from harness.run.identity import Deciding
@@ -59,7 +59,9 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
         lm: given away: the method may change it in place.
 
     Raises:
-        HarnessError: the method changed nothing and does not declare so, or returned something that is no LM.
+        HarnessError: the method changed nothing and does not declare so, or returned something that is no LM; a link is
+            where its work folder should be.
+        Failed: the disk refuses.
     """
     method, seed = chosen.method, chosen.run.seeds[0] or 0
     if isinstance(method, Baseline):
@@ -68,7 +70,8 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
     workdir = work_folder(chosen, device=device)
     unchanged = bool(getattr(method, "leaves_model_unchanged", False))
     before = LMState.of(lm)
-    with _locked(workdir):
+    refuse_links(workdir, _lock_of(workdir))
+    with _telling(workdir), _locked(workdir):
         finished = _prepare(workdir, use_cache=not chosen.run.no_cache)
         if finished is not None and not unchanged:
             say(
@@ -125,10 +128,22 @@ def _prepare(workdir: Path, *, use_cache: bool) -> dict[str, Any] | None:
         finished = {}
     if finished and use_cache:
         return finished
-    if workdir.exists():
-        shutil.rmtree(workdir)
+    remove(workdir, below=workdir.parent, named=WORK, folder=True)
     workdir.mkdir(parents=True)
     return None
+
+
+@contextmanager
+def _telling(workdir: Path) -> Iterator[None]:
+    """Make a sentence of what the disk says of a work folder; what a method says of its own files is one by then."""
+    try:
+        yield
+    except OSError as error:
+        raise Failed(f"could not use the work folder '{printable(workdir)}': {error.strerror or error}") from error
+
+
+def _lock_of(workdir: Path) -> Path:
+    return workdir.parent / f".{workdir.name}.lock"
 
 
 @contextmanager
@@ -137,7 +152,7 @@ def _locked(workdir: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     workdir.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(workdir.parent / f".{workdir.name}.lock")
+    lock = FileLock(_lock_of(workdir))
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -68,6 +68,11 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     return asked
 
 
+def folder_of(prepared: Prepared, base: Mapping[str, Any]) -> RunFolder:
+    """Return the folder of a run, which need not be there yet; ``base`` is ``describe_model`` of the LM before the method."""
+    return RunFolder(prepared.run.output_path, run_name(prepared, base), model=prepared.source.name)
+
+
 class _Asking:
     """One method on one model, asked all tasks."""
 
@@ -75,10 +80,9 @@ class _Asking:
         from lm_eval.loggers import EvaluationTracker
 
         self.prepared, self.applied, self.lm = prepared, applied, applied.lm
-        name = run_name(prepared, base)
         self.tracker = EvaluationTracker()
-        self.folder = RunFolder(prepared.run.output_path, name, model=prepared.source.name)
-        self.maker = RecordMaker(prepared, applied, base, run_name=name)
+        self.folder = folder_of(prepared, base)
+        self.maker = RecordMaker(prepared, applied, base, run_name=self.folder.path.name)
         tokenizer, device = self.maker.shared["tokenizer"].model_dump(), str(self.lm.device)
         here = deciding(prepared, base, device=device, tokenizer=tokenizer, made=applied.digest)
         self.identity = here.picked("journal")

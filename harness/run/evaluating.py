@@ -38,13 +38,14 @@ def evaluate(run: Run) -> list[Record]:
     """
     from harness.run import baselines
     from harness.run.applying import Applied, apply_to
-    from harness.run.asking import Asked, ask
+    from harness.run.asking import Asked, ask, folder_of
     from harness.run.identity import describe_model
 
     suit_the_terminal()
     prepared = prepare(run)
     lm = load(prepared)
     base, asked = describe_model(lm), Asked()
+    folder_of(prepared, base).refuse_links()
     if run.with_baseline and not isinstance(prepared.method, Baseline):
         untouched = replace(prepared, run=baselines.baseline_run(run), method=Baseline())
         asked.records += baselines.reusable_records(untouched, base, lm)

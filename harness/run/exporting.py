@@ -10,6 +10,7 @@ from harness.folders import check_writable, new_folder
 from harness.methods.inputs import fingerprint
 from harness.names import printable
 from harness.progress import suit_the_terminal
+from harness.removal import refuse_links
 from harness.run.preparing import Chosen, find_method, find_model, load
 from harness.run.run import Run
 
@@ -28,6 +29,7 @@ def apply_and_write(run: Run, output: Path) -> str:
     suit_the_terminal()
     if not kind_of(run.model).has_weights:
         raise HarnessError("harness apply writes weights, so it needs --model hf")
+    refuse_links(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise HarnessError(f"'{printable(output)}' exists already; name a new folder with --output")
     plugin, method = find_method(run)

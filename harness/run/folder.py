@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,18 +14,20 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Failed
-from harness.folders import link_tree, new_folder, write_atomic
+from harness.folders import carry_over, link_tree, new_folder, scratch_folder, write_atomic
 from harness.names import printable, safe_name
 from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE
 from harness.redaction import redact_json
+from harness.removal import RESULTS, put, refuse_links, remove, samples_of, temporary_of
 from harness.requests import Explained
 
 if TYPE_CHECKING:
     from harness.run.run import Run
 RECORDS_PREFIX = "records_"
+COMMAND_FILE = "command.txt"
 
 
 class NotSaved(Failed):
@@ -46,8 +46,9 @@ class RunFolder:
     @contextmanager
     def owned(self, run: Run) -> Iterator[None]:
         """Keep other processes out of the folder, and note in it what runs, since when, and how it ended."""
+        self.refuse_links()
         self.output.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.output / f".{self.path.name}.lock")
+        lock = FileLock(self._lock_file)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -75,6 +76,15 @@ class RunFolder:
                 self._note()
             lock.release()
 
+    def refuse_links(self) -> None:
+        """Refuse to write here when somebody put a link where a file or folder of the run belongs."""
+        files = [self.path / name for name in (self.model, ARTEFACTS, STATUS_FILE, COMMAND_FILE)]
+        refuse_links(self.path, self._lock_file, *files)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.output / f".{self.path.name}.lock"
+
     def save_task(self, task: str, rows: Sequence[dict[str, Any]] | None, records: Sequence[Record]) -> list[Record]:
         """Write the samples of a task, then its records, in place of those of the same measurement made before.
 
@@ -90,11 +100,9 @@ class RunFolder:
                 )
                 records = [record.model_copy(update={"samples": part}) for record in records]
             file = self.path / f"{RECORDS_PREFIX}{safe_name(task)}-{records[0].run_key()[:8]}.jsonl"
-            before = ledger.read_file(file).records if file.exists() else []
             ledger.write(file, records)
             if [record.digest() for record in ledger.read_file(file).records] != [r.digest() for r in records]:
                 raise OSError(errno.EIO, f"{file.name} does not read back as it was written")
-            self._drop_samples(before, kept=records)
         self._notes["tasks"][task] = "ok" if all(record.status == "ok" for record in records) else "invalid"
         self._note()
         return list(records)
@@ -107,10 +115,12 @@ class RunFolder:
     def save_rest(self, results: dict[str, Any], tracker: Any, workdir: Path | None) -> None:
         """Write lm-eval's own file of results, the command, and the method's artefacts."""
         with self._telling():
-            write_atomic(self.path / "command.txt", self._notes["command"] + "\n")
+            write_atomic(self.path / COMMAND_FILE, self._notes["command"] + "\n")
             if workdir is not None and any(path.name[0] != "." for path in workdir.iterdir()):
                 with new_folder(self.path / ARTEFACTS) as folder:
                     link_tree(workdir, folder)
+                    if (self.path / ARTEFACTS).is_dir():  # what others put there stays there
+                        carry_over(self.path / ARTEFACTS, folder)
             self._write_results(results, tracker)
             self._drop_strays()
 
@@ -118,39 +128,43 @@ class RunFolder:
         """Let lm-eval make its file, and put it in place of those of the same tasks made before."""
         rows = results.pop("samples", {})
         name, target = f"results_{self.time}.json", self.path / self.model
-        with tempfile.TemporaryDirectory(dir=self.path, prefix=".results.") as folder:
+        with scratch_folder(self.path / "results") as folder:
             tracker.general_config_tracker.model_name_sanitized = self.model
-            tracker.output_path = folder
+            tracker.output_path = str(folder)
             tracker.save_results_aggregated(results=results, samples=rows)
-            written = next(iter(Path(folder).glob("*/results_*.json")), None)
+            written = next(iter(folder.glob("*/results_*.json")), None)
             if written is None:  # lm-eval only logs what goes wrong
                 raise OSError("lm-eval could not write its results file")
             content = json.loads(written.read_text(encoding="utf-8"), parse_constant=lambda _: None)
         text = json.dumps(redact_json(content), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomic(target / name, text.encode("utf-8", "replace"))
         for old in target.glob("results_*.json"):
-            if old.name != name and set(_tasks_in(old)) <= set(results["results"]):
-                old.unlink(missing_ok=True)
-
-    def _drop_samples(self, before: Sequence[Record], *, kept: Sequence[Record]) -> None:
-        """Remove the sample files of replaced records."""
-        still = {record.samples.path for record in kept if record.samples}
-        for path in {record.samples.path for record in before if record.samples} - still:
-            with suppress(OSError):
-                (self.path / path).unlink(missing_ok=True)
+            if old.name != name and self._replaces(old, results["results"]):
+                remove(old, below=self.output, named=RESULTS)
 
     def _drop_halves(self) -> None:
-        """Remove what a killed run was writing."""
-        for path in [*self.path.glob(".*"), *(self.path / self.model).glob(".*.partial")]:
+        """Remove what a killed run was writing, and put back what it had moved out of the way."""
+        for old in self.path.glob(f".{ARTEFACTS}.*.old"):
+            if not (self.path / ARTEFACTS).exists() and temporary_of(ARTEFACTS).fullmatch(old.name):
+                with suppress(OSError):
+                    put(old, self.path / ARTEFACTS)
+        named = temporary_of(
+            ARTEFACTS, STATUS_FILE, COMMAND_FILE, RECORDS_PREFIX, samples.PREFIX, "results", "results_"
+        )
+        for path in [*self.path.glob(".*"), *(self.path / self.model).glob(".*")]:
             with suppress(OSError):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                remove(path, below=self.output, named=named, folder=True)
 
     def _drop_strays(self) -> None:
-        """Remove sample files that no record names: those of a run that was killed before it wrote the records."""
-        named = {record.samples.path for record in ledger.read(self.path).records if record.samples}
-        for path in (self.path / self.model).glob(f"{samples.PREFIX}*.jsonl"):
-            if path.relative_to(self.path).as_posix() not in named:
-                path.unlink(missing_ok=True)
+        """Remove sample files of our tasks that no record names: of replaced records, and of killed runs."""
+        reading = ledger.read(self.path)
+        if reading.problems:
+            return  # a line that cannot be read may name any of them
+        named = {record.samples.path for record in reading.records if record.samples}
+        for task in self._notes["tasks"]:
+            for path in (self.path / self.model).glob(f"{samples.PREFIX}{safe_name(task)}_*.jsonl"):
+                if path.relative_to(self.path).as_posix() not in named:
+                    remove(path, below=self.output, named=samples_of(task))
 
     def _note(self) -> None:
         with self._telling():
@@ -161,6 +175,14 @@ class RunFolder:
             notes = json.loads((self.path / STATUS_FILE).read_text(encoding="utf-8"))
             return f"process {notes['process']} since {notes['started']}"
         return "by another process"
+
+    def _replaces(self, old: Path, tasks: Collection[str]) -> bool:
+        """Return whether an older file of results is of this model here, and of ``tasks`` alone."""
+        try:
+            content = json.loads(old.read_text(encoding="utf-8"))
+            return content["model_name_sanitized"] == self.model and set(content["results"]) <= set(tasks)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
@@ -186,13 +208,6 @@ def _sample_line(row: Mapping[str, Any]) -> str:
     values = json.loads(json.dumps(content, default=handle_non_serializable), parse_constant=lambda _: None)
     line = json.dumps(redact_json(values), ensure_ascii=False, allow_nan=False)
     return line.encode("utf-8", "replace").decode() + "\n"
-
-
-def _tasks_in(results_file: Path) -> list[str]:
-    try:
-        return list(json.loads(results_file.read_text(encoding="utf-8"))["results"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
 
 
 def _now() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.folders import append_lines
 from harness.names import printable
 from harness.progress import say
+from harness.removal import ANSWERS, UNFINISHED, refuse_links, remove, remove_empty
 from harness.requests import as_json, from_json, is_drawn
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Journal:
         """Read what processes of an earlier, interrupted command left for ``identity`` below ``output``."""
         text = json.dumps(identity, sort_keys=True, default=str)
         self.folder = output / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
+        refuse_links(self.folder.parent, self.folder)
         self.file = self.folder / f"answers-{rank}.jsonl"
         self.reused = 0
         self._answers: dict[str, Any] = {}
@@ -93,9 +94,8 @@ class Journal:
 
     def remove(self) -> None:
         """Forget the answers: the run has ended, and its records are on disk."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        with suppress(OSError):  # there are others
-            self.folder.parent.rmdir()
+        _forget(self.folder)
+        remove_empty(self.folder.parent, below=self.folder.parent.parent)
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
         is_told = lm.tells(kind)  # as it is before the new function stands on the object
@@ -223,8 +223,17 @@ def _forget_old(folder: Path) -> None:
     """Remove what runs left that nobody took up again."""
     for path in folder.glob("*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > FORGET_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
+            if UNFINISHED.fullmatch(path.name) and time.time() - path.stat().st_mtime > FORGET_SECONDS:
+                _forget(path)
+
+
+def _forget(folder: Path) -> None:
+    """Remove the answers in the folder of one run, and the folder if nothing else is in it."""
+    output = folder.parent.parent
+    with suppress(OSError):
+        for path in folder.iterdir():
+            remove(path, below=output, named=ANSWERS)
+    remove_empty(folder, below=output)
 
 
 def _by_arguments(

@@ -15,6 +15,8 @@ from harness.methods.inputs import fingerprint
 from harness.models.kinds import KINDS, kind_of
 from harness.names import printable
 from harness.progress import say
+from harness.removal import refuse_links
+from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
 from harness.timeouts import limited
 
@@ -56,6 +58,7 @@ def prepare(run: Run) -> Prepared:
     plugin, method = find_method(run)
     _check_numbers(run)
     fingerprint(method)
+    refuse_links(run.output_path / UNFINISHED_FOLDER)
     check_writable(run.output_path)
     if not isinstance(method, Baseline):
         check_writable(cache_folder())
