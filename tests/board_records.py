@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,24 @@ def write(file: Path, records: Iterable[Record]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(one.to_line() + "\n" for one in records), encoding="utf-8")
     return file
+
+
+def measured(folder: Path, name: str, scores: Mapping[int, float], **more: Any) -> dict[str, Any]:
+    """Write a sample file and return the parts of a record that follow from it, for ``record``; parts in ``more`` are merged."""
+    values = [scores[number] for number in scores]
+    stderr = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    digest = _joined([_joined([doc_hash(number) for number in scores])])
+    made: dict[str, Any] = {
+        "value": statistics.fmean(values), "stderr": stderr, "samples": sampled(folder, name, scores),
+        "counts": {"docs": len(values)}, "task": {"docs_digest": digest}, "metric": {"aggregation": "mean"},
+    }  # fmt: skip
+    for part, content in more.items():
+        made[part] = made[part] | content if isinstance(made.get(part), dict) else content
+    return made
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def doc_hash(number: int) -> str:

@@ -38,8 +38,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.hookspecs",),
     ("harness.tasks",),
     ("harness.publishing",),
-    ("harness.verifying",),
+    ("harness.verifying.checking",),
     ("harness.methods", "harness.comparing", "harness.board"),
+    ("harness.verifying",),
     ("harness.models", "harness.records"),
     (
         "harness.folders",

@@ -13,16 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.board import ranking
+from harness.board.omissions import DOES_NOT_FOLLOW, Omissions, counted
 from harness.board.ranking import Difference
 from harness.board.scores_by_document import SampleFiles
+from harness.names import printable
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
 from harness.records.labels import method_label, options_that_differ
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
 from harness.records.soundness import kind, unranked_reason
+from harness.verifying.contradictions import Contradictions
 
-# Problems named one by one; more are counted.
-MOST_NAMED = 20
 VERSIONS = ("lm_eval", "harness", "transformers", "torch", "device")
 
 
@@ -45,7 +46,8 @@ class Score:
     """One metric of one row: the mean over seeds, its standard error over documents, and its rank.
 
     ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one. ``unranked`` says
-    why there is none; empty when nothing is wrong with the score itself.
+    why there is none; empty when nothing is wrong with the score itself. ``is_contradicted``: that is because it does not
+    follow from its samples, its tasks or its own counts, and so tells nothing at all.
     """
 
     value: float | None
@@ -54,6 +56,7 @@ class Score:
     by_seed: tuple[tuple[str, float | None], ...]
     sources: tuple[int, ...]
     unranked: str = ""
+    is_contradicted: bool = False
     difference: Difference | None = None
     rank: int | None = None
     is_tied: bool = False
@@ -77,6 +80,11 @@ class Row:
         return method_label(self.first)
 
     @property
+    def is_contradicted(self) -> bool:
+        """Whether one of its scores does not follow: the row stands last then."""
+        return any(score.is_contradicted for score in self.scores.values())
+
+    @property
     def code(self) -> str:
         """Version and code of the plugin: results of edited code are results of another method."""
         plugin = self.first.plugin
@@ -96,18 +104,6 @@ class Table:
     has_quantizations: bool
     is_partial: bool
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Omissions:
-    """What is not in the tables, or stands there without a rank: counts, and the reasons."""
-
-    problems: tuple[str, ...] = ()
-    repeated: int = 0
-    repeated_with_other_value: int = 0
-    unranked: tuple[tuple[str, int], ...] = ()
-    partial: int = 0
-    sample_problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +139,7 @@ def build(
         records: in the order of the ledger: of two with the same key the later one counts.
         origins: where each record was read, to find the samples beside it; without, differences are unpaired.
         problems: sentences for lines that were no records.
-        with_samples: read the sample files, for paired differences and sample answers.
+        with_samples: read the sample files, for paired differences, sample answers, and scores that contradict them.
     """
     keys = Keys()
     kept, repeated, otherwise = newest_of_each(records, keys)
@@ -151,7 +147,8 @@ def build(
     for index in kept:
         groups.setdefault(keys.table(records[index]), []).append(index)
     files = SampleFiles(records, origins if with_samples else ())
-    tables = [_table(records, indexes, keys, files) for indexes in groups.values()]
+    contradictions = Contradictions(records, origins, files.contradiction)
+    tables = [_table(records, indexes, keys, files, contradictions) for indexes in groups.values()]
     tables = _with_twins_noted(_in_groups(sorted(tables, key=_table_order)))
     omissions = replace(
         _without_rank(tables),
@@ -171,46 +168,37 @@ def part(board: Board, tables: Sequence[Table]) -> Board:
     return replace(board, tables=tuple(tables), omissions=_without_rank(tables), count=len(sources))
 
 
-def omission_sentences(omissions: Omissions) -> list[str]:
-    """Return what was left out and why, a sentence each; empty when nothing was."""
-    said = []
-    if omissions.problems:
-        said.append(f"{_count(len(omissions.problems), 'line')} could not be read as a record:")
-        said += [f"– {problem}" for problem in omissions.problems[:MOST_NAMED]]
-        if len(omissions.problems) > MOST_NAMED:
-            said.append(f"– and {len(omissions.problems) - MOST_NAMED} more")
-    if omissions.repeated:
-        other = f", {omissions.repeated_with_other_value} of them with another value"
-        said.append(f"{_count(omissions.repeated, 'record')} replaced by a later one of the same measurement{other}")
-    said += [f"{_count(count, 'score')} not ranked: {reason}" for reason, count in omissions.unranked]
-    if omissions.partial:
-        said.append(f"{_count(omissions.partial, 'row')} not ranked: only part of the task was asked")
-    if omissions.sample_problems:
-        said.append(f"{_count(len(omissions.sample_problems), 'sample file')} not used for paired differences:")
-        said += [f"– {problem}" for problem in omissions.sample_problems[:MOST_NAMED]]
-    return said
-
-
 def _without_rank(tables: Sequence[Table]) -> Omissions:
     unranked = Counter(
         kind(score.unranked)
         for table in tables
         for row in table.rows
         for score in row.scores.values()
-        if score.unranked
+        if score.unranked and not score.is_contradicted
     )
+    contradicted = [
+        f"{table.first.task.name}, {metric.title}, {row.label}, {row.first.model.name}: {score.unranked}"
+        for table in tables
+        for row in table.rows
+        for metric in table.metrics
+        if (score := row.scores.get((metric.name, metric.filter))) is not None and score.is_contradicted
+    ]
     partial = sum(len(table.rows) for table in tables if table.is_partial)
-    return Omissions(unranked=tuple(sorted(unranked.items())), partial=partial)
+    return Omissions(
+        contradicted=tuple(map(printable, contradicted)), unranked=tuple(sorted(unranked.items())), partial=partial
+    )
 
 
-def _table(records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles) -> Table:
+def _table(
+    records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles, contradictions: Contradictions
+) -> Table:
     chosen = [records[index] for index in indexes]
     metrics = _metrics(chosen)
     groups: dict[int, list[int]] = {}
     for index in indexes:
         groups.setdefault(keys.row(records[index]), []).append(index)
     variants = told_apart({keys.board(record): record for record in chosen})
-    rows = [_row(records, group, variants, keys) for group in groups.values()]
+    rows = [_row(records, group, variants, keys, contradictions) for group in groups.values()]
     is_partial = any(record.is_partial for record in chosen)
     for metric in metrics:
         rows = _judged(rows, metric, files, is_partial=is_partial)
@@ -225,7 +213,7 @@ def _table(records: Sequence[Record], indexes: Sequence[int], keys: Keys, files:
         has_quantizations=len({row.first.model.quantization for row in rows}) > 1,
         has_codes=len({row.code for row in rows if not row.first.is_baseline}) > 1,
         is_partial=is_partial,
-        notes=_version_notes(chosen),
+        notes=(*_contradiction_notes(rows), *_version_notes(chosen)),
     )
 
 
@@ -237,7 +225,13 @@ def _metrics(records: Sequence[Record]) -> tuple[Metric, ...]:
     return tuple(Metric(*key, way.pop() if len(way) == 1 else None) for key, way in directions.items())
 
 
-def _row(records: Sequence[Record], indexes: Sequence[int], variants: Mapping[str, str], keys: Keys) -> Row:
+def _row(
+    records: Sequence[Record],
+    indexes: Sequence[int],
+    variants: Mapping[str, str],
+    keys: Keys,
+    contradictions: Contradictions,
+) -> Row:
     by_metric: dict[tuple[str, str], list[int]] = {}
     runs: dict[int, int] = {}
     for index in sorted(indexes, key=lambda index: _seed_order(records[index])):
@@ -251,18 +245,19 @@ def _row(records: Sequence[Record], indexes: Sequence[int], variants: Mapping[st
         first=chosen[0],
         board=board,
         variant=variants[board],
-        scores={metric: _score(records, sources) for metric, sources in by_metric.items()},
+        scores={metric: _score(records, sources, contradictions) for metric, sources in by_metric.items()},
         sources=tuple(runs.values()),
         seconds=mean([record.cost.apply_seconds + record.cost.evaluate_seconds for record in chosen]),
         peak_bytes=max(peaks, default=None),
     )
 
 
-def _score(records: Sequence[Record], sources: Sequence[int]) -> Score:
+def _score(records: Sequence[Record], sources: Sequence[int], contradictions: Contradictions) -> Score:
     chosen = [records[index] for index in sources]
     values = [record.value for record in chosen if record.value is not None]
     errors = [record.stderr for record in chosen if record.value is not None and record.stderr is not None]
-    reasons = [reason for reason in map(unranked_reason, chosen) if reason]
+    contradicted = [said for said in map(contradictions.of, sources) if said]
+    reasons = contradicted or [reason for reason in map(unranked_reason, chosen) if reason]
     unranked = reasons[0] if reasons else ""
     if reasons and len(chosen) > 1:
         unranked += f" ({len(reasons)} of {len(chosen)} seeds)"
@@ -273,6 +268,7 @@ def _score(records: Sequence[Record], sources: Sequence[int]) -> Score:
         by_seed=tuple((seed_label(record), record.value) for record in chosen),
         sources=tuple(sources),
         unranked=unranked,
+        is_contradicted=bool(contradicted),
     )
 
 
@@ -333,6 +329,11 @@ def _entry(score: Score, files: SampleFiles) -> ranking.Entry:
     return ranking.Entry(score.value, score.stderr, files.by_document(score.sources))
 
 
+def _contradiction_notes(rows: Sequence[Row]) -> tuple[str, ...]:
+    count = sum(score.is_contradicted for row in rows for score in row.scores.values())
+    return (f"{counted(count, 'score')} {DOES_NOT_FOLLOW}",) if count else ()
+
+
 def _version_notes(records: Sequence[Record]) -> tuple[str, ...]:
     environments = {id(record.environment): record.environment for record in records}.values()
     notes = []
@@ -371,10 +372,6 @@ def _with_twins_noted(tables: Sequence[Table]) -> list[Table]:
     return noted
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _seed_order(record: Record) -> tuple[Any, ...]:
     seeds = (record.seeds.random, record.seeds.numpy, record.seeds.torch, record.seeds.fewshot)
     return tuple((seed is not None, seed or 0) for seed in seeds)
@@ -383,7 +380,7 @@ def _seed_order(record: Record) -> tuple[Any, ...]:
 def _row_order(row: Row) -> tuple[Any, ...]:
     record = row.first
     model = (record.model.name, weights_label(record), row.variant, row.board)
-    return (*model, not record.is_baseline, row.label, method_text(record))
+    return (*model, row.is_contradicted, not record.is_baseline, row.label, method_text(record))
 
 
 def _table_order(table: Table) -> tuple[Any, ...]:

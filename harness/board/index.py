@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from harness import pages
 from harness.board import page
-from harness.board.board import Board, Table, omission_sentences, part
+from harness.board.board import Board, Table, part
+from harness.board.omissions import contradiction_sentences, omission_sentences
 from harness.names import printable, safe_name
 
 WITHOUT_PLUGIN = "without a plugin"
@@ -19,6 +20,9 @@ TEMPLATE = """\
 {% if note %}
 <p class="muted">{{ note }}</p>
 {% endif %}
+{% for sentence in warnings %}
+<p class="warning"><bdi>{{ sentence }}</bdi></p>
+{% endfor %}
 <main>
 {% if links %}
 <ul>
@@ -78,6 +82,7 @@ def render(board: Board, chapters: Sequence[Chapter], *, folder: str, note: str 
         style=(page.TEMPLATES / "page.css").read_text(encoding="utf-8") + STYLE,
         summary=page.summary(board),
         links=[(f"{folder}/{one.file}", one.title, page.summary(one.board)) for one in chapters],
+        warnings=contradiction_sentences(board.omissions),
         left_out=omission_sentences(board.omissions),
         note=note,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.board.board import Board, Metric, Row, Score, Table, build, omission_sentences
+from harness.board.board import Board, Metric, Row, Score, Table, build
+from harness.board.omissions import omission_sentences
 from harness.records.grouping import facts
 from harness.records.labels import options_that_differ
 from harness.records.markdown import cell
@@ -14,6 +15,12 @@ MARKS = {"better": " ▲", "worse": " ▼"}
 LEGEND = (
     "± is the standard error over documents, sd the deviation between seeds. ▲ and ▼: better and worse than the baseline"
     " of the same table (95 %, Holm's correction over its rows)."
+)
+
+
+CONTRADICTED = " ✗"
+CONTRADICTED_LEGEND = (
+    "✗: contradicted by its samples, its tasks or its counts, as `harness verify` says; such a score tells nothing."
 )
 
 
@@ -36,6 +43,7 @@ def render_board(board: Board, *, note: str = "") -> str:
         lines += _tables(table)
     has_errors = any(score.stderr is not None for score in board.scores())
     lines += [LEGEND, ""] if has_errors else []
+    lines += [CONTRADICTED_LEGEND, ""] if board.omissions.contradicted else []
     said = omission_sentences(board.omissions)
     if said:
         lines += ["**Left out**", "", *(f"* {cell(sentence)}" for sentence in said), ""]
@@ -78,7 +86,9 @@ def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_
     options = ["" if first.is_baseline else cell(first.method.options.get(option, "")) for option in differing]
     if with_code:
         options.insert(0, "" if first.is_baseline else cell(row.code))
-    cells = [f"**{name}**" if first.is_baseline else name, *options, str(len(row.sources))]
+    if row.is_contradicted:
+        name += CONTRADICTED
+    cells = [f"**{name}**" if first.is_baseline and not row.is_contradicted else name, *options, str(len(row.sources))]
     return cells + [_value(row.scores.get((metric.name, metric.filter))) for metric in metrics]
 
 
@@ -87,6 +97,8 @@ def _value(score: Score | None) -> str:
     if score is None:
         return ""
     text = "none" if score.value is None else f"{score.value:.4f}"
+    if score.is_contradicted:
+        return f"*{text}*{CONTRADICTED}"
     if score.stderr is not None:
         text += f" ± {score.stderr:.4f}"
     if score.deviation is not None:

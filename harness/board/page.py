@@ -14,7 +14,8 @@ from typing import Any
 
 from harness import pages
 from harness.board import details, plots
-from harness.board.board import Board, Metric, Row, Score, Table, half_interval, omission_sentences
+from harness.board.board import Board, Metric, Row, Score, Table, half_interval
+from harness.board.omissions import contradiction_sentences, omission_sentences
 from harness.names import printable
 from harness.records.grouping import facts, weights_label
 from harness.records.labels import method_label
@@ -66,6 +67,7 @@ def render(board: Board, *, note: str = "", title: str = "", home: str = "") -> 
         columns=[{"name": name, "title": title} for name, title in COLUMNS],
         selects=_selects(board),
         summary=summary(board),
+        warnings=contradiction_sentences(board.omissions),
         count=f"{_plural(rows, 'row')} in {_plural(len(views), 'table')}",
         first_rows=FIRST_ROWS,
         left_out=omission_sentences(board.omissions),
@@ -130,15 +132,15 @@ def _metric_view(metric: Metric) -> dict[str, Any]:
 
 
 def _ordered(table: Table) -> list[Row]:
-    """Return the rows with the best first by the first metric, and what is not ranked last."""
+    """Return the rows with the best first by the first metric, what is not ranked after them, what is contradicted last."""
     metric = table.metrics[0]
     sign = SIGNS[metric.higher_is_better]
 
-    def order(row: Row) -> tuple[bool, float]:
+    def order(row: Row) -> tuple[bool, bool, float]:
         score = row.scores.get((metric.name, metric.filter))
         if score is None or score.value is None or score.unranked:
-            return True, 0.0
-        return False, -sign * float(f"{score.value:.8g}")
+            return row.is_contradicted, True, 0.0
+        return row.is_contradicted, False, -sign * float(f"{score.value:.8g}")
 
     return sorted(table.rows, key=order)
 
@@ -186,11 +188,19 @@ def _score_cells(table: Table, row: Row) -> list[Any]:
 
 
 def _judged_cells(row: Row, score: Score) -> list[Cell]:
-    kind = "unranked" if score.unranked else "baseline" if row.first.is_baseline else ""
-    rank = "–" if score.rank is None else f"={score.rank}" if score.is_tied else str(score.rank)
+    kind = "unranked" if score.unranked or row.is_contradicted else "baseline" if row.first.is_baseline else ""
+    rank = (
+        "✗"
+        if score.is_contradicted
+        else "–"
+        if score.rank is None
+        else f"={score.rank}"
+        if score.is_tied
+        else str(score.rank)
+    )
     said = [
-        *([] if score.stderr is None else [f"±{NARROW}{half_interval(score.stderr):.4f}"]),
-        *([] if score.deviation is None else [f"sd{NARROW}{score.deviation:.4f}"]),
+        *([] if score.stderr is None or score.is_contradicted else [f"±{NARROW}{half_interval(score.stderr):.4f}"]),
+        *([] if score.deviation is None or score.is_contradicted else [f"sd{NARROW}{score.deviation:.4f}"]),
         *([printable(score.unranked)] if score.unranked else []),
     ]
     value = "none" if score.value is None else f"{score.value:.4f}"

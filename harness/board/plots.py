@@ -130,7 +130,9 @@ def seeds(table: Table, metric: Metric, name: str) -> str:
     """Return the metric of each seed for rows that have several, empty when none has."""
     key = (metric.name, metric.filter)
     pairs = [
-        (row, row.scores[key]) for row in table.rows if key in row.scores and row.scores[key].deviation is not None
+        (row, row.scores[key])
+        for row in table.rows
+        if key in row.scores and row.scores[key].deviation is not None and not row.scores[key].is_contradicted
     ]
     shown = _best(pairs, metric)
     if not shown:

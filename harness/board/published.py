@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.folders import write_atomic
 from harness.names import printable
 from harness.records import ledger
 from harness.removal import PAGE, refuse_links, remove
+
+if TYPE_CHECKING:
+    from harness.board.board import Board
 
 RECORDS, PAGES = "records", "pages"
 MARKDOWN, HTML = "README.md", "index.html"
@@ -22,11 +26,15 @@ def pages(folder: Path) -> dict[str, str]:
     Raises:
         HarnessError: the folder has no records folder.
     """
+    return _pages(folder)[0]
+
+
+def _pages(folder: Path) -> tuple[dict[str, str], Board]:
     from harness.board import board, index, markdown_page, page
 
     built = board.build_reading(ledger.read(records_folder(folder)))
     chapters = index.chapters(built)
-    return {
+    made = {
         MARKDOWN: markdown_page.render_board(built, note=NOTE),
         HTML: index.render(built, chapters, folder=PAGES, note=NOTE),
         **{
@@ -34,16 +42,20 @@ def pages(folder: Path) -> dict[str, str]:
             for chapter in chapters
         },
     }
+    return made, built
 
 
-def render(folder: Path) -> None:
+def render(folder: Path) -> list[str]:
     """Write the pages anew, and remove those that no record gives any more.
+
+    Returns:
+        A sentence for each line that is no record, and for each score that its samples, tasks or counts contradict.
 
     Raises:
         HarnessError: the folder has no records folder, or the disk refuses.
     """
     refuse_links(folder / PAGES)
-    made = pages(folder)
+    made, built = _pages(folder)
     for name, text in made.items():
         try:
             (folder / name).parent.mkdir(exist_ok=True)
@@ -52,6 +64,7 @@ def render(folder: Path) -> None:
             raise HarnessError(f"cannot write '{printable(folder / name)}': {error.strerror or error}") from error
     for path in left_over(folder, made):
         remove(path, below=folder, named=PAGE)
+    return [*built.omissions.problems, *built.omissions.contradicted]
 
 
 def left_over(folder: Path, made: Collection[str]) -> list[Path]:

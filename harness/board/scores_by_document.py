@@ -14,6 +14,7 @@ from harness.errors import HarnessError
 from harness.records import answers, samples
 from harness.records.ledger import Origin
 from harness.records.record import Record
+from harness.verifying import contradictions, sampled
 
 Values = numpy.typing.NDArray[numpy.float64]
 EXAMPLES = 3
@@ -55,7 +56,7 @@ class SampleFiles:
     """Reads each sample file once and row by row; only numbers and a few short texts stay in memory.
 
     Attributes:
-        problems: a sentence for each file that cannot be read or does not give its record's value.
+        problems: a sentence for each file that cannot be read.
         files: how many were read.
     """
 
@@ -65,6 +66,8 @@ class SampleFiles:
         self._records, self._origins = records, origins
         self._paths: dict[tuple[Path, str, str], Path | None] = {}
         self._read: dict[Path, _File] = {}
+        self._numbers: dict[Path, list[int]] | None = None
+        self._contradicted: dict[int, str] = {}
         self._documents: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._by_run: dict[tuple[Any, ...], int] | None = None
         self._examples: dict[Path, list[Example]] = {}
@@ -80,6 +83,13 @@ class SampleFiles:
         if first is None or any(one is None or one.documents != first.documents for one in found):
             return None
         return ByDocument(first.documents, numpy.mean([one.values for one in found if one is not None], axis=0))
+
+    def contradiction(self, source: int) -> str:
+        """Return what the sample file of a record contradicts of it, empty when nothing or there is no file."""
+        path = self._path(source)
+        if path is not None and source not in self._contradicted:
+            self._read[path] = self._load(path)
+        return self._contradicted.get(source, "")
 
     def examples(self, source: int) -> list[Example]:
         """Return the first documents of a record's sample file, empty when there is none or too many were read."""
@@ -110,12 +120,7 @@ class SampleFiles:
         scores = self._read[path].scores.get((record.metric.name, record.metric.filter))
         if scores is None:
             return None
-        if not numpy.isclose(scores.values.mean(), record.value, rtol=1e-6, atol=1e-9):
-            if record.metric.aggregation == "mean":
-                said = f"the documents of {record.task.name} give {scores.values.mean():.6g} for {record.metric.name}"
-                self.problems.append(f"{path.name}: {said}, the record says {record.value:.6g}")
-            return None
-        return scores
+        return scores if numpy.isclose(scores.values.mean(), record.value, rtol=1e-6, atol=1e-9) else None
 
     def _group_scores(self, group: Record) -> ByDocument | None:
         """Return the documents of a group's tasks, weighted so that their mean is the group's score as lm-eval makes it."""
@@ -146,16 +151,30 @@ class SampleFiles:
 
     def _load(self, path: Path) -> _File:
         self.files += 1
+        numbers = self._records_of(path)
+        wanted = {(self._records[n].metric.name, self._records[n].metric.filter) for n in numbers}
+        columns = _Columns()
         try:
-            file = _read_file(path)
+            found = sampled.gather(path, wanted, columns.take)
+            self._contradicted |= contradictions.of_file(self._records, numbers, found)
+            file = columns.file()
         except HarnessError as error:
             self.problems.append(str(error))
+            self._contradicted |= dict.fromkeys(numbers, contradictions.unreadable(error))
             file = _File()
         for key, one in file.scores.items():  # runs over the same documents share their names
             file.scores[key] = ByDocument(self._documents.setdefault(one.documents, one.documents), one.values)
         if len(self._examples) < MOST_FILES_WITH_EXAMPLES:
             self._examples[path] = file.examples
         return file
+
+    def _records_of(self, path: Path) -> list[int]:
+        if self._numbers is None:
+            self._numbers = {}
+            for source in range(len(self._records)):
+                if (found := self._path(source)) is not None:
+                    self._numbers.setdefault(found, []).append(source)
+        return self._numbers.get(path, [])
 
     def _path(self, source: int) -> Path | None:
         record = self._records[source]
@@ -175,22 +194,29 @@ def _run_of(record: Record) -> tuple[Any, ...]:
     return (*parts, seeds.random, seeds.numpy, seeds.torch, seeds.fewshot, record.metric.name, record.metric.filter)
 
 
-def _read_file(path: Path) -> _File:
-    columns: dict[tuple[str, str], dict[str, float]] = {}
-    file = _File()
-    for row in samples.rows(path):
+class _Columns:
+    """Takes in the rows of a sample file, and keeps what a board shows of them."""
+
+    def __init__(self) -> None:
+        self._columns: dict[tuple[str, str], dict[str, float]] = {}
+        self._examples: list[Example] = []
+
+    def take(self, row: dict[str, Any]) -> None:
         document, chosen = samples.document_key(row), str(row.get("filter", "none"))
         numbers = _numbers(row)
         for name, value in numbers.items():
-            columns.setdefault((name, chosen), {})[document] = value
-        if len(file.examples) < EXAMPLES:
-            file.examples.append(_example(row, document, numbers))
-    for key, column in columns.items():
-        documents = tuple(sorted(column))
-        values = numpy.array([column[document] for document in documents])
-        if numpy.isfinite(values).all():
-            file.scores[key] = ByDocument(documents, values)
-    return file
+            self._columns.setdefault((name, chosen), {})[document] = value
+        if len(self._examples) < EXAMPLES:
+            self._examples.append(_example(row, document, numbers))
+
+    def file(self) -> _File:
+        file = _File(examples=self._examples)
+        for key, column in self._columns.items():
+            documents = tuple(sorted(column))
+            values = numpy.array([column[document] for document in documents])
+            if numpy.isfinite(values).all():
+                file.scores[key] = ByDocument(documents, values)
+        return file
 
 
 def _numbers(row: dict[str, Any]) -> dict[str, float]:

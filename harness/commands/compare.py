@@ -29,7 +29,7 @@ examples:
 Differences are later sides less the first. The same documents are paired: McNemar's mid-p test where each is right or
 wrong, a studentised bootstrap elsewhere, Holm's correction over the tasks. Verdicts: better, worse, no difference shown,
 too few documents to tell (a difference of --margin would be missed more often than one time in five).
-Exits with 0 when compared, 1 when some lines were no records, 2 when the sides do not compare.
+Exits with 0 when compared, 1 when a line was no record or a score does not follow, 2 when the sides do not compare.
 """
 
 
@@ -64,7 +64,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Compare and print; 1 when a line was no record."""
+    """Compare and print; 1 when a line was no record, or a score is contradicted by what it was made of."""
     from harness import plugins
     from harness.comparing import tables
     from harness.comparing.comparison import Request, compare
@@ -80,6 +80,8 @@ def execute(args: argparse.Namespace) -> int:
     comparison = compare(sides, request)
     for problem in pool.problems:
         print(f"harness: {problem}", file=sys.stderr)
+    for said in comparison.contradicted:
+        print(f"harness: not compared: {said}", file=sys.stderr)
     if args.format == "terminal" and args.output is None:
         tables.to_terminal(comparison)
     else:
@@ -87,7 +89,7 @@ def execute(args: argparse.Namespace) -> int:
             "terminal": tables.to_text, "markdown": tables.to_markdown, "json": tables.to_json
         }[args.format]  # fmt: skip
         _give(make(comparison), args.output)
-    return 1 if pool.problems else 0
+    return 1 if pool.problems or comparison.contradicted else 0
 
 
 def _give(text: str, output: Path | None) -> None:

@@ -43,7 +43,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=("markdown", "html"),
                         help="what to print, or to write into a FILE of another name (default: by its ending)")  # fmt: skip
     parser.add_argument("--no-samples", "--no_samples", action="store_true",
-                        help="do not read sample files: differences are unpaired, and no answers are shown")  # fmt: skip
+                        help="do not read sample files: differences are unpaired, no answers are shown, and scores are not "
+                        "held against them")  # fmt: skip
     modes = parser.add_mutually_exclusive_group()
     modes.add_argument("--render", action="store_true",
                        help="write README.md, index.html and a page for each plugin in a leaderboard's folder")  # fmt: skip
@@ -57,7 +58,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Render, check, repair or shorten; 1 when a line was no record or the check found something."""
+    """Render, check, repair or shorten; 1 when a line was no record, a score is contradicted, or the check found something."""
     chosen = next((name for name in ("render", "check", "repair", "shorten") if getattr(args, name)), None)
     if chosen is None:
         return _render(args)
@@ -83,7 +84,9 @@ def _render(args: argparse.Namespace) -> int:
             write_atomic(path, _writer(kind)(built))
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
-    return 1 if reading.problems else 0
+    for said in built.omissions.contradicted:
+        print(f"harness: not ranked: {said}", file=sys.stderr)
+    return 1 if reading.problems or built.omissions.contradicted else 0
 
 
 def _kind(path: Path) -> str:
@@ -104,9 +107,11 @@ def _writer(kind: str) -> Callable[[Board], str]:
 def _render_folder(folder: Path) -> int:
     from harness.board import published
 
-    published.render(folder)
+    found = published.render(folder)
+    for said in found:
+        print(f"harness: {said}", file=sys.stderr)
     print(f"wrote {published.where(folder)}")
-    return 0
+    return 1 if found else 0
 
 
 def _check(folder: Path) -> int:

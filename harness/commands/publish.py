@@ -144,7 +144,8 @@ def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> in
     for sentence in published.refused:
         print(f"harness: left out: {sentence}", file=sys.stderr)
     if not args.dry_run:
-        render(folder)
+        for sentence in render(folder):
+            print(f"harness: on the board: {sentence}", file=sys.stderr)
     print(f"{'would render' if args.dry_run else 'rendered'} {where(folder)}")
     return 1 if published.refused else 0
 

@@ -49,23 +49,27 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
     from harness.records import ledger
-    from harness.showing.runs import pick, print_overview, print_runs, runs_of
+    from harness.showing.runs import contradictions_of, pick, print_overview, print_runs, runs_of
 
     reading = ledger.read(args.path)
     for problem in reading.problems:
         print(f"harness: {problem}", file=sys.stderr)
     runs = runs_of(reading)
     run = pick(runs, args.run, path=args.path)
-    status = 1 if reading.problems else 0
     if run is None:
         print_runs(runs)
         print("show one of them with --run NAME")
-        return status
-    others = [*reading.records, *_beside(run)]
+        return 1 if reading.problems else 0
+    readings = [reading, *_readings_beside(run)]
+    others = [record for one in readings for record in one.records]
+    contradicted = contradictions_of(run, readings)
+    for said in contradicted:
+        print(f"harness: does not follow: {said}", file=sys.stderr)
+    status = 1 if reading.problems or contradicted else 0
     chooses = args.doc is not None or args.wrong or args.changed or args.task is not None
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal or not chooses:
-        print_overview(run, others)
+        print_overview(run, others, contradicted)
     if is_terminal or chooses:
         tasks = _tasks(run, args, reading.records)
         if is_terminal and tasks:
@@ -178,7 +182,3 @@ def _readings_beside(run: Shown) -> list[Any]:
 
     folders = sorted(run.folder.resolve().parent.glob("baseline-*")) if run.folder is not None else []
     return [ledger.read(folder) for folder in folders if folder.is_dir()]
-
-
-def _beside(run: Shown) -> list[Record]:
-    return [record for reading in _readings_beside(run) for record in reading.records]

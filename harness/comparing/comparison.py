@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 from harness.comparing.checks import across_fields, agreeing_records
 from harness.comparing.costs import Cost, cost_of
-from harness.comparing.documents import Change, Columns, Documents, changes, grouped_documents, paired_documents
+from harness.comparing.documents import Change, Columns, Documents, Doubts, changes, grouped_documents, paired_documents
 from harness.comparing.sides import Side, Sourced
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
@@ -19,6 +19,7 @@ from harness.records.aggregation import NotRecomputableError
 
 BETTER, WORSE, HIGHER, LOWER = "better", "worse", "higher", "lower"
 NO_DIFFERENCE, TOO_FEW, NOT_TESTED = "no difference shown", "too few documents to tell", "not tested"
+DOES_NOT_FOLLOW = "a score does not follow"
 # The smallest difference that matters, unless the user says another: of scores between 0 and 1, and as a share of the
 # standard deviation between documents of all others.
 MARGIN, MARGIN_DEVIATIONS = 0.05, 0.1
@@ -103,13 +104,19 @@ class TaskComparison:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All sides, each compared with the first; ``notes`` say what was left out or differs without deciding."""
+    """All sides, each compared with the first.
+
+    Attributes:
+        notes: what was left out or differs without deciding.
+        contradicted: a sentence for each compared score that its samples, its tasks or its own counts contradict.
+    """
 
     sides: tuple[Side, ...]
     costs: tuple[Cost, ...]
     rows: tuple[TaskComparison, ...]
     alpha: float
     notes: tuple[str, ...]
+    contradicted: tuple[str, ...] = ()
 
 
 def compare(sides: Sequence[Side], request: Request) -> Comparison:
@@ -123,10 +130,12 @@ def compare(sides: Sequence[Side], request: Request) -> Comparison:
     rows: list[TaskComparison] = []
     used: list[list[Sourced]] = [[] for _ in sides]
     notes: dict[str, None] = {}
-    columns = Columns()
+    columns, contradicted = Columns(), dict[str, None]()
+    doubts = Doubts(sides)
     for number, side in enumerate(sides[1:], start=1):
-        pair = _Pair(sides[0], side, request, across, columns)
+        pair = _Pair(sides[0], side, request, across, columns, doubts)
         rows += pair.rows()
+        contradicted |= dict.fromkeys(pair.contradicted)
         notes |= dict.fromkeys(pair.notes)
         first, used[number] = pair.used
         used[0] = list({id(sourced): sourced for sourced in (*used[0], *first)}.values())
@@ -137,16 +146,19 @@ def compare(sides: Sequence[Side], request: Request) -> Comparison:
     costs = tuple(cost_of(records) for records in used)
     rows = sorted(_corrected(rows, request.alpha), key=lambda row: not row.is_group)
     said = (*notes, *_small_differences(rows), *_single_seeds(sides, used))
-    return Comparison(tuple(sides), costs, tuple(rows), request.alpha, said)
+    return Comparison(tuple(sides), costs, tuple(rows), request.alpha, said, tuple(contradicted))
 
 
 class _Pair:
     """Two sides, task by task."""
 
-    def __init__(self, first: Side, second: Side, request: Request, across: Collection[str], columns: Columns) -> None:
+    def __init__(
+        self, first: Side, second: Side, request: Request, across: Collection[str], columns: Columns, doubts: Doubts
+    ) -> None:
         self.first, self.second, self.request, self.columns = first, second, request, columns
-        self.across = across
+        self.across, self.doubts = across, doubts
         self.notes: list[str] = []
+        self.contradicted: list[str] = []
         self.untested: dict[str, dict[str, None]] = {}
         self._agreeing: dict[str, tuple[list[Sourced], list[Sourced]]] = {}
         self._documents: dict[tuple[str, str, str], Documents] = {}
@@ -186,10 +198,17 @@ class _Pair:
         first, second = (_of_metric(side, metric, filter_name) for side in self._records(task))
         scores = _score(first), _score(second)
         row = _untested(first[0], self.second.label, *scores, alpha=self.request.alpha)
+        documents: Documents | None
         try:
             documents = self._documents_of(task, metric, filter_name)
         except NotRecomputableError as error:
-            self.untested.setdefault(str(error), {})[task] = None
+            documents = None
+            reason = str(error)
+        if said := self._contradictions(first, self.first) + self._contradictions(second, self.second):
+            self.contradicted += said
+            return replace(row, low=None, high=None, test=NO_TEST, verdict=DOES_NOT_FOLLOW)
+        if documents is None:
+            self.untested.setdefault(reason, {})[task] = None
             return row
         if documents.shared:
             self.notes.append(f"{task}: {documents.shared}, the scores are those of the shared ones")
@@ -199,6 +218,10 @@ class _Pair:
             found = changes(documents, first, second, self.columns, most=self.request.documents)
             row = replace(row, changes=found)
         return row
+
+    def _contradictions(self, records: Sequence[Sourced], side: Side) -> list[str]:
+        found = [(sourced.record, said) for sourced in records if (said := self.doubts.of(sourced))]
+        return [printable(f"{r.task.name}, {r.metric.name}, {side.label}: {said}") for r, said in found]
 
     def _records(self, task: str) -> tuple[list[Sourced], list[Sourced]]:
         if task not in self._agreeing:
@@ -254,7 +277,7 @@ class _Pair:
 def verdict(row: TaskComparison, alpha: float) -> str:
     """Return what a comparison says, in words."""
     if row.p_holm is None:
-        return NOT_TESTED
+        return row.verdict
     if row.p_holm <= alpha and row.difference:
         if row.higher_is_better is None:
             return HIGHER if row.difference > 0 else LOWER

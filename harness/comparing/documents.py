@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy
 
-from harness.comparing.sides import Sourced
+from harness.comparing.sides import Side, Sourced
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import answers, samples
 from harness.records.aggregation import NotRecomputableError, agree, document_values
+from harness.records.ledger import Origin
 from harness.records.record import Record
 from harness.records.statistics import Values
+from harness.verifying.contradictions import Contradictions
 
 NO_FILES = "no sample files beside the records"
 # Of a prompt the end is shown, which asks; of an answer the beginning.
@@ -89,6 +91,23 @@ class Columns:
                 f"'{printable(path)}' is not the sample file that the records of task '{printable(record.task.name)}' were "
                 "written with, its digest is another; `harness verify` says what follows and what does not"
             )
+
+
+class Doubts:
+    """Says of a record of a side what contradicts its score."""
+
+    def __init__(self, sides: Sequence[Side]) -> None:
+        """Take in the records of all sides, and read nothing yet."""
+        self._places: dict[int, tuple[Contradictions, int]] = {}
+        for side in sides:
+            records = [sourced.record for sourced in side.records]
+            found = Contradictions(records, [Origin(sourced.file, 0) for sourced in side.records])
+            self._places |= {id(sourced): (found, number) for number, sourced in enumerate(side.records)}
+
+    def of(self, sourced: Sourced) -> str:
+        """Return the sentence, empty where nothing does."""
+        found, number = self._places[id(sourced)]
+        return found.of(number)
 
 
 def paired_documents(

@@ -10,7 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO
 
-from harness.comparing.comparison import BETTER, NOT_TESTED, WORSE, Comparison, Score, TaskComparison, is_small
+from harness.comparing.comparison import (
+    BETTER,
+    DOES_NOT_FOLLOW,
+    NOT_TESTED,
+    WORSE,
+    Comparison,
+    Score,
+    TaskComparison,
+    is_small,
+)
 from harness.comparing.sides import Side
 from harness.names import printable
 from harness.records.labels import method_label
@@ -18,7 +27,7 @@ from harness.records.markdown import cell
 from harness.records.statistics import BOOTSTRAP, MCNEMAR
 
 FORM, VERSION = "token-harness comparison", 1
-COLOURS = {BETTER: "bold green", WORSE: "bold red", NOT_TESTED: "dim"}
+COLOURS = {BETTER: "bold green", WORSE: "bold red", NOT_TESTED: "dim", DOES_NOT_FOLLOW: "bold red"}
 TERMINAL_QUESTION, TERMINAL_ANSWER = 120, 80
 WIDTH_WITHOUT_TERMINAL = 200
 
@@ -45,6 +54,7 @@ def to_json(comparison: Comparison) -> str:
         ],
         "comparisons": [asdict(row) for row in comparison.rows],
         "notes": list(comparison.notes),
+        "contradicted": list(comparison.contradicted),
     }
     return json.dumps(_finite(content), indent=1, allow_nan=False, default=str) + "\n"
 

@@ -17,6 +17,7 @@ from harness.records.labels import method_label, options_that_differ
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of
 from harness.run.summary import print_summary
 from harness.verifying import claims, following
+from harness.verifying.contradictions import Contradictions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -109,15 +110,44 @@ def print_runs(runs: Sequence[Shown]) -> None:
     console().print(table)
 
 
-def print_overview(run: Shown, others: Sequence[Record]) -> None:
+def contradictions_of(run: Shown, readings: Sequence[ledger.Reading]) -> list[str]:
+    """Return a sentence for each score of the run, and of the baseline beside it, that does not follow.
+
+    Args:
+        readings: where the records of its baseline may be found.
+    """
+    keys = {record.comparison_key() for record in run.records}
+    found = [(record, ledger.Origin(file, 0)) for record, file in zip(run.records, run.files, strict=True)]
+    own = {id(record) for record in run.records}
+    baselines = [
+        (record, origin)
+        for reading in readings
+        for record, origin in zip(reading.records, reading.origins, strict=True)
+        if record.is_baseline and id(record) not in own
+    ]
+    beside = {record.run for record, _ in baselines if record.comparison_key() in keys}
+    found += [(record, origin) for record, origin in baselines if record.run in beside]
+    contradictions = Contradictions([record for record, _ in found], [origin for _, origin in found])
+    said = {
+        printable(f"{record.task.name}, {record.metric.name}, {method_label(record)}: {sentence}"): None
+        for number, (record, _) in enumerate(found)
+        if record.comparison_key() in keys and (sentence := contradictions.of(number))
+    }
+    return list(said)
+
+
+def print_overview(run: Shown, others: Sequence[Record], contradicted: Sequence[str] = ()) -> None:
     """Print everything about one run but its documents.
 
     Args:
         others: where the records of its baseline may be found.
+        contradicted: sentences on scores that do not follow.
     """
     out = console()
     _section(out, "what ran", _what_ran(run))
     print_summary(run.records, others)
+    if contradicted:
+        _section(out, "does not follow from samples, tasks or counts", [("✗", said) for said in contradicted])
     out.print(_stages(run.records))
     artefacts = list(_artefacts(run.folder))
     if artefacts:

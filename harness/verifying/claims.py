@@ -32,11 +32,16 @@ AHEAD = timedelta(days=1)
 
 def doubts(record: Record) -> Iterator[Doubt]:
     """Yield what cannot be true of a record, or need not be, as severity and sentence; its samples are not looked at."""
-    yield from _value(record)
-    yield from _counts(record)
+    yield from of_the_score(record)
     yield from _extent(record)
     yield from _command(record)
     yield from _time(record)
+
+
+def of_the_score(record: Record) -> Iterator[Doubt]:
+    """Yield what cannot be true of value, error and counts."""
+    yield from _value(record)
+    yield from _counts(record)
 
 
 def _value(record: Record) -> Iterator[Doubt]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,13 @@ class Sampled:
     doubts: list[str] = field(default_factory=list)
 
 
-def gather(path: Path, wanted: Collection[tuple[str, str]]) -> Sampled:
+def gather(
+    path: Path, wanted: Collection[tuple[str, str]], each: Callable[[dict[str, Any]], None] | None = None
+) -> Sampled:
     """Read a sample file once, row by row; only the values of the ``wanted`` metrics (name, filter) are kept.
+
+    Args:
+        each: is given every row, for what else its caller wants of them.
 
     Raises:
         HarnessError: the file cannot be read, or a line of it is no row.
@@ -55,6 +60,8 @@ def gather(path: Path, wanted: Collection[tuple[str, str]]) -> Sampled:
     one_pass = _Pass(wanted)
     for number, row in enumerate(samples.rows(path), start=1):
         one_pass.take(number, row)
+        if each is not None:
+            each(row)
     return one_pass.result(samples.sha256(path))
 
 

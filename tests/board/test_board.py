@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy
 import pytest
-from board_records import baseline, record, sampled, write
+from board_records import baseline, measured, record, write
 
-from harness.board import board, ranking
+from harness.board import board, omissions, ranking
 from harness.board.board import Board, Row, Score, Table, build
-from harness.records import ledger
+from harness.records import aggregation, ledger
 from harness.records.record import Record
 
 ACC = ("acc", "none")
@@ -93,9 +93,7 @@ def test_samples_beside_the_records_make_the_difference_paired(tmp_path: Path) -
     ours = {n: 1.0 if n % 16 == 0 else one for n, one in theirs.items()}
     records = []
     for name, scores, method in (("a.jsonl", theirs, "baseline"), ("b.jsonl", ours, "m")):
-        mean = sum(scores.values()) / len(scores)
-        samples = sampled(tmp_path, f"samples_{name}", scores)
-        records.append(record(mean, method=method, stderr=0.025, samples=samples, counts={"docs": 400}))
+        records.append(record(**measured(tmp_path, f"samples_{name}", scores, method=method)))
     reading = ledger.read(write(tmp_path / "records.jsonl", records))
     paired = score(only(board.build_reading(reading)), "p:m").difference
     unpaired = score(only(board.build_reading(reading, with_samples=False)), "p:m").difference
@@ -121,34 +119,21 @@ def test_a_group_is_paired_on_the_documents_of_its_tasks(
         means = []
         for name, size in zip(("a", "b"), sizes, strict=True):
             scores = {n: float(n % 4 < 4 * right) for n in range(size)}
-            means.append(sum(scores.values()) / size)
-            samples = sampled(tmp_path, f"samples_{name}_{method}.jsonl", scores)
-            records.append(record(means[-1], method=method, task={"name": name}, samples=samples, stderr=0.1))
+            made = measured(tmp_path, f"samples_{name}_{method}.jsonl", scores, method=method, task={"name": name})
+            records.append(record(**made))
+            means.append(made["value"])
         shares = [size / sum(sizes) if weighted else 0.5 for size in sizes]
         value = sum(mean * share for mean, share in zip(means, shares, strict=True))
         group = {"name": "g", "group": True, "members": ["a", "b"]}
-        records.append(record(value, method=method, task=group, stderr=0.1))
+        errors = [one.stderr or 0.0 for one in records[-2:]]
+        stderr = aggregation.group_errors(errors, sizes)[0 if weighted else 1]
+        records.append(record(value, method=method, task=group, stderr=stderr, counts={"docs": sum(sizes)}))
     built = board.build_reading(ledger.read(write(tmp_path / "records.jsonl", records)))
     assert [table.first.task.name for table in built.tables] == ["g", "a", "b"]
     for table in built.tables:
         difference = score(table, "p:m").difference
         assert difference is not None and difference.is_paired and difference.verdict == "better"
         assert difference.value == pytest.approx(0.25)
-
-
-def test_samples_that_do_not_give_the_value_are_not_used_and_that_is_said(tmp_path: Path) -> None:
-    scores = {n: float(n % 2) for n in range(40)}
-    samples = sampled(tmp_path, "samples_t.jsonl", scores)
-    metric = {"aggregation": "mean"}
-    records = [
-        baseline(0.5, stderr=0.1, samples=samples, metric=metric),
-        record(0.9, stderr=0.1, samples=samples, metric=metric),
-    ]
-    built = board.build_reading(ledger.read(write(tmp_path / "records.jsonl", records)))
-    difference = score(only(built), "p:m").difference
-    assert difference is not None and not difference.is_paired
-    [problem] = built.omissions.sample_problems
-    assert "give 0.5 for acc, the record says 0.9" in problem
 
 
 def test_a_sample_file_that_cannot_be_read_is_told_and_the_board_is_made(tmp_path: Path) -> None:
@@ -269,7 +254,7 @@ def test_bad_lines_are_counted_named_and_the_rest_is_used(tmp_path: Path) -> Non
     file = write(tmp_path / "records.jsonl", [baseline(0.5), record(0.6)])
     file.write_text("broken\n" * 30 + file.read_text(encoding="utf-8"), encoding="utf-8")
     built = board.build_reading(ledger.read(file))
-    said = board.omission_sentences(built.omissions)
+    said = omissions.omission_sentences(built.omissions)
     assert said[0] == "30 lines could not be read as a record:"
     assert len([one for one in said if "line " in one]) == 20 and said[-1] == "– and 10 more"
     assert len(only(built).rows) == 2

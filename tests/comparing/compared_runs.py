@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.records import ledger, samples
+from harness.records.aggregation import group_errors
 from harness.records.record import Record
 
 
@@ -47,7 +48,7 @@ def write_run(
     for task, metrics in scores.items():
         rows = [_row(task, first_document, i, metrics, answers) for i in range(len(next(iter(metrics.values()))))]
         part = _write_samples(folder / run, task, rows) if with_samples else None
-        docs_digest = hashlib.sha256("".join(row["doc_hash"] for row in rows).encode()).hexdigest()[:16]
+        docs_digest = _joined([_joined([row["doc_hash"] for row in rows])])
         found[task] = {
             metric: make_record(
                 task, metric, _value(metric, column, values), docs=len(column), docs_digest=docs_digest, method=method,
@@ -74,9 +75,21 @@ def _group(
         mean = np.mean([c.mean() for c in columns]) if weigh_alike else np.concatenate(columns).mean()
         docs = sum(map(len, columns))
         found[metric] = make_record(
-            group, metric, float(mean), docs=docs, docs_digest="group", stderr=0.01, group=list(members), **common
-        )
+            group, metric, float(mean), docs=docs, docs_digest="group", group=list(members), **common,
+            stderr=_group_stderr(columns, weigh_alike=weigh_alike),
+        )  # fmt: skip
     return found
+
+
+def _group_stderr(columns: Sequence[Any], *, weigh_alike: bool) -> float | None:
+    errors = [_stderr(column) for column in columns]
+    if None in errors:
+        return None
+    return group_errors([error or 0.0 for error in errors], [len(column) for column in columns])[int(weigh_alike)]
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def make_record(
@@ -122,9 +135,13 @@ def _row(
     return {
         "doc_id": number, "doc": {"text": content}, "target": "0" if texts is None else "truth", "arguments": asked,
         "resps": [[answer] for answer in filtered], "filtered_resps": filtered, "filter": "none",
-        "metrics": list(metrics), "doc_hash": hashlib.sha256(content.encode()).hexdigest(),
+        "metrics": list(metrics), "doc_hash": _doc_hash(content),
         **{name: column[number] for name, column in metrics.items()},
     }  # fmt: skip
+
+
+def _doc_hash(content: str) -> str:
+    return hashlib.sha256(json.dumps({"text": content}, indent=2, ensure_ascii=False).encode()).hexdigest()
 
 
 def _write_samples(folder: Path, task: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

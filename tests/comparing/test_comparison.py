@@ -14,6 +14,7 @@ from compared_runs import make_record, write_run
 from harness.cli import main
 from harness.comparing.comparison import (
     BETTER,
+    DOES_NOT_FOLLOW,
     HIGHER,
     NO_DIFFERENCE,
     NOT_TESTED,
@@ -63,8 +64,9 @@ def test_right_and_wrong_documents_get_mcnemars_test(tmp_path: Path) -> None:
 
 
 def test_documents_are_paired_whatever_their_order_in_the_file(tmp_path: Path) -> None:
-    write_run(tmp_path, {"t": {"acc": FEW}})
-    [record] = write_run(tmp_path, {"t": {"acc": flipped(FEW, 9, 2)}}, method="m")
+    unordered = {"task": {"docs_digest": None}}  # which is over the order, too
+    write_run(tmp_path, {"t": {"acc": FEW}}, **unordered)
+    [record] = write_run(tmp_path, {"t": {"acc": flipped(FEW, 9, 2)}}, method="m", **unordered)
     assert record.samples is not None and record.run is not None
     path = tmp_path / record.run / record.samples.path
     path.write_bytes(b"".join(reversed(path.read_bytes().splitlines(keepends=True))))
@@ -271,8 +273,9 @@ def test_perplexity_is_tested_on_its_documents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("aggregation", [None, "median", "my_own"])
 def test_a_score_that_is_no_mean_of_its_documents_is_not_tested(tmp_path: Path, aggregation: str | None) -> None:
     for method in ("baseline", "m"):
+        value = float(np.median(FEW)) if aggregation == "median" else 0.123
         scores = {"t": {"score": FEW}}
-        write_run(tmp_path, scores, method=method, values={"score": 0.123}, aggregations={"score": aggregation})
+        write_run(tmp_path, scores, method=method, values={"score": value}, aggregations={"score": aggregation})
     comparison = compared(tmp_path)
     assert comparison.rows[0].verdict == NOT_TESTED
     assert "aggregation" in comparison.notes[0]
@@ -302,12 +305,12 @@ def test_one_seed_of_a_trained_method_and_a_difference_too_small_to_matter_are_t
     assert "trained with one seed, so how scores vary over seeds is not known: m" in notes
 
 
-def test_a_value_that_does_not_follow_from_the_samples_is_not_tested(tmp_path: Path) -> None:
+def test_a_value_that_does_not_follow_from_the_samples_is_told_and_not_tested(tmp_path: Path) -> None:
     write_run(tmp_path, {"t": {"acc": FEW}})
     write_run(tmp_path, {"t": {"acc": FEW}}, method="m", values={"acc": 0.99})
     comparison = compared(tmp_path)
-    assert comparison.rows[0].verdict == NOT_TESTED
-    assert "the record says 0.99" in comparison.notes[0]
+    assert comparison.rows[0].verdict == DOES_NOT_FOLLOW
+    assert comparison.contradicted[0].startswith("t, acc, m: value is 0.99, while its samples give ")
 
 
 def test_a_bad_line_is_told_and_the_rest_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
