@@ -82,10 +82,16 @@ def test_what_no_table_shows_is_told_by_the_index_and_what_has_no_rank_by_its_pa
 
 def test_a_page_that_no_record_gives_any_more_goes(tmp_path: Path) -> None:
     folder = folder_of(two_plugins(), tmp_path)
-    (folder / "pages" / "gone.html").write_text("old", encoding="utf-8")
+    (folder / "pages" / "gone.html").write_text(f"old. {published.NOTE}", encoding="utf-8")
+    (folder / "pages" / "own.html").write_text("of somebody's own", encoding="utf-8")
     (folder / "pages" / "mine.txt").write_text("mine", encoding="utf-8")
     published.render(folder)
-    assert sorted(path.name for path in (folder / "pages").glob("[!w]*")) == ["mine.txt", "p.html", "q.html"]
+    assert sorted(path.name for path in (folder / "pages").glob("[!w]*")) == [
+        "mine.txt",
+        "own.html",
+        "p.html",
+        "q.html",
+    ]
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\ud83d" not in name], ids=ascii)
