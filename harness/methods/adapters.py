@@ -17,6 +17,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.folders import scratch_folder
+from harness.models.merging import is_quantized, merged
 from harness.names import printable, suggestion
 from harness.removal import put
 
@@ -42,11 +43,6 @@ class Probe:
     def report(self) -> dict[str, Any]:
         """Return the fields as a dict."""
         return asdict(self)
-
-
-def is_quantized(model: PreTrainedModel) -> bool:
-    """Return whether some weights are stored in bitsandbytes' 4 or 8 bits."""
-    return bool(getattr(model, "is_quantized", False) or getattr(model, "is_loaded_in_4bit", False))
 
 
 def add_adapter(
@@ -76,7 +72,9 @@ def add_adapter(
 
     _check_possible(name)
     if hasattr(model, "peft_config") and model not in _ADAPTED:
-        raise HarnessError("the quantised model has an adapter already (peft=...), on which no second one is trained")
+        raise HarnessError(
+            "the model has an adapter already (peft=...) that cannot be merged, and no second one is trained on it"
+        )
     targets: Any = "all-linear" if list(target_modules) == ["all-linear"] else list(target_modules)
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0, task_type="CAUSAL_LM")
     torch.manual_seed(seed)
@@ -200,8 +198,9 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
 def hand_on(model: PeftModel, *, probe_ids: Sequence[int], before: float) -> tuple[PreTrainedModel, Probe]:
     """Merge the adapter that is on into floating-point weights, keep it on quantised ones, and check the outcome.
 
-    Merging into 4 or 8 bits rounds the update away or worse (a probe's loss went from 1.8 to 7.1 nats). Other adapters of
-    the model are lost by merging; a method that needs several at the end hands the ``PeftModel`` on as it is.
+    Merging into 4 or 8 bits rounds the update away or worse (a probe's loss went from 1.8 to 7.1 nats). Head and embeddings
+    that were one matrix are two afterwards where only one of them has the adapter. Other adapters of the model are lost by
+    merging; a method that needs several at the end hands the ``PeftModel`` on as it is.
 
     Args:
         model: the trained model.
@@ -212,23 +211,23 @@ def hand_on(model: PeftModel, *, probe_ids: Sequence[int], before: float) -> tup
         The model to evaluate, and what the probe said.
 
     Raises:
-        HarnessError: merging moved the probe's loss beyond rounding, for example because a tied embedding was adapted.
+        HarnessError: merging moved the probe's loss beyond rounding.
     """
     model.eval()
     adapted = probe_loss(model, probe_ids)
     base: PreTrainedModel = model.get_base_model()
     if is_quantized(base):
         return model.eval(), Probe(before, adapted, adapted, is_merged=False)
-    merged: PreTrainedModel = model.merge_and_unload().eval()
-    merged.requires_grad_(False)
-    after = probe_loss(merged, probe_ids)
-    tolerance = MERGE_TOLERANCE.get(merged.dtype, 1e-3)
+    alone = merged(model)
+    alone.requires_grad_(False)
+    after = probe_loss(alone, probe_ids)
+    tolerance = MERGE_TOLERANCE.get(alone.dtype, 1e-3)
     if abs(after - adapted) > tolerance * max(1.0, abs(adapted)):
         raise HarnessError(
-            f"merging the adapter moved a probe text's loss from {adapted:.4f} to {after:.4f} nats per token; an "
-            "adapted matrix is probably tied to another, so leave embeddings and head out of target_modules"
+            f"merging the adapter moved a probe text's loss from {adapted:.4f} to {after:.4f} nats per token, so the model would "
+            "not be the one that was trained; hand on the PeftModel as it is"
         )
-    return merged, Probe(before, adapted, after, is_merged=True)
+    return alone, Probe(before, adapted, after, is_merged=True)
 
 
 @torch.no_grad()

@@ -20,7 +20,9 @@ from harness.models import encoding, greedy
 from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, check_room, named
 from harness.models.head import head_kept_apart
 from harness.models.lm import LM_EVAL_ANSWERS, Answering, is_as
+from harness.models.merging import virtual_tokens
 from harness.models.plain_scores import score_plainly
+from harness.models.processes import OneOfSeveral
 from harness.models.tokenizer_only import encode_all
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.memory import Budget, in_portions
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
 
 
-class CausalLM(HFLM, Answering):
+class CausalLM(OneOfSeveral, HFLM, Answering):
     """A causal language model with its tokenizer.
 
     Gives lm-eval's own answers, log-probabilities always from float32. Requests share what they have in common where
@@ -85,8 +87,9 @@ class CausalLM(HFLM, Answering):
         self._request_of: dict[str, Instance] = {}
         with head_kept_apart(model), quiet("lm_eval.models.huggingface"):
             super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", batch_size=1, **settings)
+        encoding.pad_within(self.tokenizer, len(self.model.get_input_embeddings().weight))
         if process_count() > 1:
-            self._join_processes()
+            self.join_processes()
         self._budget = Budget(self.model, rows=batch_size if isinstance(batch_size, int) else None)
         self._sharing = Sharing(
             self.model,
@@ -103,6 +106,11 @@ class CausalLM(HFLM, Answering):
     ) -> Self:
         """Return this LM with another model or tokenizer, the same batch size, length and prefix."""
         return type(self)(model or self.model, tokenizer or self.tokenizer, **self.settings)
+
+    @property
+    def max_length(self) -> int:
+        """As ``HFLM``, less the places that an adapter's virtual tokens take."""
+        return int(super().max_length) - (0 if self._max_length else virtual_tokens(self.model))
 
     def tells(self, kind: str) -> bool:
         """Return whether no step of the way to these answers is a subclass's own, or it tells of its answers itself."""
@@ -131,20 +139,6 @@ class CausalLM(HFLM, Answering):
         dtype = self.mixed_precision_dtype
         return torch.autocast(device_type=self.device.type, dtype=dtype, enabled=dtype is not None)
 
-    def _join_processes(self) -> None:
-        """Be one of several, as ``HFLM`` does not for a model object: each holds a whole model and answers its documents."""
-        from accelerate import Accelerator
-
-        self.accelerator = Accelerator()
-        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-
-    def join_counts(self) -> None:
-        """Add to the first process's ``work`` and ``truncated`` those of the others."""
-        gathered = self.gather_object((self.truncated, self.work))
-        for truncated, work in (gathered or [])[1:]:
-            self.truncated += truncated
-            self.work.add(work)
-
     def tokenize(self, requests: list[Instance]) -> list[list[int]]:
         """Return the ids of each request's text, without special tokens. Requests: ``(text,)``."""
         return encode_all(self.tokenizer, [request.args[0] for request in requests])
@@ -162,6 +156,7 @@ class CausalLM(HFLM, Answering):
         Raises:
             HarnessError: a score is not finite.
         """
+        self.check_ids([request.args[1] for request in requests], requests)
         windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
         flat = [window for several in windows for window in several]
         answers: list[list[float]] = [[]] * len(requests)
@@ -201,6 +196,7 @@ class CausalLM(HFLM, Answering):
         """As ``HFLM``. Raises ``HarnessError`` naming the request when a score is not finite."""
         with self.work.timed("tokenizing"):
             ids = encoding.encode_texts(self, [request.args[0] for request in requests])
+        self.check_ids([ids[request.args[0]] for request in requests], requests)
         windows = [self._windows(ids[request.args[0]], self.prefix_token_id) for request in requests]
         answers = [0.0] * len(requests)
 
@@ -296,7 +292,6 @@ class CausalLM(HFLM, Answering):
         answers: dict[int, str] = {}
         if not prompts:
             return answers
-        self.check_ids([prompt.token_ids for prompt in prompts])
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
             def done(place: int, prompt: Prompt, generated: list[int]) -> None:
@@ -331,7 +326,9 @@ class CausalLM(HFLM, Answering):
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.work.went_plainly(0, forwards=1, pushed=inps.numel())
         with self.work.timed("model"):
-            return super()._model_call(inps, *args, **kwargs)
+            logits = super()._model_call(inps, *args, **kwargs)
+        # An adapter's virtual tokens stand before the text; nothing is asked of them.
+        return logits[:, -inps.shape[1] :] if virtual_tokens(self.model) else logits
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
         guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), RefuseNaN(self._rows)])
@@ -356,9 +353,9 @@ class CausalLM(HFLM, Answering):
                 self._sharing.refuse(f"{type(self).__name__} has a {name} of its own", for_good=True)
         return self._sharing
 
-    def check_ids(self, sequences: Sequence[Sequence[int]]) -> None:
-        """Raise ``HarnessError`` when the tokenizer made an id that the model has no embedding for."""
-        check_ids(sequences, rows=int(self.model.get_input_embeddings().weight.shape[0]))
+    def check_ids(self, sequences: Sequence[Sequence[int]], requests: Sequence[Instance] = ()) -> None:
+        """Raise ``HarnessError`` when the tokenizer made an id that the model has no embedding for, naming the request."""
+        check_ids(sequences, rows=len(self.model.get_input_embeddings().weight), requests=requests)
 
     @property
     def _is_plain(self) -> bool:
@@ -368,6 +365,7 @@ class CausalLM(HFLM, Answering):
         """Return the ids of context and continuation of each request; those that will be cut are counted."""
         with self.work.timed("tokenizing"):
             pairs = encoding.encode_pairs(self, [request.args for request in requests])
+        self.check_ids([context + continuation for context, continuation in pairs], requests)
         for request, (context, continuation) in zip(requests, pairs, strict=True):
             check_pair(request, context, continuation, max_length=self.max_length)
             self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
@@ -380,6 +378,7 @@ class CausalLM(HFLM, Answering):
         """Return the ids of each prompt; those that will be cut to leave room for the answer are counted."""
         with self.work.timed("tokenizing"):
             ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
+        self.check_ids([ids[request.args[0]] for request in requests], requests)
         for request, wanted in zip(requests, limits, strict=True):
             self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
         return ids

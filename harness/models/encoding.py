@@ -65,6 +65,29 @@ def encode_pairs(lm: HFLM, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[
     return encoded
 
 
+def gives_beyond(tokenizer: PreTrainedTokenizerBase, rows: int) -> bool:
+    """Return whether texts without the names of added tokens have ids of ``rows`` or more.
+
+    Many a tokenizer has one such id that nothing uses, an image's or one for padding; a text with its name is told of when it
+    is met.
+    """
+    if max(tokenizer.encode("a"), default=0) >= rows:  # with what it puts around every text
+        return True
+    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
+    for number in sorted(set(beyond) - set(tokenizer.added_tokens_decoder)):
+        text = tokenizer.convert_tokens_to_string([beyond[number]])
+        if number in tokenizer.encode(text, add_special_tokens=False):
+            return True
+    return False
+
+
+def pad_within(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
+    """Have a tokenizer fill shorter rows with a token that the model embeds: what stands there counts for nothing."""
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:
+        end = tokenizer.eos_token_id
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0 if end is None or end >= rows else end)
+
+
 def _move_spaces(context: str, continuation: str) -> tuple[str, str]:
     """Hand the spaces at the end of the context to the continuation."""
     stripped = context.rstrip()

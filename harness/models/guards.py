@@ -79,14 +79,20 @@ def check_room(request: Instance, wanted: int, *, max_length: int) -> None:
         )
 
 
-def check_ids(sequences: Sequence[Sequence[int]], *, rows: int) -> None:
-    """Raise ``HarnessError`` when the tokenizer made an id that a model with so many embeddings has none for."""
-    most = max((max(sequence) for sequence in sequences if sequence), default=0)
-    if most >= rows:
-        raise HarnessError(
-            f"the tokenizer gives token {most}, but the model has embeddings for {rows} tokens; it is the tokenizer of another "
-            "model, or the model's embeddings were not resized"
-        )
+def check_ids(sequences: Sequence[Sequence[int]], *, rows: int, requests: Sequence[Instance] = ()) -> None:
+    """Raise ``HarnessError`` when the tokenizer made an id that a model with so many embeddings has none for.
+
+    Args:
+        requests: whose sequences these are, the first one of which is named.
+    """
+    for number, sequence in enumerate(sequences):
+        most = max(sequence, default=0)
+        if most >= rows:
+            whose = f"{named(requests[number])}: " if requests else ""
+            raise HarnessError(
+                f"{whose}the tokenizer gives token {most}, but the model has embeddings for {rows} tokens; it is another "
+                "model's tokenizer, or the embeddings were not resized, or the text holds a special token by accident"
+            )
 
 
 def named(request: Instance) -> str:

@@ -204,6 +204,12 @@ def head_kept_apart(model: PreTrainedModel) -> Iterator[None]:
     Raises:
         HarnessError: it was; the method's head is lost.
     """
+    if hasattr(model, "peft_config"):
+        # What is tied below an adapter is so already, and ``tie_weights`` would take the adapter's layer for a matrix.
+        vars(model)["tie_weights"] = lambda: None
+        yield
+        del vars(model)["tie_weights"]
+        return
     is_separate = has_separate_head(model)
     if is_separate:
         model.config.tie_word_embeddings = False

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.models.leftovers import is_beside, shapes_in
+from harness.models.merging import with_adapter
 from harness.models.source import ModelSource, _first_line
 from harness.names import printable
-from harness.progress import process_count
+from harness.progress import process_count, say
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -31,7 +33,18 @@ def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -
 
 
 def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
-    """Return the model on ``device``, in evaluation mode, quantised if the source says so."""
+    """Return the model on ``device``, in evaluation mode, quantised and with an adapter if the source says so."""
+    if not source.peft:
+        return _read(source, device)
+    model: PreTrainedModel
+    model, reason = with_adapter(lambda: _read(source, device), source.peft, name=source.name)
+    if reason is not None:
+        say(f"the adapter of {printable(source.name)} is left active: {reason}")
+    return model
+
+
+def _read(source: ModelSource, device: str) -> PreTrainedModel:
+    """Return the model on ``device`` as its checkpoint has it."""
     from transformers import AutoModelForCausalLM, logging
 
     logging.disable_progress_bar()
@@ -53,15 +66,14 @@ def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
         model = without_quantization_config(model)
     if source.quantization == "none" and not source.device_map:
         model = model.to(device)
-    if source.peft:
-        model = _with_adapter(model, source)
     _check_quantized(model, source)
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             # bitsandbytes would repack the weights in the first forward pass on some CPUs, and multiply in bfloat16: other
             # scores on another machine, and an error for layers narrower than a block.
             module.support_avx512bf16_for_cpu = False
-    return model.eval()
+    read: PreTrainedModel = model.eval()
+    return read
 
 
 def pick_device(device: str | None) -> str:
@@ -109,15 +121,21 @@ def _quantization_config(quantization: str, device: str) -> Any:
 
 
 def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
-    """Raise when weights are missing or left over: transformers would fill the first with noise, and go on."""
-    for kind, sentence in (
-        ("missing_keys", "lacks weights"),
-        ("unexpected_keys", "has weights its architecture does not"),
+    """Raise when weights are missing or left over: transformers would fill the first with noise, and go on.
+
+    What is left over and decides no answer (old masks, another head) is told.
+    """
+    unexpected = sorted(keys.get("unexpected_keys") or ())
+    shape = shapes_in(source.folder) if unexpected else None
+    told = [name for name in unexpected if is_beside(name, shape)]
+    if told:
+        say(f"{printable(source.name)} has tensors that answers do not depend on, which are left out: {_some(told)}")
+    for names, sentence in (
+        (sorted(keys.get("missing_keys") or ()), "lacks weights"),
+        ([name for name in unexpected if name not in told], "has weights its architecture does not"),
     ):
-        names = sorted(keys.get(kind) or ())
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise HarnessError(f"model '{printable(source.name)}' {sentence}: {printable(', '.join(names[:3]))}{more}")
+            raise HarnessError(f"model '{printable(source.name)}' {sentence}: {_some(names)}")
     mismatched = sorted(
         str(entry[0] if isinstance(entry, tuple) else entry) for entry in keys.get("mismatched_keys") or ()
     )
@@ -127,18 +145,9 @@ def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
         )
 
 
-def _with_adapter(model: PreTrainedModel, source: ModelSource) -> Any:
-    from peft import PeftModel
-
-    assert source.peft is not None
-    try:
-        adapted = PeftModel.from_pretrained(model, source.peft)
-        # Merged where that is exact, so that a method may train an adapter of its own.
-        return adapted if source.quantization != "none" else adapted.merge_and_unload()
-    except Exception as error:  # whatever the folder, the Hub or a wrong base make PEFT raise
-        raise HarnessError(
-            f"adapter '{printable(source.peft)}' cannot be put on '{printable(source.name)}': {_first_line(error)}"
-        ) from error
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{printable(', '.join(names[:3]))}{more}"
 
 
 def _check_quantized(model: PreTrainedModel, source: ModelSource) -> None:

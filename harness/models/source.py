@@ -42,6 +42,15 @@ class ModelSource:
         """Whether the model is a folder here rather than a name on the Hub."""
         return Path(self.location).is_dir()
 
+    @property
+    def folder(self) -> Path:
+        """Where the model's files lie on this machine: its folder, or the Hub's snapshot in the cache."""
+        if self.is_local:
+            return Path(self.location)
+        from transformers.utils.hub import cached_file
+
+        return Path(str(cached_file(self.location, self.gguf_file or "config.json", **self._revision()))).parent
+
     @cached_property
     def config(self) -> Any:
         """The model's configuration. Raises ``HarnessError`` when it cannot be had."""
@@ -98,8 +107,10 @@ class ModelSource:
         """Do every check that needs no weights, and return the tokenizer.
 
         Raises:
-            HarnessError: no configuration, no tokenizer, or a tokenizer with more ids than the model has embeddings.
+            HarnessError: no configuration, no tokenizer, or one that cuts usual text into ids that the model does not embed.
         """
+        from harness.models import encoding
+
         rows = getattr(self.config.get_text_config(), "vocab_size", None)
         tokenizer = self.load_tokenizer()
         prefix = self.lm_args.get("prefix_token_id")
@@ -107,7 +118,7 @@ class ModelSource:
             raise HarnessError(
                 f"prefix_token_id {prefix} is no id of '{printable(self.name)}', which has {rows or len(tokenizer)}"
             )
-        if rows is not None and len(tokenizer) > rows:
+        if rows is not None and encoding.gives_beyond(tokenizer, rows):
             raise HarnessError(
                 f"the tokenizer of '{printable(self.name)}' has {len(tokenizer)} ids, but the model embeds {rows}; "
                 "name the tokenizer it was trained with (--model_args tokenizer=...)"

@@ -81,6 +81,8 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
         started = time.monotonic()
         with measured_peak(device) as peak:
             after_lm = _called(method, lm, plugin=chosen.plugin, seed=seed, workdir=workdir)
+        if hasattr(after_lm.model, "eval"):
+            after_lm.model.eval()  # dropout is for training, and a part may be left in it where the whole is not
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
         after = LMState.of(after_lm)
         changed = after.weights_changed_since(before)

@@ -8,6 +8,7 @@ from typing import Any
 from harness.errors import HarnessError
 from harness.folders import check_writable, new_folder
 from harness.methods.inputs import fingerprint
+from harness.methods.method import Baseline
 from harness.names import printable
 from harness.progress import suit_the_terminal
 from harness.removal import refuse_links
@@ -42,6 +43,11 @@ def apply_and_write(run: Run, output: Path) -> str:
         raise HarnessError(
             f"method '{method.name}' makes a {type(applied.lm).__name__}, which changes how a model is used rather than "
             "its weights; no folder can hold that"
+        )
+    if source.peft and hasattr(applied.lm.model, "peft_config") and not isinstance(method, Baseline):
+        raise HarnessError(
+            f"method '{method.name}' changed a model whose adapter (peft=...) is left active, and no folder can hold both; merge "
+            "the adapter first, into weights that are not quantised"
         )
     try:
         return _write(applied.lm, output)

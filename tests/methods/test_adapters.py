@@ -176,6 +176,19 @@ def test_the_adapter_that_is_on_is_merged_and_the_others_are_gone(two: tuple[Any
     assert probe.after == pytest.approx(before, abs=1e-4)
 
 
+@pytest.mark.parametrize("targets", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head", "q_proj"]])
+def test_an_adapter_on_one_of_two_tied_matrices_is_merged_into_its_own(load: Any, targets: list[str]) -> None:
+    model = adapters.add_adapter(load().model, seed=0, rank=4, alpha=8.0, target_modules=targets)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(torch.randn_like(parameter) * 0.2)
+    expected = logits(model)
+    merged, probe = adapters.hand_on(model, probe_ids=IDS[0].tolist(), before=0.5)
+    assert torch.allclose(logits(merged), expected, atol=1e-4) and probe.is_merged
+    assert merged.config.tie_word_embeddings is False
+
+
 def test_on_quantised_weights_the_adapter_stays(load: Any) -> None:
     model = adapters.add_adapter(load(quantization="nf4").model, seed=0, **LORA)
     changed(model, 0.1)

@@ -116,6 +116,22 @@ def test_a_method_that_changes_something_gets_a_record(
     assert record["model"]["weights_changed"] == changed or changed is None
 
 
+def test_no_part_is_left_in_training_mode(make_method: MakeMethod, evaluate: Command) -> None:
+    body = """
+    import torch
+
+    def refuse(model, inputs):
+        assert not any(part.training for part in model.modules())
+
+    with torch.no_grad():
+        lm.model.model.norm.weight.mul_(2)
+    lm.model.register_forward_pre_hook(refuse)
+    lm.model.model.layers[0].self_attn.train()
+    return lm
+    """
+    assert evaluate("--plugin", make_method(body)).code == 0
+
+
 def test_a_decoding_method_that_says_so_changes_the_answers(
     make_method: MakeMethod, evaluate: Command, records: Records
 ) -> None:
