@@ -41,6 +41,7 @@ DECIDES_NOTHING = (
     "records",
     "redaction",
     "removal",
+    "run.claims",
     "run.exporting",
     "run.folder",
     "run.reproducing",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.run_flags import add_method_flags, add_task_flags, to_run
+from harness.commands.run_flags import add_method_flags, add_task_flags, to_runs
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -15,7 +15,8 @@ EPILOG = """\
 Without --plugin the model is evaluated as it is. Results go to a folder below --output_path: records_TASK.jsonl (one line a
 metric, with all that is needed to repeat it), lm-eval's own files, the method's artefacts and the exact command. Each task is
 on disk as soon as it ends; a command that was stopped goes on when it is given again. A second identical command trains
-nothing. Every task of lm-eval works too.
+nothing. Two processes with the same run do it once: the second waits. Every task of lm-eval works too.
+--seeds 1,2,3 is one process for three runs, whose records are those of three commands with --seed 1, 2 and 3.
 Exit status: 0 all there, 1 something has no score or could not be saved, 2 nothing was done, 130 or 143 stopped.
 """
 
@@ -36,18 +37,18 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
-    run = to_run(args)
+    runs = to_runs(args)
 
     from harness.progress import is_first_process
     from harness.run.evaluating import SomeFailed, evaluate
 
     failed: SomeFailed | None = None
     try:
-        records = evaluate(run)
+        records = evaluate(*runs)
     except SomeFailed as error:
         records, failed = error.records, error
     if is_first_process():
-        _show(records, run.output_path)
+        _show(records, runs[0].output_path)
     if failed is not None:
         raise failed
     return 0

@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -33,7 +34,6 @@ REFUSED = {
 }
 UNTYPED = {"--gen_kwargs", "--metadata"}
 KEY_VALUE = {"model_args", "method_args", "gen_kwargs", "metadata"}
-SEEDS = (0, 1234, 1234, 1234)
 
 
 def add_method_flags(parser: argparse.ArgumentParser) -> None:
@@ -104,6 +104,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="seconds one task may take; one that hangs is told, the next one asked",
     )
+    group.add_argument(
+        "--seeds",
+        nargs="+",
+        metavar="S",
+        help="instead of --seed: a run with each of these, as so many commands would make",
+    )
     group = parser.add_argument_group("output")
     group.add_argument(
         "--output_path", "-o", type=Path, metavar="DIR", help="folder for records and files (default results)"
@@ -120,16 +126,55 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{name}", *short, nargs="*", help=argparse.SUPPRESS)
 
 
-def to_run(args: argparse.Namespace) -> Run:
-    """Return the run that the flags, over those of ``--config``, describe.
+def to_runs(args: argparse.Namespace) -> list[Run]:
+    """Return the runs that the flags, over those of ``--config``, describe: one, or with ``--seeds`` one for each of them.
 
     Raises:
         HarnessError: a flag we refuse, a malformed value, or a configuration file that cannot be used.
     """
+    given = _given(args)
+    words = given.pop("seeds", None)
+    if words is None:
+        run = _run(given)
+        if len(set(run.seeds)) == len(run.seeds):
+            random, numpy, torch, shots = run.seeds
+            print(
+                f"--seed {given['seed']} is one run: seed {random} for Python and the method, {numpy} for NumPy, {torch} for "
+                f"Torch, {shots} for few-shot examples (--seeds {given['seed']} makes a run with each)",
+                file=sys.stderr,
+            )
+        return [run]
+    if "seed" in given:
+        raise HarnessError("--seed and --seeds exclude each other; give one of them")
+    return [_run(given | {"seed": seed}) for seed in _several(words)]
+
+
+def to_run(args: argparse.Namespace) -> Run:
+    """Return the one run that the flags, over those of ``--config``, describe.
+
+    Raises:
+        HarnessError: as ``to_runs``, or there are several.
+    """
+    given = _given(args)
+    if "seeds" in given:
+        raise HarnessError("--seeds makes several runs, and here is place for one; give --seed")
+    return _run(given)
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was given, on the command line or else in its configuration file."""
+    given = {name: value for name, value in vars(args).items() if value is not None}
+    configured = _from_config(given.pop("config", None))
+    for name, other in (("seed", "seeds"), ("seeds", "seed")):
+        if name in given:
+            configured.pop(other, None)
+    return configured | given
+
+
+def _run(given: Mapping[str, Any]) -> Run:
     from harness.run.run import Run
 
-    given = {name: value for name, value in vars(args).items() if value is not None}
-    given = _from_config(given.pop("config", None)) | given
+    given = dict(given)
     for name, why in REFUSED.items():
         if given.pop(name, None) is not None:
             raise HarnessError(f"--{name} is not taken: {why}")
@@ -202,7 +247,9 @@ def _words(name: str, value: Any) -> list[str]:
             raise HarnessError(f"--config has a mapping for '{name}', which takes none")
         value = json.dumps(value, default=str)
     if isinstance(value, list):
-        if name not in {"tasks", "include_path", "seed"} or not all(isinstance(part, str | int) for part in value):
+        if name not in {"tasks", "include_path", "seed", "seeds"} or not all(
+            isinstance(part, str | int) for part in value
+        ):
             raise HarnessError(f"--config has a list for '{name}', which takes none")
         if name == "include_path":
             return [f"--{name}={part}" for part in value]
@@ -242,15 +289,31 @@ def _task_names(words: Sequence[str]) -> tuple[str, ...]:
 
 def _seeds(value: str) -> tuple[int | None, ...]:
     words = [word.strip() for word in value.split(",")]
-    try:
-        seeds = [None if word.lower() == "none" else int(word) for word in words]
-    except ValueError:
-        seeds = []
-    if len(seeds) not in {1, 3, 4} or any(seed is not None and not 0 <= seed < 2**32 for seed in seeds):
+    seeds = [None if word.lower() == "none" else _seed(word) for word in words]
+    if len(seeds) not in {1, 4} or -1 in seeds:
+        # lm-eval takes three, too, and shares them out among generators: no run would have the second one alone.
+        hint = "" if len(seeds) == 1 or {-1, None} & set(seeds) else f"; --seeds {value} makes a run with each"
         raise HarnessError(
-            f"--seed '{printable(value)}' is neither one whole number from 0 to 2^32-1 nor four of them by comma"
+            f"--seed '{printable(value)}' is neither one whole number from 0 to 2^32-1 nor four of them by comma, of "
+            f"Python, NumPy, Torch and few-shot examples{hint}"
         )
-    return tuple(seeds * 4 if len(seeds) == 1 else [*seeds, *SEEDS[len(seeds) :]])
+    return tuple(seeds * 4 if len(seeds) == 1 else seeds)
+
+
+def _several(words: Sequence[str]) -> list[str]:
+    """Return the seeds of several runs."""
+    seeds = [part.strip() for word in words for part in word.split(",")]
+    numbers = [_seed(seed) for seed in seeds]
+    if -1 in numbers or len(set(numbers)) < len(numbers):
+        raise HarnessError(
+            f"--seeds '{printable(' '.join(words))}' has to be whole numbers from 0 to 2^32-1 by comma, none of them twice"
+        )
+    return [str(number) for number in numbers]
+
+
+def _seed(word: str) -> int:
+    """Return the seed that a word is, -1 where it is none."""
+    return int(word) if re.fullmatch("[0-9]{1,10}", word) and int(word) < 2**32 else -1
 
 
 def _batch_size(value: str) -> int | str:

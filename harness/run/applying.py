@@ -20,6 +20,7 @@ from harness.removal import WORK, refuse_links, remove
 from harness.run.changes import LMState
 from harness.run.environment import measured_peak
 from harness.run.identity import Deciding
+from harness.run.surroundings import undisturbed
 from harness.seeds import seed_everything
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
     if plugin is not None:
         owner += f" of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
     try:
-        after: Any = method.apply(lm, seed=seed, workdir=workdir)
+        with undisturbed(owner):
+            after: Any = method.apply(lm, seed=seed, workdir=workdir)
         after = of(after) if isinstance(after, LM) else after
     except (HarnessError, KeyboardInterrupt):
         raise

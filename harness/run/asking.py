@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Failed, HarnessError, NoScore
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
+from harness.run.claims import claim_of
 from harness.run.folder import NotSaved, RunFolder
 from harness.run.identity import deciding, run_name
 from harness.run.journal import Journal
 from harness.run.lm_eval_calls import joined, simple_evaluate
 from harness.run.questions import draws_answers
 from harness.run.results import Effort, RecordMaker, aggregations_of, group_aggregations_of, leaf_tasks
+from harness.run.surroundings import undisturbed
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     asking = _Asking(prepared, applied, base)
     if not is_first_process():
         return asking.run()
-    with asking.folder.owned(prepared.run):
+    with asking.folder.owned(prepared.run, claim=claim_of(prepared)):
         asked = asking.run()
     asking.forget()
     return asked
@@ -70,7 +73,13 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
 
 def folder_of(prepared: Prepared, base: Mapping[str, Any]) -> RunFolder:
     """Return the folder of a run, which need not be there yet; ``base`` is ``describe_model`` of the LM before the method."""
-    return RunFolder(prepared.run.output_path, run_name(prepared, base), model=prepared.source.name)
+    return RunFolder(prepared.output, run_name(prepared, base), model=prepared.source.name)
+
+
+def note_failed(prepared: Prepared, base: Mapping[str, Any], error: HarnessError) -> None:
+    """Note in a run's folder that its method failed, so that there is nothing to ask."""
+    with suppress(HarnessError), folder_of(prepared, base).owned(prepared.run, claim=claim_of(prepared)):
+        raise error
 
 
 class _Asking:
@@ -92,7 +101,7 @@ class _Asking:
 
     def run(self) -> Asked:
         """Ask the tasks one after the other, then make the groups' scores of theirs."""
-        self.journal = Journal(self.prepared.run.output_path, self.identity, rank=self.lm.rank)
+        self.journal = Journal(self.prepared.output, self.identity, rank=self.lm.rank)
         names = list(self.prepared.tasks.tasks)
         for number, name in enumerate(names, start=1):
             started = time.monotonic()
@@ -129,6 +138,7 @@ class _Asking:
         self.lm.start_counting()
         try:
             with (
+                undisturbed(f"task '{printable(name)}', or the method while it was asked,", all_of_it=False),
                 measured_peak(str(self.lm.device)) as peak,
                 limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
                 self.journal.answering(self.lm, name),

@@ -1,44 +1,107 @@
-"""The untouched model's side of a comparison: its run, and its records when an earlier run left them."""
+"""Records that are there already: the untouched model's of an earlier run, and a run's own of a process just waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.methods import Baseline
+from harness.models.tokenizer_only import TokenizerOnly
 from harness.names import printable
 from harness.progress import say
 from harness.records import ledger
 from harness.records.asked import Questions, joined_digest
-from harness.records.run_notes import ended
+from harness.records.run_notes import ended, notes_of
 from harness.run import questions
+from harness.run.claims import claim_of
+from harness.seeds import seed_for_task
 from harness.tasks.fit import give_tokenizer
 
 if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.run.preparing import Prepared
     from harness.run.run import Run
+    from harness.run.untouched import Untouched
 
 
-def baseline_run(run: Run) -> Run:
+def baseline_of(prepared: Prepared) -> Prepared:
     """Return the run that evaluates the untouched model on the same tasks."""
-    return replace(run, method="baseline" if run.plugin else None, method_args={}, with_baseline=False, no_cache=False)
+    run = prepared.run
+    method = "baseline" if run.plugin else None
+    run = replace(run, method=method, method_args={}, with_baseline=False, no_cache=False)
+    return replace(prepared, run=run, method=Baseline())
 
 
-def reusable_records(prepared: Prepared, base: Mapping[str, Any], lm: Any) -> list[Record]:
-    """Return the baseline's records of an earlier run into the same folder, or nothing when one is missing.
+def reusable_records(prepared: Prepared, model: Untouched, *, was_waited_for: bool = False) -> list[Record]:
+    """Return the records that a run has left in the output folder, or nothing when one of those due is missing.
 
     A record serves when model, tasks with their versions, documents, prompts, settings and the versions of the software
-    all agree.
-    """
-    from harness.run.identity import run_name
+    all agree. Weights are not loaded for it, except to see prompts as chat.
 
-    if any(questions.draws_answers(task, prepared.run) for task in prepared.tasks.tasks.values()):
+    Args:
+        was_waited_for: a process made the records while this one waited, of the same run with the same seeds, so that
+            drawn answers serve as well.
+    """
+    if not was_waited_for and any(
+        questions.draws_answers(task, prepared.run) for task in prepared.tasks.tasks.values()
+    ):
         return []  # drawn answers differ by seed
-    folder = prepared.run.output_path / run_name(prepared, base)
-    reading = ledger.read(folder) if folder.is_dir() else ledger.Reading()
-    if reading.problems or not reading.records or not ended(folder):
+    for folder in _folders(prepared):
+        found = _usable(prepared, folder, model)
+        if found:
+            whose = f"{printable(prepared.method.name)}'s" if was_waited_for else "the baseline's"
+            when = "the run that has just ended" if was_waited_for else "an earlier run"
+            say(f"{whose} records of {when} are reused ({printable(prepared.run.output_path / folder.name)})")
+            return found
+    return []
+
+
+def that_differ(prepared: Prepared, runs: Sequence[Run], model: Untouched) -> list[Run]:
+    """Return the runs that differ in more than seeds that decide nothing; the last one stands for those it is equal to.
+
+    The untouched model gives the same answers whatever the seed, unless they are drawn or the seed makes other prompts. So
+    commands given one after the other leave the records of the last one.
+    """
+    tasks = prepared.tasks.tasks.values()
+    if len(runs) == 1 or not isinstance(prepared.method, Baseline):
+        return list(runs)
+    if any(questions.draws_answers(task, prepared.run) or questions.shots(task, prepared.run) for task in tasks):
+        return list(runs)
+    lm = _asked_lm(prepared, model)
+    give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
+    kept = {}
+    for run in runs:
+        seed_for_task(run.seeds)
+        asked = [_built(task, run, lm) for task in tasks]
+        kept[tuple(asked) if None not in asked else run.seeds] = run
+    left_out = [str(run.seeds[0]) for run in runs if run not in kept.values()]
+    if left_out:
+        say(f"seed {', '.join(left_out)} would ask and answer the same: the untouched model draws nothing here")
+    return list(kept.values())
+
+
+def _folders(prepared: Prepared) -> Iterator[Path]:
+    """Yield the folders of runs that were claimed as this one is, and have ended."""
+    claim = claim_of(prepared)
+    for folder in sorted(prepared.output.iterdir()):
+        if folder.is_dir() and notes_of(folder).get("claim") == claim and ended(folder):
+            yield folder
+
+
+def _asked_lm(prepared: Prepared, model: Untouched) -> Any:
+    """Return an LM that tells what tasks would ask: the tokenizer is all it takes, unless prompts are wrapped as chat."""
+    if model.is_loaded or prepared.run.apply_chat_template:
+        return model.lm()
+    return TokenizerOnly(prepared.source.load_tokenizer())
+
+
+def _usable(prepared: Prepared, folder: Path, model: Untouched) -> list[Record]:
+    reading = ledger.read(folder)
+    if reading.problems or not reading.records:
         return []
+    lm = _asked_lm(prepared, model)
     give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
     here = _software(prepared.run)
     usable = [r for r in reading.records if r.status == "ok" and r.environment.model_dump(include=set(here)) == here]
@@ -49,10 +112,7 @@ def reusable_records(prepared: Prepared, base: Mapping[str, Any], lm: Any) -> li
     for name in prepared.tasks.groups:
         found |= {r.key(): r for r in usable if r.task.name == name and _follows(r, list(found.values()))}
     wanted = {*prepared.tasks.tasks, *(name for name, group in prepared.tasks.groups.items() if group.has_aggregation)}
-    if not wanted <= {record.task.name for record in found.values()}:
-        return []
-    say(f"the baseline's records of an earlier run are reused ({printable(folder)})")
-    return list(found.values())
+    return list(found.values()) if wanted <= {record.task.name for record in found.values()} else []
 
 
 def _built(task: Any, run: Run, lm: Any) -> Questions | None:

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Failed, HarnessError
 from harness.methods import Baseline
-from harness.progress import suit_the_terminal
-from harness.run.preparing import load, prepare
+from harness.names import printable
+from harness.progress import process_count, suit_the_terminal
+from harness.run.preparing import Prepared, prepare, serves_every_seed
 from harness.run.run import Run
 
 if TYPE_CHECKING:
     from harness.records.record import Record
+    from harness.run.asking import Asked
+    from harness.run.untouched import Untouched
 
 
 class SomeFailed(Failed):
@@ -21,39 +24,105 @@ class SomeFailed(Failed):
 
     def __init__(self, records: list[Record], failures: Sequence[HarnessError]) -> None:
         """Say what failed, all of it."""
-        super().__init__("; ".join(str(failure) for failure in failures))
+        super().__init__("; ".join(dict.fromkeys(str(failure) for failure in failures)))
         self.records, self.failures = records, failures
         if not records:
             self.exit_status = max(failure.exit_status for failure in failures)
 
 
-def evaluate(run: Run) -> list[Record]:
-    """Evaluate ``run`` and return its records, those of the baseline first when it was asked for.
+def evaluate(*runs: Run) -> list[Record]:
+    """Evaluate ``runs`` and return their records, of each those of the baseline first when it was asked for.
 
     Each task's records are on disk as soon as it has ended. What an interrupted run left is not done again.
+
+    Args:
+        runs: they differ in their seeds alone. Each leaves what it would leave alone; one that fails stops none after it.
 
     Raises:
         HarnessError: a mistake the user can correct; all that can be found without weights comes before loading them.
         SomeFailed: a task has no score; the others were asked, and their records are on disk.
     """
-    from harness.run import baselines
-    from harness.run.applying import Applied, apply_to
-    from harness.run.asking import Asked, ask, folder_of
-    from harness.run.identity import describe_model
+    from harness.run.asking import Asked
+    from harness.run.baselines import that_differ
+    from harness.run.untouched import Untouched
 
     suit_the_terminal()
-    prepared = prepare(run)
-    lm = load(prepared)
-    base, asked = describe_model(lm), Asked()
-    folder_of(prepared, base).refuse_links()
-    if run.with_baseline and not isinstance(prepared.method, Baseline):
-        untouched = replace(prepared, run=baselines.baseline_run(run), method=Baseline())
-        asked.records += baselines.reusable_records(untouched, base, lm)
-        if not asked.records:
-            asked.add(ask(untouched, Applied(lm), base))
-    asked.add(ask(prepared, apply_to(prepared, lm), base))
+    prepared = prepare(runs[0])
+    model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
+    for number, run in enumerate(that_differ(prepared, runs, model)):
+        if number:
+            model.renew()
+            prepared = prepared if serves_every_seed(prepared) else prepare(run)
+        part = Asked()
+        try:
+            _evaluate_one(replace(prepared, run=run), model, part)
+        except HarnessError as error:
+            if process_count() > 1 or (len(runs) == 1 and not part.records):
+                raise  # of several processes, the others wait for this one in vain
+            part.failures.append(_told(error, part.records))
+        asked.records += [record for record in part.records if record not in asked.records]
+        asked.failures += part.failures if len(runs) == 1 else [_of_seed(run, failure) for failure in part.failures]
     if len(asked.failures) == 1 and not asked.records:
         raise asked.failures[0]
     if asked.failures:
         raise SomeFailed(asked.records, asked.failures) from asked.failures[0].__cause__
     return asked.records
+
+
+def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked) -> None:
+    """Evaluate a run, and the baseline before it when it was asked for; their records and failures go into ``asked``."""
+    from harness.run.applying import apply_to
+    from harness.run.asking import ask, folder_of, note_failed
+    from harness.run.baselines import reusable_records
+    from harness.run.claims import claimed
+
+    with claimed(prepared) as was_waited_for:
+        if prepared.run.with_baseline and not isinstance(prepared.method, Baseline):
+            _ask_untouched(prepared, model, asked)
+        if was_waited_for and not prepared.run.no_cache:
+            found = reusable_records(prepared, model, was_waited_for=True)
+            asked.records += found
+            if found:
+                return
+        lm = model.lm()
+        folder_of(prepared, model.base()).refuse_links()
+        try:
+            applied = apply_to(prepared, lm)
+        except HarnessError as error:
+            if asked.records:
+                note_failed(prepared, model.base(), error)
+            raise
+        asked.add(ask(prepared, applied, model.base()))
+
+
+def _ask_untouched(prepared: Prepared, model: Untouched, asked: Asked) -> None:
+    """Ask what a run asks of the untouched model, unless its records are there."""
+    from harness.run.applying import Applied
+    from harness.run.asking import ask, folder_of
+    from harness.run.baselines import baseline_of, reusable_records
+    from harness.run.claims import claimed
+
+    untouched = baseline_of(prepared)
+    with claimed(untouched) as was_waited_for:
+        found = reusable_records(untouched, model, was_waited_for=was_waited_for)
+        asked.records += found
+        if not found:
+            folder_of(prepared, model.base()).refuse_links()  # before anything is asked for nothing
+            asked.add(ask(untouched, Applied(model.lm()), model.base()))
+
+
+def _told(error: HarnessError, records: Sequence[Record]) -> HarnessError:
+    """Return an error that says what there is in spite of it."""
+    if not records:
+        return error
+    folders = ", ".join(dict.fromkeys(printable(record.run) for record in records))
+    told = Failed(f"{error}; what was asked before is kept ({folders})")
+    told.__cause__ = error.__cause__ or error
+    return told
+
+
+def _of_seed(run: Run, error: HarnessError) -> HarnessError:
+    """Return an error that names its seed; several may fail for reasons of their own."""
+    told = (Failed if error.exit_status == Failed.exit_status else HarnessError)(f"seed {run.seeds[0]}: {error}")
+    told.__cause__ = error.__cause__ or error
+    return told

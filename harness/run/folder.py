@@ -20,7 +20,7 @@ from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE
-from harness.redaction import redact_json
+from harness.redaction import redact, redact_json
 from harness.removal import RESULTS, put, refuse_links, remove, samples_of, temporary_of
 from harness.requests import Explained
 
@@ -44,8 +44,12 @@ class RunFolder:
         self._notes: dict[str, Any] = {}
 
     @contextmanager
-    def owned(self, run: Run) -> Iterator[None]:
-        """Keep other processes out of the folder, and note in it what runs, since when, and how it ended."""
+    def owned(self, run: Run, *, claim: str = "") -> Iterator[None]:
+        """Keep other processes out of the folder, and note in it what runs, since when, and how it ended.
+
+        Args:
+            claim: what named the run before its weights were loaded, by which other processes find its records.
+        """
         self.refuse_links()
         self.output.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock_file)
@@ -56,7 +60,7 @@ class RunFolder:
             lock.acquire()
         self._notes = {
             "status": "running", "command": run.command(), "started": _now(), "ended": None,
-            "process": os.getpid(), "tasks": {},
+            "process": os.getpid(), "claim": claim, "tasks": {},
         }  # fmt: skip
         try:
             self._drop_halves()
@@ -67,8 +71,8 @@ class RunFolder:
         except KeyboardInterrupt:
             self._notes["status"] = "interrupted"
             raise
-        except BaseException:
-            self._notes["status"] = "failed"
+        except BaseException as error:
+            self._notes |= {"status": "failed", "error": redact(str(error))}
             raise
         finally:
             self._notes["ended"] = _now()

@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from harness.run.run import Run
 
 # Who asks: the name of a run's folder; the folder of a method's work; the answers of a run that has not ended; an earlier
-# run's records of the untouched model (found by the name of their run, so what is in that is not asked again); and
+# run's records of the untouched model (found by their claim, so what is in that is not asked again); and
 # `harness reproduce`, which refuses another method or model and tells what else is another. It takes settings and seeds
-# from the record.
-Asker = Literal["run", "work", "journal", "baseline", "reproduce"]
+# from the record. A claim is what processes that want the same run agree upon before weights are loaded.
+Asker = Literal["run", "work", "journal", "baseline", "reproduce", "claim"]
 # Each thing that decides a result besides the task, documents and prompts, and who asks for it.
 DECIDES: dict[str, str] = {
-    "plugin":         "run work journal          reproduce",  # package, version, and the code that decides
-    "method":         "run work journal          reproduce",  # its name and every option
-    "inputs":         "run work journal          reproduce",  # the content of what the options name
-    "model":          "run work journal          reproduce",  # its files or commit, quantization, adapter
-    "revision":       "run      journal",                     # as asked for on the Hub
-    "loaded":         "run      journal          reproduce",  # measured: type and number of weights, their tokenizer
-    "loading":        "    work",                             # how weights are read; known before they are
-    "base_tokenizer": "    work",                             # that of the model, before the method
-    "model_args":     "run      journal",                     # what else --model_args says
-    "settings":       "run      journal",                     # shots, limit, template, generation settings, metadata
-    "seeds":          "run      journal",                     # where something is drawn from them
+    "plugin":         "run work journal          reproduce claim",  # package, version, and the code that decides
+    "method":         "run work journal          reproduce claim",  # its name and every option
+    "inputs":         "run work journal          reproduce claim",  # the content of what the options name
+    "model":          "run work journal          reproduce claim",  # its files or commit, quantization, adapter
+    "revision":       "run      journal                    claim",  # as asked for on the Hub
+    "loaded":         "run      journal          reproduce",        # measured: type and number of weights, their tokenizer
+    "loading":        "    work                            claim",  # how weights are read; known before they are
+    "base_tokenizer": "    work                            claim",  # that of the model, before the method
+    "model_args":     "run      journal                    claim",  # what else --model_args says
+    "settings":       "run      journal                    claim",  # shots, limit, template, generation settings, metadata
+    "seeds":          "run      journal                    claim",  # where something is drawn from them
     "method_seed":    "    work",
-    "tokenizer":      "         journal",                     # after the method
-    "made":           "         journal",                     # tensors after the method, and the files of its work
-    "making_code":    "    work",                             # of the harness, what methods build on
+    "tokenizer":      "         journal",                           # after the method
+    "made":           "         journal",                           # tensors after the method, and the files of its work
+    "making_code":    "    work",                                   # of the harness, what methods build on
     "python":         "         journal          reproduce",
     "torch":          "    work journal baseline reproduce",
     "transformers":   "    work journal baseline reproduce",
@@ -55,10 +55,10 @@ DECIDES: dict[str, str] = {
     "peft":           "    work journal          reproduce",
     "bitsandbytes":   "    work journal baseline reproduce",
     "harness":        "    work journal          reproduce",
-    "harness_digest": "         journal baseline reproduce",  # of the harness, all code that decides
+    "harness_digest": "         journal baseline reproduce",        # of the harness, all code that decides
     "platform":       "         journal          reproduce",
-    "device":         "         journal baseline reproduce",  # by its name
-    "device_kind":    "    work",                             # cpu or cuda
+    "device":         "         journal baseline reproduce",        # by its name
+    "device_kind":    "    work",                                   # cpu or cuda
     "threads":        "                          reproduce",
     "processes":      "                          reproduce",
 }  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import plugins
@@ -18,6 +19,7 @@ from harness.progress import say
 from harness.removal import refuse_links
 from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
+from harness.run.surroundings import undisturbed
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
@@ -43,9 +45,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Prepared(Chosen):
-    """A run with everything that could be found and checked before loading weights."""
+    """A run with everything that could be found and checked before loading weights; ``output`` is its absolute folder."""
 
     tasks: TaskSet
+    output: Path
 
 
 def prepare(run: Run) -> Prepared:
@@ -55,16 +58,27 @@ def prepare(run: Run) -> Prepared:
         HarnessError: unknown plugin, method, option, task, model or file; a task the LM cannot answer; a folder that
             cannot be written.
     """
+    output = run.output_path.absolute()  # before any code runs that may go elsewhere
     plugin, method = find_method(run)
     _check_numbers(run)
     fingerprint(method)
-    refuse_links(run.output_path / UNFINISHED_FOLDER)
-    check_writable(run.output_path)
+    refuse_links(output / UNFINISHED_FOLDER)
+    check_writable(output)
     if not isinstance(method, Baseline):
         check_writable(cache_folder())
     tasks = _load_tasks(run, plugin, method)
     source = find_model(run)
-    return Prepared(run, plugin, method, source, tasks)
+    return Prepared(run, plugin, method, source, tasks, output)
+
+
+def serves_every_seed(prepared: Prepared) -> bool:
+    """Return whether the tasks are as they would be for any other seed: samplers of their own were tried with this one."""
+    from lm_eval.api.samplers import ContextSampler, FirstNSampler
+
+    from harness.run.questions import shots
+
+    drawing = [task for task in prepared.tasks.tasks.values() if shots(task, prepared.run)]
+    return all(type(getattr(task, "sampler", None)) in {ContextSampler, FirstNSampler} for task in drawing)
 
 
 def find_method(run: Run) -> tuple[Plugin | None, Method]:
@@ -73,7 +87,8 @@ def find_method(run: Run) -> tuple[Plugin | None, Method]:
         if run.method not in {None, "baseline"} or run.method_args:
             raise HarnessError("--method and --method_args need --plugin NAME (`harness plugins` lists them)")
         return None, Baseline()
-    plugin = plugins.load(run.plugin)
+    with undisturbed(f"plugin '{printable(run.plugin)}'", all_of_it=False):
+        plugin = plugins.load(run.plugin)
     kind = options.pick(plugin.methods, run.method, plugin=plugin.name)
     return plugin, options.build(kind, run.method_args)
 
@@ -104,7 +119,8 @@ def load(chosen: Chosen) -> LM:
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
     from harness.tasks import finding
 
-    with limited(run.timeout_task, f"loading {', '.join(map(printable, run.tasks))}"):
+    names = ", ".join(map(printable, run.tasks))
+    with undisturbed(f"the files of {names}", all_of_it=False), limited(run.timeout_task, f"loading {names}"):
         task_set = finding.load(run.tasks, finding.folders(plugin, run.include_path), metadata=run.metadata)
         _check_samples(run, task_set)
         _check_shots(run, task_set)

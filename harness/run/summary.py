@@ -24,10 +24,14 @@ def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
 
     baselines = {record.comparison_key(): record for record in [*others, *records] if record.is_baseline}
     table = Table(title=None, header_style="bold")
+    has_seeds = len({record.seeds.random for record in records if record.deciding_seeds is not None}) > 1
     for column in ("task", "metric", "method", "docs", "value", "± stderr", "baseline", "difference"):
         table.add_column(column, justify="left" if column in {"task", "metric", "method"} else "right")
     for record in sorted(records, key=lambda r: (r.task.name, r.metric.name, not r.is_baseline)):
-        table.add_row(*(Text(cell) for cell in _row(record, baselines.get(record.comparison_key()))))
+        cells = _row(record, baselines.get(record.comparison_key()))
+        if has_seeds and record.deciding_seeds is not None:
+            cells[2] += f" (seed {record.seeds.random})"
+        table.add_row(*(Text(cell) for cell in cells))
     # A fixed width where there is no terminal: a log has no columns to fit.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:

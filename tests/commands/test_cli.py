@@ -16,7 +16,7 @@ import pytest
 
 from harness import HarnessError
 from harness.cli import build_parser, main
-from harness.commands.run_flags import to_run
+from harness.commands.run_flags import to_run, to_runs
 from harness.run.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -88,7 +88,6 @@ def test_the_configuration_flag_of_lm_eval_is_taken_in_both_spellings(tmp_path: 
         (["--metadata", '{"questions": 50}'], "metadata", {"questions": 50}),
         (["--seed", "3"], "seeds", (3, 3, 3, 3)),
         (["--seed", "1,2,3,4"], "seeds", (1, 2, 3, 4)),
-        (["--seed", "1,2,3"], "seeds", (1, 2, 3, 1234)),
         (["--seed", "none,2,3,none"], "seeds", (None, 2, 3, None)),
         (["--limit", "0.5"], "limit", 0.5),
         (["--batch_size", "auto:4"], "batch_size", "auto:4"),
@@ -103,6 +102,22 @@ def test_the_configuration_flag_of_lm_eval_is_taken_in_both_spellings(tmp_path: 
 )
 def test_flags_become_fields_of_the_run(words: list[str], field: str, value: object) -> None:
     assert getattr(parse(*words), field) == value
+
+
+def test_several_seeds_are_several_runs_and_four_are_the_generators_of_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def runs(*words: str) -> list[Run]:
+        return to_runs(build_parser().parse_args(["eval", *words]))
+
+    Path("run.yaml").write_text("seeds: [1, 2]\nlimit: 3\n", encoding="utf-8")
+    one, two = ({"tasks": (), "seeds": (seed,) * 4} for seed in (1, 2))
+    assert runs("--seeds", "1,2") == runs("--seeds", "1", "2") == [Run(**one), Run(**two)]
+    assert runs("--config", "run.yaml") == [Run(**one, limit=3), Run(**two, limit=3)]
+    assert runs("--config", "run.yaml", "--seed", "5") == [Run(tasks=(), seeds=(5, 5, 5, 5), limit=3)]
+    with pytest.raises(HarnessError, match="--seeds makes several runs, and here is place for one; give --seed"):
+        parse("--config", "run.yaml")
+    assert capsys.readouterr().err == ""
+    assert len(runs("--seed", "1,2,3,4")) == 1
+    assert "--seed 1,2,3,4 is one run: seed 1 for Python and the method, 2 for NumPy" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -124,6 +139,18 @@ def test_flags_become_fields_of_the_run(words: list[str], field: str, value: obj
         (["--seed=-1"], "--seed '-1' is neither"),
         (["--seed", "99999999999"], "--seed '99999999999' is neither"),
         (["--seed", "1.5"], "--seed '1.5' is neither"),
+        (["--seed", "1_0"], "--seed '1_0' is neither"),
+        (
+            ["--seed", "1,2,3"],
+            "--seed '1,2,3' is neither one whole number from 0 to 2^32-1 nor four of them by comma, of "
+            "Python, NumPy, Torch and few-shot examples; --seeds 1,2,3 makes a run with each",
+        ),
+        (["--seed", "1,2,3,4,5"], "--seed '1,2,3,4,5' is neither"),
+        (["--seeds", "1,2,1"], "--seeds '1,2,1' has to be whole numbers from 0 to 2^32-1 by comma, none of them twice"),
+        (["--seeds", "1,none"], "--seeds '1,none' has to be whole numbers"),
+        (["--seeds", "1", "-2"], "--seeds '1 -2' has to be whole numbers"),
+        (["--seeds", "1,"], "--seeds '1,' has to be whole numbers"),
+        (["--seeds", "1,2", "--seed", "3"], "--seed and --seeds exclude each other; give one of them"),
         (["--samples", "{"], "--samples is not valid JSON: "),
         (["--samples", '{"colours": []}'], "--samples takes a JSON object of document numbers: "),
         (["--samples", '{"colours": [-1]}'], "--samples takes a JSON object of document numbers: "),
