@@ -35,6 +35,7 @@ DECIDES_NOTHING = (
     "names",
     "own_code",
     "pages",
+    "plain_files",
     "plugins",
     "progress",
     "publishing",

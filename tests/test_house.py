@@ -58,7 +58,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.own_code",
         "harness.isolation",
     ),
-    ("harness.redaction", "harness.progress", "harness.requests", "harness.seeds", "harness.removal"),
+    (
+        "harness.redaction",
+        "harness.plain_files",
+        "harness.progress",
+        "harness.removal",
+        "harness.requests",
+        "harness.seeds",
+    ),
     ("harness.names",),
     ("harness.errors",),
 )

@@ -152,10 +152,9 @@ class SampleFiles:
     def _load(self, path: Path) -> _File:
         self.files += 1
         numbers = self._records_of(path)
-        wanted = {(self._records[n].metric.name, self._records[n].metric.filter) for n in numbers}
         columns = _Columns()
         try:
-            found = sampled.gather(path, wanted, columns.take)
+            found = sampled.gather(path, [self._records[n] for n in numbers], columns.take)
             self._contradicted |= contradictions.of_file(self._records, numbers, found)
             file = columns.file()
         except HarnessError as error:

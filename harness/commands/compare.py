@@ -64,7 +64,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """Compare and print; 1 when a line was no record, or a score is contradicted by what it was made of."""
+    """Compare and print; 1 when a line was no record, a file cannot be read, or a score is contradicted by its own samples."""
     from harness import plugins
     from harness.comparing import tables
     from harness.comparing.comparison import Request, compare
@@ -78,8 +78,8 @@ def execute(args: argparse.Namespace) -> int:
         allow_drift=args.allow_drift, documents=max(args.documents, 0),
     )  # fmt: skip
     comparison = compare(sides, request)
-    for problem in pool.problems:
-        print(f"harness: {problem}", file=sys.stderr)
+    for sentence in [*(f"passed over {entry}" for entry in pool.passed_over), *pool.problems]:
+        print(f"harness: {sentence}", file=sys.stderr)
     for said in comparison.contradicted:
         print(f"harness: not compared: {said}", file=sys.stderr)
     if args.format == "terminal" and args.output is None:

@@ -69,13 +69,11 @@ def execute(args: argparse.Namespace) -> int:
 
 def _render(args: argparse.Namespace) -> int:
     from harness.board import board
+    from harness.commands.reading import read
     from harness.folders import write_atomic
-    from harness.records import ledger
 
     kinds = [(path, args.format or _kind(path)) for path in args.output or []]
-    reading = ledger.read(args.folder)
-    for problem in reading.problems:
-        print(f"harness: {problem}", file=sys.stderr)
+    reading = read(args.folder)
     built = board.build_reading(reading, with_samples=not args.no_samples)
     if not kinds:
         print(_writer(args.format or "markdown")(built), end="")
@@ -130,12 +128,16 @@ def _check(folder: Path) -> int:
 def _repair(folder: Path) -> int:
     from harness.records import ledger
 
-    count = 0
+    count = status = 0
     for file in ledger.record_files(folder):
         try:
             repair = ledger.repair(file)
         except OSError as error:
             raise HarnessError(f"cannot repair '{printable(file)}': {error.strerror or error}") from error
+        except HarnessError as error:
+            print(f"harness: {error}", file=sys.stderr)
+            status = 1
+            continue
         count += len(repair.set_aside)
         for sentence in repair.set_aside:
             print(f"{printable(file)}, {sentence}")
@@ -144,7 +146,7 @@ def _repair(folder: Path) -> int:
             print(f"{printable(file)}: {kept}; the old file is {printable(repair.backup.name)}")
     if not count:
         print(f"{printable(folder)}: every line is a record, nothing to repair")
-    return 0
+    return status
 
 
 def _shorten(folder: Path) -> int:

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 
 if TYPE_CHECKING:
-    from harness.records.record import Record
+    from harness.records.ledger import Reading
     from harness.showing.documents import Documents, Side
     from harness.showing.runs import Shown
 
@@ -48,12 +48,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
-    from harness.records import ledger
+    from harness.commands.reading import read
     from harness.showing.runs import contradictions_of, pick, print_overview, print_runs, runs_of
 
-    reading = ledger.read(args.path)
-    for problem in reading.problems:
-        print(f"harness: {problem}", file=sys.stderr)
+    reading = read(args.path)
     runs = runs_of(reading)
     run = pick(runs, args.run, path=args.path)
     if run is None:
@@ -71,11 +69,11 @@ def execute(args: argparse.Namespace) -> int:
     if is_terminal or not chooses:
         print_overview(run, others, contradicted)
     if is_terminal or chooses:
-        tasks = _tasks(run, args, reading.records)
+        tasks = _tasks(run, args, reading)
         if is_terminal and tasks:
             _browse(tasks, args)
-        elif chooses:
-            _print(tasks, args)
+        elif chooses and not _print(tasks, args):
+            status = 1
     return status
 
 
@@ -92,17 +90,26 @@ def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) 
         browser.run(keys)
 
 
-def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:
+def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> bool:
+    """Print the documents that are asked for; return whether every sample file could be read, after telling of others."""
     from harness.showing.documents import print_document
     from harness.showing.runs import console
 
     if not tasks:
         raise HarnessError("the run has no sample files here, so it has no documents to show")
-    out, left, asked = console(), args.limit, 0
+    out, left, asked, are_read = console(), args.limit, 0, True
     for task in tasks:
-        documents = task()
+        try:
+            documents = task()
+        except HarnessError as error:
+            print(f"harness: {error}", file=sys.stderr)
+            are_read = False
+            continue
         asked += len(documents)
-        if args.changed and documents.other is None:
+        if documents.problem:
+            print(f"harness: {documents.problem}", file=sys.stderr)
+            are_read = False
+        elif args.changed and documents.other is None:
             raise HarnessError("there is no run to compare with; name one with --against RUN")
         numbers = range(len(documents)) if args.doc is None else [documents.find(args.doc)]
         for number in numbers:
@@ -112,11 +119,12 @@ def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -
             if is_wanted and left > 0:
                 print_document(out, documents, number, whole=args.whole)
                 left -= 1
-    if left == args.limit:
+    if left == args.limit and asked:
         out.print(f"none of {asked:,} documents fits")
+    return are_read
 
 
-def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> list[Callable[[], Documents]]:
+def _tasks(run: Shown, args: argparse.Namespace, reading: Reading) -> list[Callable[[], Documents]]:
     """Return what reads the documents of each task of the run that has samples.
 
     Raises:
@@ -128,7 +136,7 @@ def _tasks(run: Shown, args: argparse.Namespace, known: Sequence[Record]) -> lis
     if args.task is not None and args.task not in mine:
         there = ", ".join(map(printable, mine)) or "none"
         raise HarnessError(f"no task '{printable(args.task)}' with samples in this run; there is {there}")
-    theirs = _other_sides(run, args)
+    theirs = _other_sides(run, args, reading)
     wanted = [args.task] if args.task is not None else list(mine)
 
     def reader(side: Side) -> Callable[[], Documents]:
@@ -157,26 +165,25 @@ def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
     return found
 
 
-def _other_sides(run: Shown, args: argparse.Namespace) -> dict[tuple[str, str, str], Side]:
+def _other_sides(run: Shown, args: argparse.Namespace, own: Reading) -> dict[tuple[str, str, str], Side]:
     """Return the sides to compare with: of the run that is named, else of the baseline on the same boards."""
-    from harness.records import ledger, samples
+    from harness.commands.reading import read
+    from harness.records import samples
     from harness.showing.documents import Side
 
-    readings = (
-        [ledger.read(args.against)] if args.against is not None else [ledger.read(args.path), *_readings_beside(run)]
-    )
-    boards, own = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
+    readings = [read(args.against)] if args.against is not None else [own, *_readings_beside(run)]
+    boards, keys = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
     found: dict[tuple[str, str, str], Side] = {}
     for reading in readings:
         for record, origin in zip(reading.records, reading.origins, strict=True):
-            is_other = args.against is not None or (record.is_baseline and record.run_key() not in own)
+            is_other = args.against is not None or (record.is_baseline and record.run_key() not in keys)
             path = samples.find(record, origin.file) if is_other and record.board_key() in boards else None
             if path is not None:
                 found.setdefault((record.task.name, record.metric.name, record.metric.filter), Side(record, path))
     return found
 
 
-def _readings_beside(run: Shown) -> list[Any]:
+def _readings_beside(run: Shown) -> list[Reading]:
     """Return the readings of the baselines' folders beside a run's own."""
     from harness.records import ledger
 

@@ -48,10 +48,10 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(args: argparse.Namespace) -> int:
     """Check and print; 1 when a record does not follow."""
     from harness import plugins
-    from harness.records import ledger
+    from harness.commands.reading import read
     from harness.verifying import verify
 
-    reading = ledger.read(args.path)
+    reading = read(args.path, tells_problems=False)
     plugins.load_owners(record.metric.aggregation for record in reading.records)
     if not reading.records and not reading.problems:
         raise HarnessError(f"no records in '{printable(args.path)}'; give a folder that `harness eval` wrote to")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,13 +67,12 @@ class Columns:
         """Return the value of the record's metric for each document, in the order of the file.
 
         Raises:
-            NotRecomputableError: there is no sample file, or it lacks the metric.
-            HarnessError: the file was changed, or cannot be read.
+            NotRecomputableError: there is no sample file, it cannot be read, or lacks the metric.
+            HarnessError: the file was changed.
         """
         record, path = sourced.record, self.path(sourced)
         if path not in self._read:
-            self._check(record, path)
-            self._read[path] = _columns(path)
+            self._read[path] = self._columns(record, path)
         values = self._read[path].get((record.metric.name, record.metric.filter))
         if not values:
             raise NotRecomputableError(f"the sample file has no values of {printable(record.metric.name)}")
@@ -85,12 +85,18 @@ class Columns:
             raise NotRecomputableError(NO_FILES)
         return path
 
-    def _check(self, record: Record, path: Path) -> None:
-        if record.samples is not None and samples.sha256(path) != record.samples.sha256:
+    def _columns(self, record: Record, path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+        digest = hashlib.sha256()
+        try:
+            columns = _columns(path, record.counts.docs, digest)
+        except HarnessError as error:
+            raise NotRecomputableError(str(error)) from error
+        if record.samples is not None and digest.hexdigest() != record.samples.sha256:
             raise HarnessError(
                 f"'{printable(path)}' is not the sample file that the records of task '{printable(record.task.name)}' were "
                 "written with, its digest is another; `harness verify` says what follows and what does not"
             )
+        return columns
 
 
 class Doubts:
@@ -194,9 +200,9 @@ def _alike(texts: list[str]) -> list[str]:
     return texts[:1] if len(set(texts)) == 1 else texts
 
 
-def _columns(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+def _columns(path: Path, most_docs: int, digest: Any) -> dict[tuple[str, str], dict[str, Any]]:
     columns: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in samples.rows(path):
+    for row in samples.rows(path, most_docs=most_docs, digest=digest):
         key, chosen = samples.document_key(row), str(row.get("filter", "none"))
         for metric, value in answers.metrics(row).items():
             columns.setdefault((metric, chosen), {})[key] = value

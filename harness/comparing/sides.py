@@ -66,6 +66,7 @@ class Pool:
         """Remember where a selector without a path looks."""
         self.folder = folder
         self.problems: list[str] = []
+        self.passed_over: list[str] = []
         self._read: dict[Path, list[Sourced]] = {}
 
     def records(self, path: Path) -> list[Sourced]:
@@ -73,6 +74,7 @@ class Pool:
         if path not in self._read:
             reading = ledger.read(path)
             self.problems += reading.problems
+            self.passed_over += reading.passed_over
             keys, newest = Keys(), dict[tuple[Any, str, str], Sourced]()
             for record, origin in zip(reading.records, reading.origins, strict=True):
                 key = (keys.run(record), record.metric.name, record.metric.filter)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,15 +107,7 @@ def where(origin: Origin) -> str:
 def redacted_lines(path: Path) -> Iterator[bytes]:
     """Yield the lines of a sample file, plain or compressed, without secrets."""
     clean = redactor()
-    yield from (_redacted(line, clean) for line in _lines(path))
-
-
-def _lines(path: Path) -> Iterator[bytes]:
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield from file
-    except (OSError, EOFError) as error:
-        raise HarnessError(f"{printable(path)} cannot be read: {printable(error)[:200]}") from error
+    yield from (_redacted(line, clean) for line in samples.lines(path))
 
 
 def _redacted(line: bytes, clean: Callable[[str], str]) -> bytes:
@@ -150,7 +141,7 @@ def _items(reading: Reading, numbers: Sequence[int], note: Callable[[str], None]
 
 def _sample_file(path: Path, record: Record, origin: Origin) -> SampleFile:
     before, after, rows, clean = hashlib.sha256(), hashlib.sha256(), 0, redactor()
-    for line in _lines(path):
+    for line in samples.lines(path):
         before.update(line)
         after.update(_redacted(line, clean))
         rows += 1

@@ -28,8 +28,13 @@ def requests(row: dict[str, Any]) -> list[list[Any]]:
 
 def prompt(row: dict[str, Any]) -> str:
     """Return the text that the first request puts before the model, empty when there is none."""
+    return first_prompt(row) or ""
+
+
+def first_prompt(row: dict[str, Any]) -> str | None:
+    """Return the text of the first request, None where that is no text or not there."""
     found = requests(row)
-    return found[0][0] if found and found[0] and isinstance(found[0][0], str) else ""
+    return found[0][0] if found and found[0] and isinstance(found[0][0], str) else None
 
 
 def continuations(row: dict[str, Any]) -> list[Choice]:
@@ -71,7 +76,7 @@ def gold(row: dict[str, Any]) -> int | None:
     """Return the number of the right choice, None where the target is no such number."""
     try:
         number = int(row["target"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return number if 0 <= number < len(continuations(row)) else None
 
@@ -79,7 +84,9 @@ def gold(row: dict[str, Any]) -> int | None:
 def metrics(row: dict[str, Any]) -> dict[str, Any]:
     """Return the value of each metric of a document."""
     names = row.get("metrics")
-    return {str(name): row[name] for name in names if name in row} if isinstance(names, list) else {}
+    if not isinstance(names, list):
+        return {}
+    return {name: row[name] for name in names if isinstance(name, str) and name in row}
 
 
 def is_wrong(row: dict[str, Any], metric: str, *, higher_is_better: bool | None) -> bool:
@@ -104,7 +111,7 @@ def _choice(arguments: list[Any], answer: Any) -> Choice | None:
 def _float(value: Any) -> float | None:
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

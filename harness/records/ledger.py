@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import marshal
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,11 +17,15 @@ from pydantic_core import from_json
 from harness.errors import HarnessError
 from harness.folders import append_lines, locked, set_aside, write_atomic
 from harness.names import printable
+from harness.plain_files import Found, find_plain, open_plain
 from harness.records import beside, samples
-from harness.records.record import COMPUTED, FINITE, SCHEMA, Record, canonical, digest_of_texts, field_text
+from harness.records.parts import Parts, count_strings
+from harness.records.record import COMPUTED, SCHEMA, Record, digest_of_texts
 
 # Folders of a run that hold the method's own files.
 SKIPPED_FOLDERS = {"artefacts"}
+# No line of a record is longer; one that is, is not held in memory.
+MOST_LINE_BYTES = 100_000_000
 BOM = b"\xef\xbb\xbf"
 
 
@@ -56,41 +58,75 @@ class Writable(Protocol):
         """Return its line, with ``more`` beside its fields."""
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a line is no record, or a file (line 0) cannot be read."""
+
+    origin: Origin
+    sentence: str
+
+    def __str__(self) -> str:
+        """Return the sentence with its place."""
+        line = f", line {self.origin.line}" if self.origin.line else ""
+        return f"{printable(self.origin.file)}{line}: {self.sentence}"
+
+
 @dataclass
 class Reading:
-    """What a file or folder held: the records with where each one stands, and a sentence for each line that is none."""
+    """What a file or folder held: the records with where each one stands, and what is wrong with lines and files.
+
+    ``passed_over`` are sentences for what is called like a file of records and is none: folders, pipes, links to nothing.
+    """
 
     records: list[Record] = field(default_factory=list)
     origins: list[Origin] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    bad: list[Problem] = field(default_factory=list)
+    passed_over: list[str] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """A sentence for each line that is no record, and for each file that cannot be read."""
+        return [str(problem) for problem in self.bad]
 
     def add(self, line: Line) -> None:
         """Take in one line."""
         if line.record is None:
-            self.problems.append(f"{printable(line.origin.file)}, line {line.origin.line}: {line.problem}")
+            self.bad.append(Problem(line.origin, str(line.problem)))
         else:
             self.records.append(line.record)
             self.origins.append(line.origin)
+
+    def add_file(self, path: Path, known: Parts | None = None) -> None:
+        """Take in the lines of a file; one that cannot be read is a problem, what was read of it is kept."""
+        try:
+            for line in lines(path, known):
+                self.add(line)
+        except HarnessError as error:
+            self.bad.append(Problem(Origin(path, 0), str(error)))
 
 
 def read(path: Path) -> Reading:
     """Read a file of records, or every such file in a folder.
 
     Raises:
-        HarnessError: there is no such file or folder.
+        HarnessError: there is no such file or folder, or the one file cannot be read.
     """
     reading, known = Reading(), Parts()
-    for file in record_files(path):
-        for line in lines(file, known):
+    if path.is_file():
+        for line in lines(path, known):
             reading.add(line)
+        return reading
+    found = _found(path)
+    reading.passed_over = found.passed_over
+    for file in found.files:
+        reading.add_file(file, known)
     return reading
 
 
 def read_file(path: Path) -> Reading:
     """Read one file of records; a bad line is told by file and line, the rest is used."""
     reading = Reading()
-    for line in lines(path):
-        reading.add(line)
+    reading.add_file(path)
     return reading
 
 
@@ -100,11 +136,7 @@ def record_files(path: Path) -> list[Path]:
     Raises:
         HarnessError: there is no such file or folder.
     """
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise HarnessError(f"no records at '{printable(path)}': there is no such file or folder")
-    return [file for file in sorted(path.rglob("*.jsonl")) if _holds_records(file.relative_to(path))]
+    return [path] if path.is_file() else _found(path).files
 
 
 def lines(path: Path, known: Parts | None = None) -> Iterator[Line]:
@@ -117,12 +149,28 @@ def lines(path: Path, known: Parts | None = None) -> Iterator[Line]:
         HarnessError: the file cannot be read.
     """
     known = known or Parts()
+    for number, raw in raw_lines(path):
+        text = raw.strip().removeprefix(BOM)
+        if len(raw) > MOST_LINE_BYTES:
+            yield Line(Origin(path, number), b"", problem=f"a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB")
+        elif text:
+            yield _line(Origin(path, number), text, known)
+
+
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file with their numbers, from 1; of one that is too long the first bytes, more than are allowed.
+
+    Raises:
+        HarnessError: the file cannot be read.
+    """
+    number, most = 0, MOST_LINE_BYTES + 1
     try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                text = raw.strip().removeprefix(BOM)
-                if text:
-                    yield _line(Origin(path, number), text, known)
+        with open_plain(path) as file:
+            while line := file.readline(most):
+                number += 1
+                yield number, line
+                while len(line) == most and not line.endswith(b"\n"):
+                    line = file.readline(most)
     except OSError as error:
         raise HarnessError(f"cannot read '{printable(path)}': {error.strerror or error}") from error
 
@@ -197,98 +245,23 @@ def repair(path: Path) -> Repair:
         return Repair(len(good), [f"line {line.origin.line}: {line.problem}" for line in bad], backup)
 
 
-class Parts:
-    """Parts of records that were read already: the thousands of records of a board share models, settings, versions."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, bytes | str], _Known] = {}
-        self._names: dict[frozenset[str], set[str]] = {}
-        self._files: dict[tuple[Path, str, str], dict[str, tuple[_Known, str]]] = {}
-
-    def of(self, name: str, content: Any) -> _Known:
-        """Return the part called ``name`` with this content: made, written as text and counted once."""
-        if name not in SHARED:
-            # A finite float, the most frequent case, is its own JSON.
-            text = repr(content) if type(content) is float and math.isfinite(content) else field_text(name, content)
-            return _Known(content, text, _count_strings(content))
-        key = (name, content if isinstance(content, str) else marshal.dumps(content))
-        known = self._known.get(key)
-        if known is None:
-            part, text = _part(name, content), field_text(name, content)
-            known = self._known[key] = _Known(part, text, _count_strings(content))
-        return known
-
-    def beside(self, content: dict[str, Any], folder: Path) -> dict[str, _Known]:
-        """Return the fields that stand beside a ledger in ``folder``, by the files that a line with this content names.
-
-        Raises:
-            ValueError: a file is not there or not what its name says, or the line says otherwise.
-        """
-        names = beside.named(content.get(beside.FIELD, {}))
-        if names and "digest" not in content:
-            raise ValueError("it leaves out fields and has no digest that vouches for them")
-        found: dict[str, _Known] = {}
-        for where, digest in names.items():
-            for name, (known, left) in self._file(folder, where, digest).items():
-                found[name] = known
-                if canonical(content.get(name)) != left:
-                    raise ValueError(f"its {name} is not what {where}/{digest}.json says: it was edited or damaged")
-        return found
-
-    def _file(self, folder: Path, where: str, digest: str) -> dict[str, tuple[_Known, str]]:
-        """Return the fields in a file beside a ledger, each with what a line that names the file keeps of it."""
-        place = (folder, where, digest)
-        if place not in self._files:
-            fields = beside.read(folder, where, digest)
-            self._files[place] = {n: (self.of(n, v), canonical(beside.kept(n, v))) for n, v in fields.items()}
-        return self._files[place]
-
-    def record(self, fields: dict[str, Any]) -> Record:
-        """Return the record with these parts as fields."""
-        record = Record.model_validate(fields, context=FINITE)
-        # pydantic notes in every record which fields were given: the same few sets, 2 kB each.
-        names = record.__pydantic_fields_set__
-        object.__setattr__(record, "__pydantic_fields_set__", self._names.setdefault(frozenset(names), names))
-        return record
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """A part of a record, its canonical JSON, and how many strings are in it, names included."""
-
-    part: Any
-    text: str
-    strings: int
-
-
-# What many records have in common; not the numbers, and not what only one record has.
-SHARED = frozenset(Record.model_fields) - {"value", "stderr"}
-
-
-def _part(name: str, content: Any) -> Any:
-    kind: Any = Record.model_fields[name].annotation if isinstance(content, dict) else None
-    try:
-        return kind.model_validate(content) if hasattr(kind, "model_validate") else content
-    except ValidationError:
-        return content  # the record's own validation says it with the name of the part
-
-
-def _count_strings(value: Any) -> int:
-    if isinstance(value, dict):
-        return len(value) + sum(map(_count_strings, value.values()))
-    if isinstance(value, list):
-        return sum(map(_count_strings, value))
-    return isinstance(value, str)
-
-
 def _as_it_stood(line: Line) -> Writable:
     assert line.record is not None and line.content is not None
     return beside.ShortLine(line.record) if beside.FIELD in line.content else line.record
 
 
-def _holds_records(relative: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in relative.parts)
-    return not (is_hidden or SKIPPED_FOLDERS & set(relative.parts[:-1]) or relative.name.startswith(samples.PREFIX))
+def _found(folder: Path) -> Found:
+    if not folder.is_dir():
+        raise HarnessError(f"no records at '{printable(folder)}': there is no such file or folder")
+    return find_plain(folder, is_wanted=_is_called_like_records, is_skipped=_is_no_folder_of_records)
+
+
+def _is_called_like_records(name: str) -> bool:
+    return name.endswith(".jsonl") and not name.startswith((".", samples.PREFIX))
+
+
+def _is_no_folder_of_records(name: str) -> bool:
+    return name.startswith(".") or name in SKIPPED_FOLDERS
 
 
 def _line(origin: Origin, text: bytes, known: Parts) -> Line:
@@ -315,7 +288,7 @@ def _parse(content: dict[str, Any], text: bytes, known: Parts, folder: Path) -> 
     strings = len(content)
     for name, value in content.items():
         if name in COMPUTED or name in moved:
-            strings += _count_strings(value)
+            strings += count_strings(value)
             continue
         part = known.of(name, value)
         fields[name], texts[name] = part.part, part.text

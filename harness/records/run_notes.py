@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from harness.plain_files import read_plain
+
 ARTEFACTS = "artefacts"
 STATUS_FILE = "run.json"
 
@@ -18,7 +20,7 @@ def ended(folder: Path) -> bool:
 def notes_of(folder: Path) -> dict[str, Any]:
     """Return what a run noted in its folder; nothing where there is no such file, or none that can be read."""
     try:
-        notes = json.loads((folder / STATUS_FILE).read_text(encoding="utf-8"))
+        notes = json.loads(read_plain(folder / STATUS_FILE).decode())
     except (OSError, ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}

@@ -1,16 +1,21 @@
-"""The sample file of a record: found beside it, read row by row, plain or compressed."""
+"""The sample file of a record: found beside it and read row by row, plain or compressed, within bounds whatever it holds."""
 
 from __future__ import annotations
 
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from harness.errors import HarnessError
 from harness.names import printable
+from harness.plain_files import open_plain
+from harness.records import rows as row_form
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -18,6 +23,14 @@ if TYPE_CHECKING:
 PREFIX = "samples_"
 # Beside a board's record files: sample files named by their content.
 PUBLISHED_FOLDER = "samples"
+# The longest row, which is held in memory, and what a compressed file may grow to.
+MOST_LINE_BYTES = 5_000_000
+MOST_SAMPLE_BYTES = 2_000_000_000
+MOST_FILTERS = 1_000
+BLOCK = 1 << 20
+BOM = b"\xef\xbb\xbf"
+
+Row = dict[str, Any]
 
 
 def published_name(sha256: str) -> str:
@@ -28,63 +41,150 @@ def published_name(sha256: str) -> str:
 def find(record: Record, file: Path) -> Path | None:
     """Return the sample file of a record that was read from ``file``, None when it is not there.
 
-    Only files below the folder of ``file`` are found, whatever path the record names.
+    Only what lies below the folder of ``file`` is found, whatever path the record names. What is found may be no plain
+    file; whoever reads it is told.
     """
     if record.samples is None:
         return None
     root = file.parent.resolve()
+    found = None
     for name in (record.samples.path, published_name(record.samples.sha256)):
         try:
             path = (root / name).resolve()
-            if path.is_relative_to(root) and path.is_file():
-                return path
-        except (OSError, ValueError):  # a name no file system takes
+            if path != root and path.is_relative_to(root) and path.exists():
+                if path.is_file():
+                    return path
+                found = found or path
+        except (OSError, RuntimeError, ValueError):  # a name no file system takes, links in a circle
             continue
-    return None
+    return found
 
 
-def rows(path: Path) -> Iterator[dict[str, Any]]:
+def rows(path: Path, *, most_docs: int | None = None, digest: Any = None) -> Iterator[Row]:
     """Yield the rows of a sample file as lm-eval writes them: one for each document and filter.
 
+    Args:
+        path: whatever lies there.
+        most_docs: how many documents there may be, each once for each filter; None where no record says so.
+        digest: takes in the uncompressed content as it is read, such as ``hashlib.sha256()``.
+
     Raises:
-        HarnessError: the file cannot be read, or a line is no JSON object; the line is named.
+        HarnessError: the file cannot be read, is too large, or a line is no such row; the line is named.
     """
-    number = 0
+    for _, row in placed_rows(path, most_docs=most_docs, digest=digest):
+        yield row
+
+
+def placed_rows(path: Path, *, most_docs: int | None = None, digest: Any = None) -> Iterator[tuple[int, Row]]:
+    """Yield each row as ``rows`` does, with the place in the uncompressed content where it begins."""
+    start, docs, name = 0, Counter[str](), printable(path)
+    for number, line in enumerate(lines(path), start=1):
+        where = f"{name}, line {number}"
+        row = parsed(line, where)
+        if most_docs is not None:
+            chosen = row.get("filter", "none")
+            docs[chosen] += 1
+            if docs[chosen] > most_docs or len(docs) > MOST_FILTERS:
+                raise HarnessError(f"{where}: more rows than the {most_docs} documents that its record counts")
+        if digest is not None:
+            digest.update(line)
+        yield start, row
+        start += len(line)
+
+
+def row_at(path: Path, start: int) -> Row:
+    """Return the row that begins at a place ``placed_rows`` gave.
+
+    Raises:
+        HarnessError: it is not there any more.
+    """
+    with _reading(path) as file:
+        file.seek(start)
+        line = file.readline(MOST_LINE_BYTES + 1)
+    return parsed(line, f"{printable(path)}, byte {start}")
+
+
+def parsed(line: bytes, where: str) -> Row:
+    """Return the row on a line, as lm-eval writes it.
+
+    Args:
+        line: with its end or without.
+        where: what the error begins with.
+
+    Raises:
+        HarnessError: it is none.
+    """
+    if len(line) > MOST_LINE_BYTES:
+        raise HarnessError(f"{where}: a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB")
     try:
-        with _opened(path) as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"a {type(row).__name__}, where an object is due")
-                yield row
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise HarnessError(f"{printable(path)}, line {number or 1}: {printable(error)[:200]}") from error
+        content = json.loads(line.removeprefix(BOM).decode())
+        if line.count(b"[") + line.count(b"{") > row_form.MOST_LEVELS and row_form.is_too_deep(content):
+            raise RecursionError
+        if b"\\ud" in line or b"\\uD" in line:
+            json.dumps(content, ensure_ascii=False).encode()
+        return row_form.checked(content)
+    except RecursionError as error:
+        raise HarnessError(f"{where}: it is nested too deeply") from error
+    except UnicodeEncodeError as error:
+        raise HarnessError(f"{where}: it holds half of a character (a lone surrogate), which is no text") from error
+    except ValueError as error:
+        raise HarnessError(f"{where}: {printable(error)[:200]}") from error
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a sample file, plain or compressed; no longer one than allowed is ever in memory.
+
+    Raises:
+        HarnessError: it cannot be read, or is too large; the line is named.
+    """
+    number = total = 0
+    with _reading(path, lambda: f", line {number + 1}") as file:
+        while line := file.readline(MOST_LINE_BYTES + 1):
+            number += 1
+            total += len(line)
+            if len(line) > MOST_LINE_BYTES:
+                sentence = f"a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB"
+                raise HarnessError(f"{printable(path)}, line {number}: {sentence}")
+            _check_size(path, total)
+            yield line
 
 
 def sha256(path: Path) -> str:
-    """Return the SHA-256 of the uncompressed content."""
-    digest = hashlib.sha256()
-    try:
-        with _opened(path) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except (OSError, EOFError) as error:
-        raise HarnessError(f"{printable(path)} cannot be read: {printable(error)[:200]}") from error
+    """Return the SHA-256 of the uncompressed content.
+
+    Raises:
+        HarnessError: it cannot be read, or is too large.
+    """
+    digest, total = hashlib.sha256(), 0
+    with _reading(path) as file:
+        while block := file.read(BLOCK):
+            total += len(block)
+            _check_size(path, total)
+            digest.update(block)
     return digest.hexdigest()
 
 
-def scores(record: Record, path: Path) -> dict[str, Any]:
-    """Return the value of the record's metric for each document, by the document's key."""
-    metric, chosen = record.metric.name, record.metric.filter
-    return {
-        document_key(row): row[metric] for row in rows(path) if row.get("filter", "none") == chosen and metric in row
-    }
-
-
-def document_key(row: dict[str, Any]) -> str:
+def document_key(row: Row) -> str:
     """Return what names a document in two runs over the same data: its number and the digest of its content."""
     return f"{row.get('doc_id')}:{row.get('doc_hash')}"
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _check_size(path: Path, total: int) -> None:
+    """Raise ``HarnessError`` when what a compressed file has given is too much; a plain one is as large as it says."""
+    if total > MOST_SAMPLE_BYTES and path.suffix == ".gz":
+        raise HarnessError(f"{printable(path)}: it expands to more than {MOST_SAMPLE_BYTES / 1e9:g} GB")
+
+
+@contextmanager
+def _reading(path: Path, line: Callable[[], str] = lambda: "") -> Iterator[IO[bytes]]:
+    """Open the file, plain or compressed; what goes wrong while it is read is told as ``HarnessError``."""
+    try:
+        with open_plain(path) as file:
+            if path.suffix != ".gz":
+                yield file
+                return
+            with gzip.GzipFile(fileobj=file, mode="rb") as content:
+                yield cast("IO[bytes]", content)
+    except (OSError, EOFError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise HarnessError(f"{printable(path)}{line()}: cannot be read ({printable(why)[:200]})") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 import math
 import os
 import sys
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.names import printable
@@ -28,6 +26,8 @@ if TYPE_CHECKING:
 KEYS = "n next  p previous  w next wrong  c next changed  t next task  f whole prompt  q quit"
 ARROWS = {"[C": "n", "[D": "p"}
 SHOWN_CHARACTERS = 2_000
+# Of answers and targets, far above what a model writes.
+LONGEST_TEXT, SHOWN_TEXTS = 200_000, 100
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,22 @@ class Documents:
     """
 
     def __init__(self, side: Side, other: Side | None = None) -> None:
-        """Read the file once; ``other`` is the run to compare with."""
+        """Read the file once; ``other`` is the run to compare with.
+
+        Raises:
+            HarnessError: the file cannot be read. That of the other side costs the comparison alone, and ``problem`` says so.
+        """
         self.record, self._path = side.record, side.path
-        self.other = None if other is None else _Answers(other)
+        self.problem, self.other = "", None
+        try:
+            self.other = None if other is None else _Answers(other)
+        except HarnessError as error:
+            self.problem = str(error)
         self.has_wrong = True
         self._ids, self._starts, self._wrong, self._changed = array("q"), array("q"), bytearray(), bytearray()
         metric, better = side.record.metric.name, side.record.metric.higher_is_better
-        for start, row in _placed_rows(side.path):
-            if str(row.get("filter", "none")) != side.record.metric.filter:
-                continue
-            doc_id = row.get("doc_id")
-            self._ids.append(doc_id if isinstance(doc_id, int) and abs(doc_id) < 1 << 62 else -1)
+        for start, row in _rows_of(side):
+            self._ids.append(row.get("doc_id", -1))
             self._starts.append(start)
             self._wrong.append(answers.is_wrong(row, metric, higher_is_better=better))
             self._changed.append(self.other is not None and self.other.differs(row))
@@ -68,10 +73,7 @@ class Documents:
 
     def row(self, number: int) -> dict[str, Any]:
         """Return the row of the document at ``number``, from 0."""
-        with _opened(self._path) as file:
-            file.seek(self._starts[number])
-            found = json.loads(file.readline())
-        return cast("dict[str, Any]", found)
+        return samples.row_at(self._path, self._starts[number])
 
     def is_wrong(self, number: int) -> bool:
         """Whether the document got less than the whole of the metric; never where that is no right or wrong."""
@@ -98,9 +100,8 @@ class _Answers:
     def __init__(self, side: Side) -> None:
         self.record, self._path = side.record, side.path
         self._places: dict[bytes, tuple[int, bytes]] = {}
-        for start, row in _placed_rows(side.path):
-            if str(row.get("filter", "none")) == side.record.metric.filter:
-                self._places[_digest(samples.document_key(row))] = (start, _digest(_answer(row)))
+        for start, row in _rows_of(side):
+            self._places[_digest(samples.document_key(row))] = (start, _digest(_answer(row)))
 
     def differs(self, row: dict[str, Any]) -> bool:
         place = self._places.get(_digest(samples.document_key(row)))
@@ -109,11 +110,7 @@ class _Answers:
     def row(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """Return the other run's row of the same document."""
         place = self._places.get(_digest(samples.document_key(row)))
-        if place is None:
-            return None
-        with _opened(self._path) as file:
-            file.seek(place[0])
-            return cast("dict[str, Any]", json.loads(file.readline()))
+        return None if place is None else samples.row_at(self._path, place[0])
 
 
 def print_document(out: Console, documents: Documents, number: int, *, whole: bool = False) -> None:
@@ -173,7 +170,17 @@ class Browser:
             self._prompt()
 
     def follow(self, key: str) -> None:
-        """Do what ``key`` stands for."""
+        """Do what ``key`` stands for; samples that cannot be read are told, and another task may be looked at."""
+        try:
+            self._follow(key)
+        except HarnessError as error:
+            self._out.print(str(error))
+
+    def _follow(self, key: str) -> None:
+        if key == "t":
+            self._task, self._number, self._documents = (self._task + 1) % len(self._tasks), -1, None
+            self._go(0, lambda _: True, "the task has no documents", step=1)
+            return
         documents = self.documents
         if key in {"n", " ", "\r", "\n"}:
             self._go(self._number + 1, lambda _: True, "this is the last document", step=1)
@@ -187,9 +194,6 @@ class Browser:
             if documents.other is None:
                 none = "there is no run to compare with; name one with --against RUN"
             self._go(self._number + 1, documents.is_changed, none, step=1)
-        elif key == "t":
-            self._task, self._number, self._documents = (self._task + 1) % len(self._tasks), -1, None
-            self._go(0, lambda _: True, "the task has no documents", step=1)
         elif key == "f":
             self._whole = not self._whole
             self._show(max(self._number, 0))
@@ -248,24 +252,12 @@ def _keys(descriptor: int) -> Iterator[str]:
             yield from text
 
 
-def _placed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield each row with the place in the uncompressed file where it begins."""
-    start = number = 0
-    try:
-        with _opened(path) as file:
-            for line in file:
-                number += 1
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(f"a {type(row).__name__}, where an object is due")
-                yield start, row
-                start += len(line)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise HarnessError(f"{printable(path)}, line {number or 1}: {printable(error)[:200]}") from error
-
-
-def _opened(path: Path) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.open(path, "rb")) if path.suffix == ".gz" else path.open("rb")
+def _rows_of(side: Side) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the rows under the filter of a side's record, each with the place in the uncompressed file where it begins."""
+    record = side.record
+    for start, row in samples.placed_rows(side.path, most_docs=record.counts.docs):
+        if row.get("filter", "none") == record.metric.filter:
+            yield start, row
 
 
 def _digest(text: str) -> bytes:
@@ -281,7 +273,9 @@ def _answer(row: dict[str, Any]) -> str:
 
 
 def _is_share(value: Any) -> bool:
-    return value in ("True", "False") or (isinstance(value, int | float) and 0 <= value <= 1)
+    return (isinstance(value, str) and value in {"True", "False"}) or (
+        isinstance(value, int | float) and 0 <= value <= 1
+    )
 
 
 def _print_prompt(out: Console, prompt: str, *, whole: bool) -> None:
@@ -305,11 +299,19 @@ def _answer_lines(row: dict[str, Any]) -> Iterator[Text]:
         number_text = f"{choice.loglikelihood:.3f}" if math.isfinite(choice.loglikelihood) else "no number"
         line = f"{'>' if number == chosen else ' '} {number_text:>10}  {printable(choice.text)[:SHOWN_CHARACTERS]}"
         yield Text(line + (f"   ({', '.join(said)})" if said else ""), style="bold" if number == chosen else "")
-    for text in map(_shortened, answers.texts(row)):
+    texts = answers.texts(row)
+    for text in (_shortened(_cut(text)) for text in texts[:SHOWN_TEXTS]):
         lines = text.split("\n")
         for position, line in enumerate(lines):
             label = "answer " if position == 0 else "       "
             yield _labelled(label, printable(line.expandtabs(4)) or "(empty)")
+    if len(texts) > SHOWN_TEXTS:
+        yield _labelled("", f"and {len(texts) - SHOWN_TEXTS:,} more answers")
+
+
+def _cut(text: str) -> str:
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]} … and {more:,} more characters"
 
 
 def _shortened(text: str) -> str:
@@ -326,7 +328,7 @@ def _shortened(text: str) -> str:
 
 def _target(row: dict[str, Any]) -> str:
     gold, choices = answers.gold(row), answers.continuations(row)
-    target = str(row.get("target"))
+    target = _cut(str(row.get("target")))
     return f"{target}: {choices[gold].text.strip()}" if gold is not None and len(choices) > 1 else target
 
 

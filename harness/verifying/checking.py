@@ -14,18 +14,15 @@ from harness.board import published
 from harness.names import printable
 from harness.records import beside, ledger, samples
 from harness.records.ledger import Reading
+from harness.records.samples import BLOCK, MOST_LINE_BYTES, MOST_SAMPLE_BYTES
 from harness.verifying import verify
 
-MOST_LINE_BYTES = 5_000_000
 MOST_FILE_BYTES = 100_000_000
-# What a compressed sample file may grow to.
-MOST_SAMPLE_BYTES = 2_000_000_000
 SAMPLE_NAME = re.compile(r"[0-9a-f]{16}\.jsonl\.gz")
 PAGE_NAME = re.compile(r"[A-Za-z0-9._-]{1,105}\.html")
 LEDGER_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}\.jsonl")
 # The harness's own, empty, and in no commit.
 LOCK_NAME = re.compile(r"\..*\.lock")
-BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,9 +93,8 @@ class _Files:
 
     def _read(self, path: Path) -> dict[int, str]:
         numbers = self._numbers[path]
-        wanted = {(self._records[n].metric.name, self._records[n].metric.filter) for n in numbers}
         try:
-            return of_file(self._records, numbers, sampled.gather(path, wanted))
+            return of_file(self._records, numbers, sampled.gather(path, [self._records[n] for n in numbers]))
         except HarnessError as error:
             return dict.fromkeys(numbers, unreadable(error))
 

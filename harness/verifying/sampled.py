@@ -6,17 +6,21 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.records import answers, samples
 from harness.records.asked import Joined, Prompts
+from harness.records.record import Record
 
 # What stands where a secret or a place was taken out; such a text no longer gives its digest.
 REDACTED = ("[redacted]", "[host]", "[user]", "~")
 SHOWN = 3
+# A file of twice as many rows as its records count is read whole, and how many there are is told.
+SLACK = 100
+_DOCUMENT = json.JSONEncoder(indent=2, ensure_ascii=False)
 
 
 @dataclass
@@ -46,23 +50,25 @@ class Sampled:
     doubts: list[str] = field(default_factory=list)
 
 
-def gather(
-    path: Path, wanted: Collection[tuple[str, str]], each: Callable[[dict[str, Any]], None] | None = None
-) -> Sampled:
-    """Read a sample file once, row by row; only the values of the ``wanted`` metrics (name, filter) are kept.
+def gather(path: Path, records: Sequence[Record], each: Callable[[dict[str, Any]], None] | None = None) -> Sampled:
+    """Read a sample file once, row by row; only the values of the metrics of its ``records`` are kept.
 
     Args:
+        path: whatever lies there.
+        records: those that name it; of far more rows than they count, the rest is not read.
         each: is given every row, for what else its caller wants of them.
 
     Raises:
-        HarnessError: the file cannot be read, or a line of it is no row.
+        HarnessError: the file cannot be read, is too large, or a line of it is no row.
     """
-    one_pass = _Pass(wanted)
-    for number, row in enumerate(samples.rows(path), start=1):
+    wanted = {(record.metric.name, record.metric.filter) for record in records}
+    most_docs = 2 * max(record.counts.docs for record in records) + SLACK
+    one_pass, digest = _Pass(wanted), hashlib.sha256()
+    for number, row in enumerate(samples.rows(path, most_docs=most_docs, digest=digest), start=1):
         one_pass.take(number, row)
         if each is not None:
             each(row)
-    return one_pass.result(samples.sha256(path))
+    return one_pass.result(digest.hexdigest())
 
 
 class _Some:
@@ -104,7 +110,7 @@ class _Pass:
         if filter_name == next(iter(self._filters)):
             self._take_requests(row)
         for (metric, wanted_filter), values in found.values.items():
-            if wanted_filter == filter_name and metric in row:
+            if wanted_filter == filter_name and metric in row and metric in row.get("metrics", (metric,)):
                 values.append(row[metric])
         self._check(number, row)
 
@@ -149,16 +155,36 @@ class _Pass:
 
 def _contradictions(row: dict[str, Any]) -> list[str]:
     """Return what of a row does not give the digest beside it, as lm-eval computes them."""
-    document = json.dumps(row.get("doc"), indent=2, ensure_ascii=False)
-    texts = {"doc": document, "prompt": answers.prompt(row), "target": row.get("target")}
+    parts: dict[str, Callable[[], Iterable[str]]] = {
+        "doc": lambda: _DOCUMENT.iterencode(
+            row.get("doc")
+        ),  # of five megabytes come hundreds, which are never one text
+        "prompt": lambda: _texts(answers.first_prompt(row)),
+        "target": lambda: _texts(row.get("target")),
+    }
     found = []
-    for name, text in texts.items():
+    for name, texts in parts.items():
         digest = row.get(f"{name}_hash")
-        is_wrong = isinstance(digest, str) and isinstance(text, str) and text and _sha256(text) != digest
-        if is_wrong and not any(mark in str(text) for mark in REDACTED):
+        if isinstance(digest, str) and _sha256(texts()) != digest and not _is_redacted(texts()):
             found.append(f"its {name} does not give its {name}_hash")
+    asked = row.get("arguments")
+    for name in ("resps", "filtered_resps"):
+        given = row.get(name)
+        if isinstance(given, list) and isinstance(asked, dict | list) and len(given) != len(asked):
+            found.append(f"it has {len(given)} answers to {len(asked)} requests in its {name}")
     return found
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else ["(no text)"]
+
+
+def _sha256(texts: Iterable[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _is_redacted(texts: Iterable[str]) -> bool:
+    return any(mark in text for text in texts for mark in REDACTED)

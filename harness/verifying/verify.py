@@ -6,9 +6,8 @@ Nothing is imported or executed for it, and no sample file is ever whole in memo
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -117,13 +116,24 @@ def removed(old: Path, new: Path) -> list[Finding]:
             findings.append(Finding(same, 0, "", "error", f"the file was in {printable(old)} and is gone"))
             continue
         is_as_it_was = _Since(file, same)
-        with file.open("rb") as before, same.open("rb") as after:
-            for number, (line, now) in enumerate(zip_longest(before, after), start=1):
-                if line is not None and line.rstrip() != (now or b"").rstrip() and not is_as_it_was(number):
-                    sentence = f"it is not what stood there in {printable(file)}: a ledger only grows"
-                    findings.append(Finding(same, number, "", "error", sentence))
-                    break
+        try:
+            number = _first_that_differs(file, same, is_as_it_was)
+        except HarnessError as error:
+            findings.append(Finding(same, 0, "", "error", str(error)))
+            continue
+        if number:
+            sentence = f"it is not what stood there in {printable(file)}: a ledger only grows"
+            findings.append(Finding(same, number, "", "error", sentence))
     return findings
+
+
+def _first_that_differs(before: Path, after: Path, is_as_it_was: Callable[[int], bool]) -> int:
+    """Return the number of the first line that is another now, 0 where all stand as they stood."""
+    pairs = zip_longest(ledger.raw_lines(before), ledger.raw_lines(after))
+    for number, (then, now) in enumerate(pairs, start=1):
+        if then is not None and then[1].rstrip() != (now[1] if now else b"").rstrip() and not is_as_it_was(number):
+            return number
+    return 0
 
 
 class _Since:
@@ -149,7 +159,7 @@ class _Examination:
 
     def __init__(self, reading: Reading, root: Path, *, needs_samples: bool) -> None:
         self._records, self._origins = reading.records, reading.origins
-        self._problems, self._root, self._needs_samples = reading.problems, root, needs_samples
+        self._problems, self._root, self._needs_samples = reading.bad, root, needs_samples
         self._findings: list[Finding] = []
         self._wrong: set[int] = set()
         self._state: dict[int, str] = {}
@@ -181,9 +191,8 @@ class _Examination:
 
     def _add_problems(self) -> None:
         for problem in self._problems:
-            match = re.match(r"(.*?), line ([0-9]+): (.*)", problem, re.DOTALL)
-            file, line, sentence = (Path(match[1]), int(match[2]), match[3]) if match else (self._root, 0, problem)
-            self._findings.append(Finding(file, line, "", "error", sentence))
+            origin = problem.origin
+            self._findings.append(Finding(origin.file, origin.line, "", "error", problem.sentence))
 
     def _check_files(self) -> None:
         """Check what stands beside the fields of each line: digest, key and chain."""
@@ -216,9 +225,8 @@ class _Examination:
                 self._add(number, [("error", f"its samples are not here ({name})")])
         seen: dict[str, sampled.Sampled] = {}
         for path, numbers in by_file.items():
-            wanted = {(self._records[n].metric.name, self._records[n].metric.filter) for n in numbers}
             try:
-                found = sampled.gather(path, wanted)
+                found = sampled.gather(path, [self._records[number] for number in numbers])
             except HarnessError as error:
                 for number in numbers:
                     self._add(number, [("error", f"its samples cannot be read: {error}")])
@@ -261,8 +269,8 @@ def _links(file: Path) -> Iterator[tuple[int, Mapping[str, Any], str | None]]:
 
 
 def _contents(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with file.open("rb") as lines:
-        for number, raw in enumerate(lines, start=1):
+    try:
+        for number, raw in ledger.raw_lines(file):
             text = raw.strip().removeprefix(ledger.BOM)
             if not text:
                 continue
@@ -271,3 +279,5 @@ def _contents(file: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             except (ValueError, RecursionError):
                 content = None  # told by the reading already
             yield number, content if isinstance(content, dict) else {}
+    except HarnessError:  # told by the reading, too
+        return
