@@ -63,14 +63,14 @@ def render(folder: Path) -> list[str]:
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(folder / name)}': {error.strerror or error}") from error
     for path in left_over(folder, made):
-        remove(path, below=folder, named=PAGE)
+        if _is_rendered(path):
+            remove(path, below=folder, named=PAGE)
     return [*built.omissions.problems, *built.omissions.contradicted]
 
 
 def left_over(folder: Path, made: Collection[str]) -> list[Path]:
     """Return the pages of plugins in a leaderboard's folder that are none of those ``made`` of its records."""
-    found = [path for path in sorted((folder / PAGES).glob("*.html")) if f"{PAGES}/{path.name}" not in made]
-    return [path for path in found if _is_rendered(path)]
+    return [path for path in sorted((folder / PAGES).glob("*.html")) if f"{PAGES}/{path.name}" not in made]
 
 
 def _is_rendered(page: Path) -> bool:
