@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -16,7 +17,7 @@ from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.methods import adapters
 from harness.models.head import ENOUGH_ROWS, Head, reading
-from harness.models.identity import fingerprint_of, tensor_fingerprints
+from harness.models.identity import digest_files, fingerprint_of, tensor_fingerprints
 from harness.models.lm import is_as
 from harness.models.refused import Refused
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
@@ -211,6 +212,7 @@ class Frozen:
         known = {
             "tensors": sorted(_fingerprints(model).items()),
             "class": type(model).__name__,
+            "code of others": _code_of_others(model),
             "config": json.loads(model.config.to_json_string(use_diff=False)),
             "adapters": _adapters(model),
             "attention": model.config._attn_implementation,
@@ -336,6 +338,16 @@ def _fingerprints(model: Any) -> dict[str, tuple[int, ...]]:
         scales["SCB"] = getattr(parameter, "SCB", None)
         found |= {f"{name}/{key}": fingerprint_of(value) for key, value in scales.items() if isinstance(value, Tensor)}
     return found
+
+
+def _code_of_others(model: torch.nn.Module) -> list[str]:
+    """Return the digests of the Python files that the model's own folder brought (``trust_remote_code``)."""
+    names = {type(part).__module__ for part in model.modules()}
+    files = {
+        str(getattr(sys.modules[name], "__file__", "")) for name in names if name.startswith("transformers_modules.")
+    }
+    folders = sorted({Path(file).parent for file in files if file})
+    return [digest_files(list(folder.rglob("*.py")), below=folder) for folder in folders]
 
 
 def _sha256(piece: Piece) -> str:

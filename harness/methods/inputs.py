@@ -35,4 +35,6 @@ def _content_digest(path: Path) -> str:
 
     if not path.exists():
         raise HarnessError(f"no file or folder at '{printable(path)}'")
-    return digest_files([path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()])
+    if path.is_file():
+        return digest_files([path])
+    return digest_files([file for file in path.rglob("*") if file.is_file()], below=path)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from harness.arguments import convert
 from harness.errors import HarnessError
 from harness.models.default_model import DEFAULT_MODEL, default_model_folder
-from harness.models.identity import WEIGHT_SUFFIXES
-from harness.models.source import QUANTIZATIONS, ModelSource, _weight_files
+from harness.models.files import WEIGHT_SUFFIXES, weight_files
+from harness.models.source import QUANTIZATIONS, ModelSource
 from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
@@ -106,5 +106,5 @@ def _check_model_folder(folder: Path, gguf_file: str | None) -> None:
         raise HarnessError(f"config.json in '{printable(folder)}' is not valid JSON: {error}") from error
     if not isinstance(config, dict):
         raise HarnessError(f"config.json in '{printable(folder)}' is no JSON object")
-    if not _weight_files(folder):
+    if not weight_files(folder):
         raise HarnessError(f"model folder '{printable(folder)}' has no weights ({', '.join(WEIGHT_SUFFIXES)})")

@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CHUNK_BYTES = 1 << 24
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 
 
 def digest_files(files: list[Path], *, below: Path | None = None) -> str:
-    """Return the SHA-256 over names and contents; a digest is remembered by path, size and time of change.
+    """Return the SHA-256 over names and contents; a digest is remembered by path, size and times of change.
 
     Args:
         files: existing files; their order does not matter.
@@ -34,7 +33,8 @@ def digest_files(files: list[Path], *, below: Path | None = None) -> str:
     for file in sorted(files, key=lambda path: names[path]):
         status = file.stat()
         # Digested, since a path can hold what nobody should find in a cache.
-        named = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+        # The time of the last change of any kind cannot be set back, as that of the content can.
+        named = f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}|{status.st_ctime_ns}|{status.st_ino}"
         key = hashlib.sha256(named.encode("utf-8", "surrogateescape")).hexdigest()
         if key not in memory:
             memory[key], is_new = sha256_of(file), True
@@ -46,7 +46,7 @@ def digest_files(files: list[Path], *, below: Path | None = None) -> str:
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the SHA-256 of everything that decides how text becomes ids: rules, vocabulary, special tokens."""
+    """Return the SHA-256 of everything that decides how text becomes ids and ids text: rules, vocabulary, special tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     rules: Any = json.loads(backend.to_str()) if backend is not None else {"class": type(tokenizer).__name__}
     for state in ("padding", "truncation"):  # set and unset by every batch call
@@ -55,7 +55,30 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     # The padding token is left out: wrapping a model chooses one, and it changes no text's ids.
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if name != "pad_token"}
     rules["special"] = special
+    rules |= _settings(tokenizer, is_slow=backend is None)
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
+
+
+def chat_template_digest(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """Return the SHA-256 of a tokenizer's chat template, or of all it has by their names; None where it has none."""
+    template = getattr(tokenizer, "chat_template", None)
+    return None if template is None else hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+
+
+def _settings(tokenizer: PreTrainedTokenizerBase, *, is_slow: bool) -> dict[str, Any]:
+    """Return what else decides, where it is not as it is with nearly every tokenizer: most then keep their digest."""
+    found: dict[str, Any] = {}
+    if getattr(tokenizer, "split_special_tokens", False):
+        found["split_special_tokens"] = True
+    forced = getattr(tokenizer, "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+    kind = type(getattr(getattr(tokenizer, "backend_tokenizer", None), "model", None)).__name__
+    if getattr(tokenizer, "clean_up_tokenization_spaces", False) and (kind != "BPE" or forced):
+        found["cleans_up"] = True
+    if is_slow:  # merges and scores stand in its files alone
+        named = [getattr(tokenizer, name, None) for name in getattr(tokenizer, "vocab_files_names", {})]
+        paths = [Path(name) for name in named if isinstance(name, str) and Path(name).is_file()]
+        found["files"] = sorted(f"{path.name} {sha256_of(path)}" for path in paths)
+    return found
 
 
 def tensor_fingerprints(model: torch.nn.Module) -> dict[str, tuple[int, ...]]:

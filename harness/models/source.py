@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.models.identity import WEIGHT_SUFFIXES, digest_files
+from harness.models import files
+from harness.models.identity import digest_files
 from harness.names import printable
 
 if TYPE_CHECKING:
@@ -67,16 +70,73 @@ class ModelSource:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the local files that make the model, or the commit it has on the Hub."""
-        if not self.is_local:
-            return self._hub_commit()
-        folder = Path(self.location)
-        files = (
-            [folder / self.gguf_file] if self.gguf_file else _weight_files(folder) + _existing(folder / "config.json")
+        """SHA-256 of the local files that make the model, or the commit it has on the Hub, and of all else that decides.
+
+        That is everything ``from_pretrained`` reads or may run, but for the tokenizer's files: its rules, vocabulary and
+        chat template have digests of their own.
+        """
+        index: list[Path] = []
+        if self.is_local:
+            folder = Path(self.location)
+            weights, index = ([folder / self.gguf_file], []) if self.gguf_file else files.read_weights(folder)
+            config = folder / "config.json"
+            own = [*weights, *([config] if config.is_file() and not self.gguf_file else []), *self._adapter_files()]
+            known = digest_files(own)
+        else:
+            known = _hub_commit(self.location, self.gguf_file or "config.json", **self._revision())
+        more = [part for part in (self._besides(index), self._adapter(), *self._code()) if part]
+        # A model that has nothing more is called what it was always called.
+        return hashlib.sha256("\n".join([known, *more]).encode()).hexdigest() if more else known
+
+    def _besides(self, index: list[Path]) -> str:
+        """Return the digest of what else is read in the model's folder."""
+        besides = [*index, *files.read_besides(Path(self.location))] if self.is_local else []
+        return digest_files(besides) if besides else ""
+
+    def _adapter_files(self) -> list[Path]:
+        folder = Path(self.peft or "")
+        is_here = self.peft is not None and folder.is_dir()
+        return (
+            [path for path in folder.iterdir() if path.is_file() and path.name.startswith("adapter")] if is_here else []
         )
-        if self.peft and Path(self.peft).is_dir():
-            files += [path for path in Path(self.peft).iterdir() if path.is_file() and path.name.startswith("adapter")]
-        return digest_files(files)
+
+    def _adapter(self) -> str:
+        """Return what names an adapter whose files are not beside those of a local model: its digest, or its commit."""
+        if not self.peft or (self.is_local and Path(self.peft).is_dir()):
+            return ""
+        if Path(self.peft).is_dir():
+            return f"adapter {digest_files(self._adapter_files())}"
+        return f"adapter {_hub_commit(self.peft, files.ADAPTER_CONFIG)}"
+
+    def _code(self) -> Iterator[str]:
+        """Yield what names the Python files that are run with ``trust_remote_code``, and that the model's commit does not."""
+        if not self.trust_remote_code:
+            return
+        places = dict.fromkeys([self.location, self.tokenizer or self.location])
+        for place in places:
+            if Path(place).is_dir():
+                if code := files.code_files(Path(place)):
+                    yield f"code {digest_files(code, below=Path(place))}"
+            elif place != self.location:
+                yield f"code {_hub_commit(place, 'tokenizer_config.json')}"
+        names = ("config.json", "tokenizer_config.json")
+        configs = [path for place in places for name in names if (path := self._found(place, name))]
+        for place, file in files.code_elsewhere(*configs):
+            folder = Path(place)
+            is_here = folder.is_dir()
+            yield f"code {place} {digest_files(files.code_files(folder), below=folder) if is_here else _hub_commit(place, file)}"
+
+    def _found(self, place: str, name: str) -> Path | None:
+        """Return a file of a folder, or of the Hub's cache."""
+        from transformers.utils.hub import cached_file
+
+        if Path(place).is_dir():
+            return Path(place) / name
+        try:
+            found = cached_file(place, name, **(self._revision() if place == self.location else {}))
+        except OSError:  # a repository without it
+            return None
+        return Path(found) if found else None
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer.
@@ -125,18 +185,6 @@ class ModelSource:
             )
         return tokenizer
 
-    def _hub_commit(self) -> str:
-        """Return the commit whose files would be loaded. Raises ``HarnessError`` when the Hub's cache does not tell."""
-        from transformers.utils.hub import cached_file, extract_commit_hash
-
-        path = cached_file(self.location, self.gguf_file or "config.json", **self._revision())
-        commit = extract_commit_hash(path, None)
-        if commit is None:
-            raise HarnessError(
-                f"the commit of model '{printable(self.name)}' cannot be told; load it from a folder instead"
-            )
-        return str(commit)
-
     def _revision(self) -> dict[str, Any]:
         return {} if self.revision is None or self.is_local else {"revision": self.revision}
 
@@ -144,12 +192,17 @@ class ModelSource:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in WEIGHT_SUFFIXES and path.is_file())
+def _hub_commit(name: str, file: str, **revision: str) -> str:
+    """Return the commit whose files would be loaded. Raises ``HarnessError`` when the Hub's cache does not tell."""
+    from transformers.utils.hub import cached_file, extract_commit_hash
 
-
-def _existing(path: Path) -> list[Path]:
-    return [path] if path.is_file() else []
+    try:
+        commit = extract_commit_hash(cached_file(name, file, **revision), None)
+    except OSError as error:
+        raise HarnessError(f"'{printable(name)}' has no usable {file}: {_first_line(error)}") from error
+    if commit is None:
+        raise HarnessError(f"the commit of '{printable(name)}' cannot be told; load it from a folder instead")
+    return str(commit)
 
 
 def _first_line(error: BaseException) -> str:

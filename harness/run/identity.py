@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness import own_code
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
-from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
+from harness.models.identity import bits_per_weight, chat_template_digest, parameter_count, tokenizer_digest
 from harness.names import safe_name
 from harness.records.asked import joined_digest
 from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
@@ -40,7 +40,7 @@ DECIDES: dict[str, str] = {
     "revision":       "run      journal                    claim",  # as asked for on the Hub
     "loaded":         "run      journal          reproduce",        # measured: type and number of weights, their tokenizer
     "loading":        "    work                            claim",  # how weights are read; known before they are
-    "base_tokenizer": "    work                            claim",  # that of the model, before the method
+    "base_tokenizer": "    work                            claim",  # that of the model, before the method; its template
     "model_args":     "run      journal                    claim",  # what else --model_args says
     "settings":       "run      journal                    claim",  # shots, limit, template, generation settings, metadata
     "seeds":          "run      journal                    claim",  # where something is drawn from them
@@ -137,8 +137,9 @@ class Deciding:
 
     @property
     def base_tokenizer(self) -> str:
-        """The tokenizer that the model comes with."""
-        return tokenizer_digest(self.chosen.source.load_tokenizer())
+        """The tokenizer that the model comes with, and its chat template."""
+        tokenizer = self.chosen.source.load_tokenizer()
+        return " ".join(filter(None, (tokenizer_digest(tokenizer), chat_template_digest(tokenizer))))
 
     @property
     def model_args(self) -> dict[str, Any]:
@@ -147,8 +148,12 @@ class Deciding:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What else decides prompts and answers."""
-        return settings_of(self.chosen.run, self.chosen.run.num_fewshot).model_dump()
+        """What else decides prompts and answers; a chat template where it is applied."""
+        run = self.chosen.run
+        settings = settings_of(run, run.num_fewshot).model_dump()
+        if run.apply_chat_template:
+            settings["chat_template"] = chat_template_digest(self.chosen.source.load_tokenizer())
+        return settings
 
     @property
     def seeds(self) -> list[int | None] | None:
