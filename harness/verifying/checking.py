@@ -154,7 +154,10 @@ def _damaged(root: Path) -> Iterator[str]:
 def _old_pages(folder: Path) -> Iterator[str]:
     pages = published.pages(folder)
     for path in published.left_over(folder, pages):
-        yield f"{_place(path, folder)}: no record gives it; `harness leaderboard {printable(folder)} --render` removes it if it was rendered, else move it away"
+        advice = (
+            f"`harness leaderboard {printable(folder)} --render` removes what was rendered; move away what is yours"
+        )
+        yield f"{_place(path, folder)}: no record gives it; {advice}"
     for name, text in pages.items():
         path = folder / name
         if not path.is_file():
