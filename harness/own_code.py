@@ -45,6 +45,7 @@ DECIDES_NOTHING = (
     "run.claims",
     "run.exporting",
     "run.folder",
+    "run.named_code",
     "run.reproducing",
     "run.summary",
     "showing",

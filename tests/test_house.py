@@ -25,6 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.commands",),
     ("harness.showing",),
     ("harness.run", "harness.run.reproducing", "harness.run.exporting"),
+    ("harness.run.named_code",),
     ("harness.run.evaluating",),
     ("harness.run.asking",),
     ("harness.run.results", "harness.run.baselines"),

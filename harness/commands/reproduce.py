@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.commands.run_flags import add_method_flags, add_task_flags, to_run
+from harness.commands.run_flags import add_method_flags, add_task_flags, key_values, to_run
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 EPILOG = """\
 The method is applied again (an identical earlier run's work is found, --no-cache trains anew), and so many random documents
 are asked again and compared with the record's samples, answer by answer. Without samples, the scores are compared.
-Exit status 0 means that it agrees. The model has to be there and be the same by its digest.
+Exit status 0 means that it agrees. Model, tokenizer, method and files have to be there and be the same by their digests. Code
+that the record alone names is not run: name it again, with the flag that the sentence says.
 """
 
 
@@ -48,12 +49,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--method_args", metavar="K=V", help="where the method's files are here, such as train_file=FILE"
     )
+    parser.add_argument("--metadata", nargs="+", metavar="K=V", help="of the tasks, where the record's names files")
+    parser.add_argument("--gen_kwargs", nargs="+", metavar="K=V", help="of generation, where the record's names code")
     parser.add_argument("--include_path", action="append", metavar="DIR",
                         help="folder with task files, where the record's command names one: they are code")  # fmt: skip
     parser.add_argument("--batch_size", "-b", metavar="N", help="requests at a time (default as recorded)")
     parser.add_argument("--device", metavar="DEVICE", help="cuda, cuda:1, cpu, mps; by default the best there is")
     parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
     parser.add_argument("--confirm_run_unsafe_code", action="store_true", help="for tasks that run generated code")
+    parser.add_argument("--other_code", "--other-code", dest="other_code", action="store_true",
+                        help="go on though the plugin's code is another than the record's")  # fmt: skip
     parser.add_argument("--no-cache", "--no_cache", dest="no_cache", action="store_true", help="apply the method anew")
     parser.add_argument("--output_path", "-o", type=Path, metavar="DIR", help="keep the files of the new run there")
     parser.add_argument("--format", choices=["text", "json"], default="text", help="how to print what came out")
@@ -72,7 +77,16 @@ def execute(args: argparse.Namespace) -> int:
     record, file = reproducing.choose(reading, key=args.key, task=args.task, method=args.method, run=args.run)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     run = with_places_here(recorded_run(record), args)
-    found = reproducing.reproduce(record, file, run, limit=args.limit, seed=seed, output=args.output_path)
+    found = reproducing.reproduce(
+        record,
+        file,
+        run,
+        limit=args.limit,
+        seed=seed,
+        output=args.output_path,
+        given=_given(args),
+        takes_other_code=args.other_code,
+    )
     if args.format == "json":
         print(json.dumps(_as_json(found), ensure_ascii=False, indent=2))
     else:
@@ -121,12 +135,25 @@ def with_places_here(run: Run, args: argparse.Namespace) -> Run:
         run,
         model_args=model_args,
         method_args=dict(run.method_args) | parse_args(args.method_args, flag="--method_args"),
+        metadata=dict(run.metadata) | key_values(args.metadata or (), flag="--metadata"),
+        gen_kwargs=dict(run.gen_kwargs) | key_values(args.gen_kwargs or (), flag="--gen_kwargs"),
         include_path=tuple(args.include_path or ()),
         batch_size=int(size) if str(size).isdigit() else size,
         device=args.device,
         no_cache=args.no_cache,
         confirm_run_unsafe_code=args.confirm_run_unsafe_code,
     )
+
+
+def _given(args: argparse.Namespace) -> dict[str, set[str]]:
+    """Return the names that the command line gives, by flag."""
+    from harness.arguments import parse_args
+
+    given = {
+        f"--{name}": set(parse_args(getattr(args, name), flag=f"--{name}")) for name in ("model_args", "method_args")
+    }
+    several = {name: getattr(args, name) or () for name in ("metadata", "gen_kwargs")}
+    return given | {f"--{name}": set(key_values(words, flag=f"--{name}")) for name, words in several.items()}
 
 
 class _CommandParser(argparse.ArgumentParser):

@@ -181,7 +181,7 @@ def _run(given: Mapping[str, Any]) -> Run:
     for name in ("execute", "debug", "verbosity", "output"):
         given.pop(name, None)
     for name in KEY_VALUE & set(given):
-        given[name] = _key_values(given[name], flag=f"--{name}")
+        given[name] = key_values(given[name], flag=f"--{name}")
     if given.pop("trust_remote_code", False):
         given["model_args"] = given.get("model_args", {}) | {"trust_remote_code": True}
     if "seed" in given:
@@ -257,7 +257,7 @@ def _words(name: str, value: Any) -> list[str]:
     return [f"--{name}={value}"]
 
 
-def _key_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:
+def key_values(words: Sequence[str], *, flag: str) -> dict[str, Any]:
     """Return the pairs of one flag, which may be given as several words; none of them twice."""
     merged: dict[str, Any] = {}
     for word in words:

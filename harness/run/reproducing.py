@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import aggregation, ledger, samples
+from harness.run.named_code import refuse_unnamed
 from harness.verifying import agreement
 
 if TYPE_CHECKING:
@@ -45,7 +47,15 @@ class Reproduction:
 
 
 def reproduce(
-    record: Record, file: Path, run: Run, *, limit: int, seed: int, output: Path | None = None
+    record: Record,
+    file: Path,
+    run: Run,
+    *,
+    limit: int,
+    seed: int,
+    output: Path | None = None,
+    given: Mapping[str, Collection[str]] = MappingProxyType({}),
+    takes_other_code: bool = False,
 ) -> Reproduction:
     """Ask ``limit`` random documents of a record's task again, with the method applied anew, and compare.
 
@@ -55,17 +65,21 @@ def reproduce(
             replaced by the record's.
         seed: draws the documents.
         output: keeps the files of the new run; a temporary folder by default.
+        given: what the user named, by flag: code that the record alone names is not run.
+        takes_other_code: goes on where the plugin's code is another than the record's, which is told.
 
     Raises:
         HarnessError: the model, plugin or a file is not there, or is another than the record says; the record names no
             documents to draw from.
     """
+    refuse_unnamed(record, run, given)
     path = samples.find(record, file)
     numbers = _documents(record, path)
     drawn = sorted(random.Random(seed).sample(numbers, min(limit, len(numbers))))
     with ExitStack() as stack:
         folder = output or Path(stack.enter_context(TemporaryDirectory(prefix="harness-reproduce-")))
-        new, reused = _again(record, _repeated(record, run, drawn, folder), numbers, drawn)
+        again = _repeated(record, run, drawn, folder)
+        new, reused = _again(record, again, numbers, drawn, takes_other_code=takes_other_code)
         tolerance = agreement.tolerance_for(record, new[0].environment)
         rows_now = _rows(samples.find(new[0], folder / str(new[0].run) / "records.jsonl"), set(drawn))
         rows_then = _rows(path, set(drawn))
@@ -83,8 +97,8 @@ def reproduce(
     return _by_score(record, new, shared)
 
 
-def check_same(record: Record, prepared: Prepared) -> None:
-    """Raise ``HarnessError`` where what is here is not what the record was made with."""
+def check_same(record: Record, prepared: Prepared, *, takes_other_code: bool = False) -> None:
+    """Raise ``HarnessError`` where what is here is not what the record was made with; no weights are read for it."""
     from harness.redaction import redact_json
     from harness.run.identity import Deciding
 
@@ -93,6 +107,13 @@ def check_same(record: Record, prepared: Prepared) -> None:
         raise HarnessError(
             f"the model here is not the record's: its digest is {printable(source.digest)[:12]}, the record says "
             f"{printable(record.model.digest)[:12]}; give the right one with --model_args pretrained=..."
+        )
+    _check_tokenizer(record, record.model.tokenizer_digest, source.load_tokenizer(), "the model comes with")
+    there, here = record.plugin.code_digest, decides.plugin["code_digest"]
+    if not takes_other_code and None not in (there, here) and there != here:
+        raise HarnessError(
+            f"the code of plugin '{printable(record.plugin.name)}' here is not the record's: its digest is {here}, the record "
+            f"says {printable(there)} (version {printable(record.plugin.version)}); install that one, or go on with --other_code"
         )
     inputs = decides.inputs[:16] or None
     if record.method.inputs is not None and inputs != record.method.inputs:
@@ -116,6 +137,20 @@ def check_same(record: Record, prepared: Prepared) -> None:
         )
 
 
+def _check_tokenizer(record: Record, digest: str | None, tokenizer: Any, whose: str) -> None:
+    """Raise where a tokenizer is another than the record's; other versions may write the same rules in another way."""
+    from importlib.metadata import version
+
+    from harness.models.identity import tokenizer_digest
+
+    here = tokenizer_digest(tokenizer)
+    if digest is not None and here != digest and record.environment.transformers == version("transformers"):
+        raise HarnessError(
+            f"the tokenizer that {whose} is not the record's: its digest is {here[:12]}, the record says "
+            f"{printable(digest)[:12]}; give the right one with --model_args tokenizer=..."
+        )
+
+
 def _repeated(record: Record, run: Run, drawn: Sequence[int], folder: Path) -> Run:
     """Return the run of one task, as the record says it was, on some of its documents."""
     is_baseline, seeds = record.is_baseline, record.seeds
@@ -135,7 +170,9 @@ def _repeated(record: Record, run: Run, drawn: Sequence[int], folder: Path) -> R
     )
 
 
-def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int]) -> tuple[list[Record], bool]:
+def _again(
+    record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int], *, takes_other_code: bool
+) -> tuple[list[Record], bool]:
     """Return the new records of the task, and whether an earlier run's work of the method was found."""
     from harness.progress import suit_the_terminal
     from harness.run.applying import apply_to
@@ -145,7 +182,7 @@ def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int
 
     suit_the_terminal()
     prepared = prepare(run)
-    check_same(record, prepared)
+    check_same(record, prepared, takes_other_code=takes_other_code)
     if record.settings.num_fewshot:
         _draw_examples_in_order(prepared.tasks.tasks[record.task.name], numbers, drawn)
     lm = load(prepared)
@@ -153,6 +190,7 @@ def _again(record: Record, run: Run, numbers: Sequence[int], drawn: Sequence[int
     if base["dtype"] != record.model.dtype:
         raise HarnessError(f"the model is {base['dtype']} here, {printable(record.model.dtype)} in the record")
     applied = apply_to(prepared, lm)
+    _check_tokenizer(record, record.tokenizer.digest, applied.lm.tokenizer, "the method gives")
     asked = ask(prepared, applied, base)
     if asked.failures:
         raise asked.failures[0]

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import board_records
 import pytest
+from tiny_models import build_tokenizer
 
+from harness.errors import HarnessError
 from harness.records import samples
 from harness.records.record import Record, digest_of
+from harness.run.named_code import refuse_unnamed
+from harness.run.run import Run
 from harness.verifying import agreement
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -236,6 +242,121 @@ def test_task_files_that_a_record_names_are_code_and_need_a_word(evaluate: Comma
     outcome = cli("reproduce", "out")
     assert outcome.code == 2
     assert "if you trust it, add --include_path" in outcome.sentence
+
+
+@pytest.fixture
+def files() -> Path:
+    """A folder with files that run, files that do not, and tables of both kinds."""
+    folder = Path("files")
+    contents = {
+        "code.py": "pass", "text.txt": "import os", "rows.jsonl": '{"text": "a.b"}', "tools.json": '["CODE.PY:run"]',
+        "program": "x", "weights.bin": "x", "task.yaml": "a: !function b.c", "data/a.jsonl": "{}", "more/deep/b.py": "",
+        "tools.toml": "f='a.py:b'",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("flag", "field", "values"),
+    [
+        ("--method_args", {"method_args": {"it": "files/code.py"}}, None),
+        ("--method_args", {"method_args": {"it": "files/code.py[:3]"}}, None),
+        ("--method_args", {"method_args": {"it": ["arithmetic", "files/program"]}}, None),
+        ("--method_args", {"method_args": {"it": {"deep": ["files/tools.json"]}}}, None),
+        ("--method_args", {"method_args": {"it": "files/tools.toml"}}, None),
+        ("--method_args", {"method_args": {"it": "files/weights.bin"}}, None),
+        ("--method_args", {"method_args": {"it": "files/task.yaml"}}, None),
+        ("--method_args", {"method_args": {"it": "files/more"}}, None),
+        ("--method_args", {"method_args": {"it": "elsewhere.PY"}}, None),
+        ("--metadata", {"metadata": {"tokenizer": "somebody/tokenizer"}}, None),
+        ("--metadata", {"metadata": {"tools": ["gsm8k", "tools.py"]}}, None),
+        ("--gen_kwargs", {"gen_kwargs": {"custom_generate": "somebody/way"}}, None),
+        ("--gen_kwargs", {"gen_kwargs": {"trust_remote_code": True}}, None),
+        ("--model_args", {"model_args": {"attn_implementation": "somebody/kernel"}}, None),
+        ("--model_args", {"model_args": {"pretrained": "m", "trust_remote_code": True}}, "pretrained"),
+        (
+            "",
+            {"method_args": {"it": "files/text.txt", "other": ["files/rows.jsonl", "arithmetic", "files/data"]}},
+            None,
+        ),
+        ("", {"method_args": {"it": "a prompt: {question}\n/ no file", "steps": 3, "long": "x" * 5000}}, None),
+        ("", {"metadata": {"questions": 50, "tools": "gsm8k", "share": "0.5"}, "gen_kwargs": {"until": ["/"]}}, None),
+        ("", {"model_args": {"pretrained": "files", "attn_implementation": "sdpa"}}, None),
+    ],
+)
+def test_code_that_a_record_names_has_to_be_named_again(flag: str, field: Any, values: str | None, files: Path) -> None:
+    record = board_records.record()
+    run = Run(tasks=("t",), **field)
+    if not flag:
+        return refuse_unnamed(record, run, {})
+    [(_, content)] = field.items()
+    name = values or next(iter(content))
+    with pytest.raises(
+        HarnessError, match=f"names what would run as code, {flag} {name}=.*; if you trust it, give {flag} {name}="
+    ):
+        refuse_unnamed(record, run, {})
+    refuse_unnamed(record, run, {flag: {name}})
+    if flag == "--method_args":  # as the record's field says it, whatever its command says
+        options = record.model_copy(update={"method": record.method.model_copy(update={"options": content})})
+        with pytest.raises(HarnessError, match="names what would run as code"):
+            refuse_unnamed(options, Run(tasks=("t",)), {})
+    return None
+
+
+def test_a_file_that_a_record_names_does_not_run(
+    evaluate: Command, reproduce: Command, make_method: Callable[..., str]
+) -> None:
+    """The method's own file, a task file instead of a task, a way of generating, each where the record alone names it."""
+    script = Path("script.py").absolute()
+    script.write_text("from pathlib import Path; Path('canary').touch()", encoding="utf-8")
+    plugin = make_method("exec(self.script.read_text())\n" + NOISY, members="script: Path = None\n")
+    assert evaluate("--plugin", plugin, "--method_args", f"script={script}").code == 0
+    Path("canary").unlink()
+    outcome = reproduce("--no-cache")
+    assert outcome.code == 2
+    assert outcome.sentence.endswith(
+        f"--method_args script={script}; if you trust it, give --method_args script=... yourself"
+    )
+    path, line = only(Path("out"))
+    for change in (
+        {"task": line["task"] | {"name": "script.yaml"}},
+        {"command": f"{line['command']} --gen_kwargs custom_generate=there,trust_remote_code=True"},
+    ):
+        write_sealed(path, line | change)
+        outcome = reproduce("--no-cache", "--method_args", f"script={script}")
+        assert outcome.code == 2
+        assert (
+            "names what would run as code, --gen_kwargs" in outcome.sentence or "which no task has" in outcome.sentence
+        )
+        assert "loading" not in outcome.err
+    assert not Path("canary").exists()
+    write_sealed(path, line)
+    assert reproduce("--no-cache", "--method_args", f"script={script}").code == 0
+    assert Path("canary").exists()
+
+
+def test_another_tokenizer_and_another_code_of_the_method_are_told_before_weights_are_loaded(
+    evaluate: Command, reproduce: Command, make_method: Callable[..., str], tmp_path: Path, tiny_model: Path
+) -> None:
+    plugin = make_method(NOISY)
+    assert evaluate("--plugin", plugin).code == 0
+    other = tmp_path / "other"
+    build_tokenizer(vocabulary=390).save_pretrained(other)
+    outcome = reproduce("--model_args", f"tokenizer={other}")
+    assert (outcome.code, "loading" in outcome.err) == (2, False)
+    assert "the tokenizer that the model comes with is not the record's: its digest is " in outcome.sentence
+    [module] = tmp_path.glob("site-*/*.py")
+    module.write_text(module.read_text(encoding="utf-8") + "\n# edited\n", encoding="utf-8")
+    del sys.modules[module.stem]
+    outcome = reproduce()
+    assert (outcome.code, "loading" in outcome.err) == (2, False)
+    assert "the code of plugin 'invention' here is not the record's: its digest is " in outcome.sentence
+    outcome = reproduce("--other_code")
+    assert outcome.code == 0, outcome.err
+    assert "other plugin code: " in outcome.out
 
 
 def test_what_can_differ_beyond_the_drawn_documents_is_that_of_the_hypergeometric_distribution() -> None:
