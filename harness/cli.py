@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import signal
@@ -28,6 +29,7 @@ from harness.errors import HarnessError, Terminated
 from harness.names import printable
 from harness.redaction import protect_output, redact
 
+STOPS = ("SIGTERM", "SIGHUP")
 EXAMPLES = """\
 examples:
   harness plugins                           # what is installed
@@ -80,11 +82,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _stop_in_order() -> None:
     """Let the signals of a cluster or a closed terminal stop a run as Ctrl-C does, unless they are ignored (nohup)."""
-    for name in ("SIGTERM", "SIGHUP"):
+    _leave_children_alone()
+    for name in STOPS:
         number = getattr(signal, name, None)
         with suppress(ValueError):  # not the main thread
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, _terminate)
+
+
+@functools.cache
+def _leave_children_alone() -> None:
+    """Let forked children of this process end as the system has it: a pool ends its workers by a signal."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_put_back)
+
+
+def _put_back() -> None:
+    for name in STOPS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is _terminate:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _terminate(signum: int, _: object) -> None:
