@@ -33,7 +33,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.run.identity", "harness.run.lm_eval_calls"),
     ("harness.run.preparing",),
     ("harness.run.questions", "harness.run.folder"),
+    ("harness.run.chat", "harness.run.groups", "harness.run.metrics"),
     (
+        "harness.run.bootstrap",
         "harness.run.changes",
         "harness.run.environment",
         "harness.run.journal",
