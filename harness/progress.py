@@ -18,6 +18,22 @@ def say(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
 
+_SAID: set[str] = set()
+
+
+def say_once(message: str, *, named: str | None = None) -> None:
+    """Print one line as ``say`` does, if none of the same name was said since ``forget_said``."""
+    name = message if named is None else named
+    if name not in _SAID:
+        _SAID.add(name)
+        say(message)
+
+
+def forget_said() -> None:
+    """Begin anew: the next command of this process says its own."""
+    _SAID.clear()
+
+
 def process_count() -> int:
     """Return how many processes ``accelerate launch`` or ``torchrun`` started for this command."""
     return int(os.environ.get("WORLD_SIZE") or 1)

@@ -34,5 +34,13 @@ def from_json(value: Any) -> Any:
 
 
 def is_drawn(generation: Any) -> bool:
-    """Return whether these settings of a generation draw at random."""
-    return bool(generation.get("do_sample") or generation.get("temperature"))
+    """Return whether these settings of a generation draw at random, as lm-eval reads them.
+
+    ``do_sample`` decides, where it is not given a temperature above 0. Of one token nothing is drawn (``top_k`` 1), and at
+    a temperature of 0 neither.
+    """
+    temperature, do_sample = generation.get("temperature"), generation.get("do_sample")
+    if do_sample is None:
+        do_sample = bool(temperature)
+    is_one = generation.get("top_k") == 1
+    return bool(do_sample) and not is_one and not (temperature is not None and not temperature)

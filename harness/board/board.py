@@ -47,7 +47,8 @@ class Score:
 
     ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one. ``unranked`` says
     why there is none; empty when nothing is wrong with the score itself. ``is_contradicted``: that is because it does not
-    follow from its samples, its tasks or its own counts, and so tells nothing at all.
+    follow from its samples, its tasks or its own counts, and so tells nothing at all. ``notes`` say where the number is
+    not what it seems.
     """
 
     value: float | None
@@ -57,6 +58,7 @@ class Score:
     sources: tuple[int, ...]
     unranked: str = ""
     is_contradicted: bool = False
+    notes: tuple[str, ...] = ()
     difference: Difference | None = None
     rank: int | None = None
     is_tied: bool = False
@@ -269,6 +271,7 @@ def _score(records: Sequence[Record], sources: Sequence[int], contradictions: Co
         sources=tuple(sources),
         unranked=unranked,
         is_contradicted=bool(contradicted),
+        notes=tuple(dict.fromkeys(note for record in chosen for note in record.notes)),
     )
 
 

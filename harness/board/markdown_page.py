@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.board.board import Board, Metric, Row, Score, Table, build
 from harness.board.omissions import omission_sentences
 from harness.records.grouping import facts
-from harness.records.labels import options_that_differ
+from harness.records.labels import NOTED, options_that_differ
 from harness.records.markdown import cell
 from harness.records.record import Record
 
@@ -77,8 +77,8 @@ def _table(table: Table, rows: Sequence[Row]) -> list[str]:
     lines += [f"Note: {cell(note)}." for note in table.notes] + ([""] if table.notes else [])
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     lines += ["| " + " | ".join(_row(row, differing, metrics, with_code=with_code)) + " |" for row in rows]
-    unranked = _unranked(rows, metrics)
-    return [*lines, *(["", *unranked] if unranked else []), ""]
+    below = [*_unranked(rows, metrics), *_noted(rows, metrics)]
+    return [*lines, *(["", *below] if below else []), ""]
 
 
 def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool) -> list[str]:
@@ -103,6 +103,8 @@ def _value(score: Score | None) -> str:
         text += f" ± {score.stderr:.4f}"
     if score.deviation is not None:
         text += f" (sd {score.deviation:.4f})"
+    if score.notes:
+        text += f" {NOTED}"
     if score.unranked:
         return f"*{text}*"
     return text + (MARKS.get(score.difference.verdict, "") if score.difference else "")
@@ -117,6 +119,17 @@ def _unranked(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
             if score is not None and score.unranked:
                 reasons.setdefault(f"{cell(row.label)}: {cell(score.unranked)}", []).append(cell(metric.title))
     return [f"* Not ranked, {reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
+
+
+def _noted(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
+    """Return a line for each note on scores of a table, which bear a mark there."""
+    noted: dict[str, list[str]] = {}
+    for row in rows:
+        for metric in metrics:
+            score = row.scores.get((metric.name, metric.filter))
+            for note in score.notes if score is not None else ():
+                noted.setdefault(f"{cell(row.label)}: {cell(note)}", []).append(cell(metric.title))
+    return [f"* {NOTED} {note} ({', '.join(dict.fromkeys(titles))})" for note, titles in noted.items()]
 
 
 def _facts(record: Record) -> str:

@@ -18,7 +18,7 @@ from harness.board.board import Board, Metric, Row, Score, Table, half_interval
 from harness.board.omissions import contradiction_sentences, omission_sentences
 from harness.names import printable
 from harness.records.grouping import facts, weights_label
-from harness.records.labels import method_label
+from harness.records.labels import NOTED, method_label
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLUMNS = (
@@ -121,6 +121,10 @@ def _views(board: Board, collected: details.Details) -> Iterator[dict[str, Any]]
 
 def _notes(table: Table, *, has_plots: bool) -> list[str]:
     notes = [f"{note[:1].upper()}{note[1:]}." for note in map(printable, table.notes)]
+    for row in table.rows:
+        for score in row.scores.values():
+            notes += [f"{NOTED} {row.label}: {printable(note)}." for note in score.notes]
+    notes = list(dict.fromkeys(notes))
     if table.is_partial:
         notes.insert(0, "Only part of the task was asked: these rows take no rank.")
     return notes if has_plots else [*notes, "No plots: the page would grow too large. Render fewer records for them."]
@@ -203,7 +207,7 @@ def _judged_cells(row: Row, score: Score) -> list[Cell]:
         *([] if score.deviation is None or score.is_contradicted else [f"sd{NARROW}{score.deviation:.4f}"]),
         *([printable(score.unranked)] if score.unranked else []),
     ]
-    value = "none" if score.value is None else f"{score.value:.4f}"
+    value = ("none" if score.value is None else f"{score.value:.4f}") + (f" {NOTED}" if score.notes else "")
     shown = _cell(_rounded(score.value), value, " · ".join(said), "unranked" if score.unranked else "")
     return [_cell(score.rank, rank, "", kind), shown, _difference_cell(score)]
 

@@ -23,7 +23,8 @@ REFUSED = {
     "use_cache": "its cache knows neither model nor method, so it would answer for the wrong one",
     "cache_requests": "its cache knows neither data nor prompts, so it would ask old questions",
     "write_out": "the prompts are in the sample files of any run",
-    "predict_only": "a run without scores leaves no record; the answers are in the sample files of any run",
+    "predict_only": "its tasks have no score (lm-eval's bypass, 999 by definition), so there would be no record; the answers "
+    "are in the sample files of any run",
     "check_integrity": "it runs lm-eval's own test suite; run `pytest` there",
     "show_config": "the configuration of each task is in the results file",
     "wandb_args": "records are the place for results here",

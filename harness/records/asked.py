@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -62,24 +62,38 @@ class Prompts:
         return self._digest.hexdigest()[:16]
 
 
-def of_documents(documents: Iterable[tuple[str, Sequence[Sequence[Any]]]]) -> Questions:
+def of_documents(documents: Iterable[tuple[str, Sequence[Sequence[Any]]]], *, repeats: int = 1) -> Questions:
     """Return what was asked of documents in their order.
 
     Args:
         documents: the digest of each, and its requests, each as its arguments.
+        repeats: how many times each request was made.
     """
     hashes, prompts = [], Prompts()
     for doc_hash, requests in documents:
         hashes.append(doc_hash)
         prompts.add(requests)
     docs_digest = joined_digest([joined_digest(hashes)])
-    return Questions(docs_digest, prompts.short(), len(hashes), prompts.requests)
+    return Questions(docs_digest, prompts.short(), len(hashes), prompts.requests * repeats)
 
 
 def of_samples(samples: Sequence[dict[str, Any]]) -> Questions:
     """Return what was asked, from lm-eval's samples of one task in the order of its documents."""
     rows = of_first_filter(samples)
-    return of_documents((str(row["doc_hash"]), row["arguments"]) for row in rows)
+    asked = of_documents((str(row["doc_hash"]), row["arguments"]) for row in rows)
+    return replace(asked, requests=sum(times_asked(row["resps"], len(row["arguments"])) for row in rows))
+
+
+def times_asked(given: Any, requests: int) -> int:
+    """Return how many answers a row holds: a request that is repeated was asked as often as it has answers.
+
+    Args:
+        given: ``resps`` of the row: the answers to each request.
+        requests: how many there are.
+    """
+    if not isinstance(given, list) or len(given) != requests:
+        return requests
+    return sum(max(1, len(answers)) if isinstance(answers, list) else 1 for answers in given)
 
 
 def of_first_filter(samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,6 +10,9 @@ from harness.names import printable
 if TYPE_CHECKING:
     from harness.records.record import Record
 
+# At a number that is not what it seems; the sentence stands below the table.
+NOTED = "†"
+
 
 def method_label(record: Record) -> str:
     """Return the method as people name it: ``stochastok`` alone, ``plugin:method`` where the two differ."""

@@ -167,17 +167,24 @@ class SamplesPart(_Part):
 class CountsPart(_Part):
     """Documents and requests asked; requests that were cut to fit the context, or got a score that is no number.
 
+    ``scored_docs``: the documents that have the metric, where those are not all of them.
     Of generated texts: how many are empty, how many different ones there are, and how many ended at the limit of
     length while the model was still thinking (``cut_in_thinking``), which makes them empty answers.
     """
 
     docs: Count
+    scored_docs: Count | None = None
     requests: Count | None = None
     truncated_requests: Count = 0
     not_finite: Count = 0
     empty_answers: Count | None = None
     distinct_answers: Count | None = None
     cut_in_thinking: Count | None = None
+
+    @property
+    def scored(self) -> int:
+        """How many documents the value is over."""
+        return self.docs if self.scored_docs is None else self.scored_docs
 
 
 class Record(_Part):

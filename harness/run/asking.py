@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Failed, HarnessError, NoScore
 from harness.names import printable
-from harness.progress import is_first_process, process_count, say
+from harness.progress import is_first_process, process_count, say, say_once
+from harness.records.asked import of_first_filter
+from harness.run.chat import fitted
 from harness.run.claims import claim_of
 from harness.run.folder import NotSaved, RunFolder
+from harness.run.groups import GroupScore
+from harness.run.groups import scores as group_scores
 from harness.run.identity import deciding, run_name
 from harness.run.journal import Journal
 from harness.run.lm_eval_calls import joined, simple_evaluate
-from harness.run.questions import draws_answers
-from harness.run.results import Effort, RecordMaker, aggregations_of, group_aggregations_of, leaf_tasks
+from harness.run.metrics import Measured, Metrics
+from harness.run.questions import draws_answers, notes_of
+from harness.run.results import Effort, RecordMaker, aggregations_of, group_aggregations_of
 from harness.run.surroundings import undisturbed
+from harness.tasks.warned import NO_SYSTEM, Heard, heard
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
@@ -62,10 +68,12 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     fit.check_fit(prepared.tasks.tasks, lm)
     fit.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
     say(f"evaluating {printable(prepared.method.name)} on {', '.join(map(printable, prepared.tasks.requested))}")
-    asking = _Asking(prepared, applied, base)
+    fitting = fitted(prepared.run, prepared.tasks.tasks, lm)
+    claim, prepared = claim_of(prepared), replace(prepared, run=fitting.run)
+    asking = _Asking(prepared, applied, base, fitting.notes)
     if not is_first_process():
         return asking.run()
-    with asking.folder.owned(prepared.run, claim=claim_of(prepared)):
+    with asking.folder.owned(prepared.run, claim=claim):
         asked = asking.run()
     asking.forget()
     return asked
@@ -85,10 +93,12 @@ def note_failed(prepared: Prepared, base: Mapping[str, Any], error: HarnessError
 class _Asking:
     """One method on one model, asked all tasks."""
 
-    def __init__(self, prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> None:
+    def __init__(
+        self, prepared: Prepared, applied: Applied, base: Mapping[str, Any], left_out: Mapping[str, str]
+    ) -> None:
         from lm_eval.loggers import EvaluationTracker
 
-        self.prepared, self.applied, self.lm = prepared, applied, applied.lm
+        self.prepared, self.applied, self.lm, self.left_out = prepared, applied, applied.lm, left_out
         self.tracker = EvaluationTracker()
         self.folder = folder_of(prepared, base)
         self.maker = RecordMaker(prepared, applied, base, run_name=self.folder.path.name)
@@ -96,6 +106,7 @@ class _Asking:
         here = deciding(prepared, base, device=device, tokenizer=tokenizer, made=applied.digest)
         self.identity = here.picked("journal")
         self.parts: dict[str, dict[str, Any]] = {}
+        self.lost: dict[str, list[str]] = {}
         self.asked = Asked()
         self.total: Any = None
 
@@ -134,38 +145,79 @@ class _Asking:
         from harness.models.guards import NotFinite
         from harness.run.environment import measured_peak
 
-        task, started = self.prepared.tasks.tasks[name], time.monotonic()
+        task, started, run = self.prepared.tasks.tasks[name], time.monotonic(), self.prepared.run
+        metrics, measured = Metrics(task), list[Measured]()
+        metrics.check()
         self.lm.start_counting()
         try:
             with (
                 undisturbed(f"task '{printable(name)}', or the method while it was asked,", all_of_it=False),
                 measured_peak(str(self.lm.device)) as peak,
-                limited(self.prepared.run.timeout_task, f"task '{printable(name)}'"),
+                limited(run.timeout_task, f"task '{printable(name)}'"),
                 self.journal.answering(self.lm, name),
+                heard() as warned,
+                metrics.kept_apart(),
             ):
                 results = simple_evaluate(self.prepared, self.lm, task, self.tracker)
+                if results is not None:
+                    measured = metrics.measured(results["samples"][name], run.bootstrap_iters)
         except NotFinite as error:
             if process_count() == 1:
                 effort = self._effort(name, time.monotonic() - started, None)
-                self._keep(name, None, self.maker.invalid(task, not_finite=error.count, effort=effort))
+                notes = self._notes(name, task, warned)[None]
+                self._keep(name, None, self.maker.invalid(task, not_finite=error.count, effort=effort, notes=notes))
             raise
         effort = self._effort(name, time.monotonic() - started, peak.bytes)
         if results is None:
             return  # one process of several: the first has the results of all
-        results["samples"][name] = _in_order(results["samples"][name])
-        results["aggregations"] = {name: aggregations_of(task)}
+        self._take(name, task, results, measured, effort, self._notes(name, task, warned))
+
+    def _take(
+        self,
+        name: str,
+        task: Any,
+        results: dict[str, Any],
+        measured: Sequence[Measured],
+        effort: Effort,
+        notes: Mapping[str | None, Sequence[str]],
+    ) -> None:
+        """Make and keep the records of a task, and say which of its metrics has none."""
+        rows = results["samples"][name] = _in_order(results["samples"][name])
+        results["aggregations"] = {name: aggregations_of(task, measured)}
         drawn = draws_answers(task, self.prepared.run)
-        records = self.maker.of_task(results, name, effort, drawn=drawn)
+        records = self.maker.of_task(results, name, measured, effort, drawn=drawn, notes=notes)
+        missing = [one for one in measured if one.value is None]
+        for one in missing:
+            say(f"metric '{one.title}' of task '{printable(name)}' is left out: {one.missing}")
         if not records:
-            raise NoScore(f"task '{printable(name)}' has no metric that is a number")
-        self._keep(name, results["samples"][name], records)
-        kept = [{key: row[key] for key in KEPT_OF_SAMPLES} for row in results["samples"][name]]
-        self.parts[name] = {**results, "samples": {name: kept}}
+            why = f" ({missing[0].title}: {missing[0].missing})" if missing else ""
+            raise NoScore(f"task '{printable(name)}' has no metric that is a number{why}")
+        self._say_notes(records)
+        self._keep(name, rows, records)
+        self.lost[name] = [one.name for one in missing]
+        self.parts[name] = _as_lm_eval(name, results, measured, rows)
+        failed = next((one for one in missing if one.failed), None)
+        if failed is not None:
+            raise NoScore(f"metric '{failed.title}' of task '{printable(name)}' has no value: {failed.missing}")
         without = [record.metric.name for record in records if record.value is None]
         if without:
             raise NoScore(
                 f"metric '{printable(without[0])}' of task '{printable(name)}' is NaN or infinite: it is no score"
             )
+
+    def _notes(self, name: str, task: Any, warned: Heard) -> dict[str | None, list[str]]:
+        """Return the sentences on all numbers of a task, and on those of one filter; pass on what nobody here knows."""
+        for text in warned.others:
+            say_once(f"lm-eval warns of task '{printable(name)}': {text}")
+        notes, of_template = notes_of(task, self.prepared.run), self.left_out.get(name)
+        heard_notes = [note for note in warned.notes if of_template is None or note != NO_SYSTEM]
+        return {**notes, None: [*([of_template] if of_template else []), *heard_notes, *notes[None]]}
+
+    def _say_notes(self, records: Sequence[Record]) -> None:
+        """Say each note once, whichever number it is on first."""
+        for record in records:
+            for note in record.notes:
+                say_once(f"note on {printable(record.task.name)}: {printable(note)}", named=note)
 
     def _effort(self, name: str, seconds: float, peak: int | None) -> Effort:
         self.lm.join_counts()
@@ -215,16 +267,19 @@ class _Asking:
         self.folder.save_rest(results, self.tracker, self.applied.workdir)
 
     def _add_group(self, name: str, group: Any, results: dict[str, Any]) -> None:
-        members = [record for record in self.asked.records if record.task.name in leaf_tasks(name, results)]
+        documents = {task: [row["doc_hash"] for row in rows] for task, rows in results["samples"].items()}
+        scores = list(group_scores(group, self.asked.records, documents, self.lost))
         results["aggregations"][name] = group_aggregations_of(group)
-        records = self.maker.of_group(results, name, members)
+        records = self.maker.of_group(results, name, scores)
+        _correct(results, name, scores)
         if records:
+            self._say_notes(records)
             self._keep(name, None, records)
-        wanted = {entry.metric for entry in group.aggregate_metric_list}
-        missing = sorted(wanted - {record.metric.name for record in records})
-        if missing:
-            sentence = f"group '{printable(name)}' has no {printable(missing[0])}, because its tasks have none"
-            self._note_failure(name, NoScore(sentence))
+        for score in scores:
+            if score.missing:
+                metric = printable(score.name if score.filter == "none" else f"{score.name} ({score.filter})")
+                sentence = f"group '{printable(name)}' has no {metric}, because {score.missing}"
+                self._note_failure(name, NoScore(sentence))
 
     def _note_failure(self, name: str, error: HarnessError) -> None:
         self.asked.failures.append(error)
@@ -239,6 +294,35 @@ def _told(error: Exception, name: str) -> HarnessError:
     failed = Failed(f"task '{printable(name)}' failed: {cause} (--debug shows where)")
     failed.__cause__ = error
     return failed
+
+
+def _as_lm_eval(
+    name: str, results: dict[str, Any], measured: Sequence[Measured], rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what lm-eval would give of a task, its metrics among it, with as much of the samples as it digests."""
+    docs = len(of_first_filter(rows))
+    entry = {**results["results"][name], "sample_len": docs}
+    for one in measured:
+        if one.value is not None:
+            entry[f"{one.name},{one.filter}"] = one.value
+            entry[f"{one.name}_stderr,{one.filter}"] = "N/A" if one.stderr is None else one.stderr
+    counts = {name: {**results["n-samples"][name], "effective": docs}}
+    kept = [{key: row[key] for key in KEPT_OF_SAMPLES} for row in rows]
+    return {**results, "results": {name: entry}, "n-samples": counts, "samples": {name: kept}}
+
+
+def _correct(results: dict[str, Any], name: str, scores: Sequence[GroupScore]) -> None:
+    """Put a group's scores where lm-eval has its own, which weigh a task by documents without the metric."""
+    for part in (results["results"], results.get("groups", {})):
+        entry = part.get(name)
+        if entry is None:
+            continue
+        for key in [key for key in entry if "," in key]:
+            del entry[key]
+        for score in scores:
+            if score.value is not None:
+                entry[f"{score.name},{score.filter}"] = score.value
+                entry[f"{score.name}_stderr,{score.filter}"] = "N/A" if score.stderr is None else score.stderr
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.errors import Failed, HarnessError
 from harness.methods import Baseline
 from harness.names import printable
-from harness.progress import process_count, suit_the_terminal
+from harness.progress import forget_said, process_count, suit_the_terminal
 from harness.run.preparing import Prepared, prepare, serves_every_seed
 from harness.run.run import Run
 
@@ -47,6 +47,7 @@ def evaluate(*runs: Run) -> list[Record]:
     from harness.run.untouched import Untouched
 
     suit_the_terminal()
+    forget_said()
     prepared = prepare(runs[0])
     model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
     for number, run in enumerate(that_differ(prepared, runs, model)):

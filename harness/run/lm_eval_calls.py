@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.progress import quiet
+from harness.run.chat import template_of
+from harness.tasks.warned import heard
 
 if TYPE_CHECKING:
     from harness.run.preparing import Prepared
 
 
 def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dict[str, Any] | None:
-    """Return lm-eval's results of one task; None in all but the first of several processes."""
+    """Return lm-eval's results of one task, its metrics not yet computed; None in all but the first of several processes."""
     from lm_eval import evaluator
 
     run = prepared.run
-    with quiet("lm_eval"), _environment_once():
+    with _environment_once(), _without_scores(lm), template_of(run, lm):
         results: dict[str, Any] | None = evaluator.simple_evaluate(
             model=lm,
             model_args={"pretrained": prepared.source.name},
@@ -44,6 +46,32 @@ def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dic
             confirm_run_unsafe_code=run.confirm_run_unsafe_code,
         )
     return results
+
+
+@contextmanager
+def _without_scores(lm: Any) -> Iterator[None]:
+    """Leave the metrics to ``harness.run.metrics``: where lm-eval computes them, one that fails takes all others with it."""
+    from lm_eval import evaluator_utils
+
+    original = evaluator_utils._compute_task_aggregations
+    evaluator_utils._compute_task_aggregations = lambda *_, **__: ({}, 0)
+    is_one_of_several = getattr(lm, "world_size", 1) > 1
+    if is_one_of_several:
+        gather = lm.gather_object
+        lm.gather_object = lambda found, dst=0: gather(_filled_up(found), dst=dst)
+    try:
+        yield
+    finally:
+        evaluator_utils._compute_task_aggregations = original
+        if is_one_of_several:
+            del lm.gather_object
+
+
+def _filled_up(found: Any) -> Any:
+    """Return what a process hands to the first one so that a metric which none of its documents has is an empty list there."""
+    if not isinstance(found, dict):
+        return found
+    return {task: defaultdict(list, part) if isinstance(part, dict) else part for task, part in found.items()}
 
 
 def _has_commit(folder: Path) -> bool:
@@ -104,6 +132,7 @@ def joined(parts: Mapping[str, dict[str, Any]], groups: Mapping[str, Any]) -> di
         n_samples=of_all("n-samples"),
         groups=dict(groups),
     )
-    results = aggregate_groups(together)._to_eval_results(samples=together.samples)
+    with heard():  # of groups harness.run.groups says it, with the numbers
+        results = aggregate_groups(together)._to_eval_results(samples=together.samples)
     last = list(parts.values())[-1]
     return {**last, **results, "aggregations": of_all("aggregations")}

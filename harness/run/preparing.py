@@ -15,7 +15,7 @@ from harness.methods import Baseline, options
 from harness.methods.inputs import fingerprint
 from harness.models.kinds import KINDS, kind_of
 from harness.names import printable
-from harness.progress import say
+from harness.progress import say, say_once
 from harness.removal import refuse_links
 from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
@@ -128,7 +128,7 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         _check_fit(run, method, task_set, KINDS[run.model].lm())
     for name, notes in task_set.notes.items():
         for note in notes:
-            say(f"task '{printable(name)}': {note}")
+            say_once(f"task '{printable(name)}': {note}", named=note)
     return task_set
 
 

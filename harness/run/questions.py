@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.records.asked import Questions, of_documents
 from harness.requests import is_drawn
+from harness.run.chat import template_of
+from harness.tasks.warned import heard
 
 if TYPE_CHECKING:
     from harness.run.run import Run
@@ -27,17 +29,25 @@ def of_task(task: Any, run: Run) -> Questions:
         text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
         return str(hash_string(text))
 
-    return of_documents((hashed(of_docs[place][0].doc), [one.args for one in of_docs[place]]) for place in order)
+    repeated = max((instance.repeats or 1 for instance in task.instances), default=1)
+    documents = ((hashed(of_docs[place][0].doc), [one.args for one in of_docs[place]]) for place in order)
+    return of_documents(documents, repeats=repeated)
 
 
 def build(task: Any, run: Run, lm: Any) -> Questions:
     """Have ``task`` make the requests that ``run`` would ask, as lm-eval does, and return what they are."""
-    from lm_eval.evaluator_utils import get_sample_size
-
     if run.gen_kwargs and task.get_config("output_type") == "generate_until":
         task.set_config(key="generation_kwargs", value=dict(run.gen_kwargs), update=True)
     task.set_config(key="num_fewshot", value=shots(task, run))
     task.set_fewshot_seed(seed=run.seeds[3])
+    with template_of(run, lm), heard():
+        _build(task, run, lm)
+    return of_task(task, run)
+
+
+def _build(task: Any, run: Run, lm: Any) -> None:
+    from lm_eval.evaluator_utils import get_sample_size
+
     task.build_all_requests(
         limit=get_sample_size(task, run.limit),
         samples=run.samples.get(task.config.task) if run.samples else None,
@@ -49,7 +59,6 @@ def build(task: Any, run: Run, lm: Any) -> Questions:
         chat_template=getattr(lm, "apply_chat_template", None) if run.apply_chat_template else None,
         tokenizer_name=getattr(lm, "tokenizer_name", "") if run.apply_chat_template else "",
     )
-    return of_task(task, run)
 
 
 def shots(task: Any, run: Run) -> int:
@@ -63,3 +72,33 @@ def draws_answers(task: Any, run: Run) -> bool:
     if str(getattr(task, "OUTPUT_TYPE", "")) != "generate_until":
         return False
     return is_drawn({**(task.config.generation_kwargs or {}), **run.gen_kwargs})
+
+
+def notes_of(task: Any, run: Run) -> dict[str | None, list[str]]:
+    """Return sentences on the numbers of ``task`` under one filter, and on all of them under None."""
+    repeats = int(getattr(task.config, "repeats", None) or 1)
+    notes: dict[str | None, list[str]] = {None: []}
+    if run.num_fewshot and task.config.num_fewshot == 0:
+        notes[None].append(f"the task fixes 0 shots: --num_fewshot {run.num_fewshot} was left aside")
+    if repeats > 1 and not draws_answers(task, run):
+        notes[None].append(
+            f"the {repeats} answers to a document are the same {repeats} times: they are not drawn at random"
+        )
+    for ensemble in getattr(task, "_filters", None) or () if repeats > 1 else ():
+        if _takes_first(ensemble):
+            made = "drawn" if draws_answers(task, run) else "made"
+            notes[ensemble.name] = [f"{repeats} answers were {made} for each document, one was scored: the first"]
+    return notes
+
+
+def _takes_first(ensemble: Any) -> bool:
+    """Return whether a filter leaves all answers to a document but the first aside."""
+    from lm_eval.filters import extraction, selection, transformation
+
+    for made in ensemble.filters:
+        kind, settings = getattr(made, "func", made), getattr(made, "keywords", {})
+        if kind is selection.TakeFirstFilter or (kind is selection.TakeKFilter and settings.get("k") == 1):
+            return True
+        if getattr(kind, "__module__", "") not in {extraction.__name__, transformation.__name__}:
+            return False  # it votes, or does what nobody knows
+    return False

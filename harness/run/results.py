@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,9 @@ from harness.records.record import (
 from harness.redaction import redact_json
 from harness.run import questions
 from harness.run.environment import environment
+from harness.run.groups import GroupScore
 from harness.run.identity import plugin_part, settings_of
+from harness.run.metrics import Measured, declared_aggregations, names_of
 
 if TYPE_CHECKING:
     from harness.run.applying import Applied
@@ -78,8 +80,22 @@ class RecordMaker:
             "command": run.command(),
         }
 
-    def of_task(self, results: Mapping[str, Any], name: str, effort: Effort, *, drawn: bool) -> list[Record]:
-        """Return a record for each metric of a task in lm-eval's ``results``; a metric that is NaN has no value."""
+    def of_task(
+        self,
+        results: Mapping[str, Any],
+        name: str,
+        measured: Sequence[Measured],
+        effort: Effort,
+        *,
+        drawn: bool,
+        notes: Mapping[str | None, Sequence[str]],
+    ) -> list[Record]:
+        """Return a record for each metric of a task; a metric that is NaN has no value.
+
+        Args:
+            results: lm-eval's, of the task.
+            notes: sentences on the numbers of one filter, and on all of them under None.
+        """
         samples, counts = results["samples"][name], results["n-samples"][name]
         asked = of_samples(samples)
         task = TaskPart(
@@ -91,41 +107,27 @@ class RecordMaker:
             drawn=drawn,
         )
         answers = CountsPart(
-            docs=counts["effective"],
+            docs=asked.docs,
             requests=asked.requests,
             truncated_requests=effort.truncated_requests,
             **_texts(samples),
         )
         settings = settings_of(self._run, results["n-shot"].get(name))
-        return [
-            self._record(task, metric, value, stderr, answers, settings, effort)
-            for metric, value, stderr in _numbers(results, name)
-        ]
-
-    def of_group(self, results: Mapping[str, Any], name: str, members: Sequence[Record]) -> list[Record]:
-        """Return a record for each metric of a group that has a value.
-
-        Args:
-            members: the records of the tasks below it; a metric's are those that have it.
-        """
         records = []
-        for metric, value, stderr in _numbers(results, name):
-            same = (metric.name, metric.filter)
-            tasks = [record for record in members if (record.metric.name, record.metric.filter) == same]
-            if tasks and all(record.value is not None for record in tasks):
-                records.append(self._of_members(results, name, metric, value, stderr, tasks))
+        for one in measured:
+            if one.value is not None:
+                metric = _metric(results, name, one.name, one.filter)
+                part = answers if one.docs == asked.docs else answers.model_copy(update={"scored_docs": one.docs})
+                said = [*notes.get(None, ()), *notes.get(one.filter, ()), *one.notes]
+                records.append(self._record(task, metric, one.value, one.stderr, part, settings, effort, said))
         return records
 
-    def _of_members(
-        self,
-        results: Mapping[str, Any],
-        name: str,
-        metric: MetricPart,
-        value: float,
-        stderr: float | None,
-        tasks: Sequence[Record],
-    ) -> Record:
-        version = results["versions"].get(name)
+    def of_group(self, results: Mapping[str, Any], name: str, scores: Sequence[GroupScore]) -> list[Record]:
+        """Return a record for each metric of a group that has a value."""
+        return [self._of_members(results, name, score, score.value) for score in scores if score.value is not None]
+
+    def _of_members(self, results: Mapping[str, Any], name: str, score: GroupScore, value: float) -> Record:
+        version, tasks = results["versions"].get(name), score.members
         task = TaskPart(
             name=name,
             version=tasks[0].task.version if version in (None, "N/A") else str(version),
@@ -136,17 +138,26 @@ class RecordMaker:
             members=[record.task.name for record in tasks],
             drawn=any(record.task.drawn for record in tasks),
         )
+        scored = None if all(r.counts.scored_docs is None for r in tasks) else sum(r.counts.scored for r in tasks)
         counts = CountsPart(
             docs=sum(record.counts.docs for record in tasks),
+            scored_docs=scored,
             requests=sum(record.counts.requests or 0 for record in tasks),
             truncated_requests=sum(record.counts.truncated_requests for record in tasks),
         )
         peaks = [record.cost.evaluate_peak_bytes or 0 for record in tasks]
         effort = Effort(sum(record.cost.evaluate_seconds for record in tasks), max(peaks) or None, 0, None)
-        settings = settings_of(self._run, results["n-shot"].get(tasks[0].task.name))
-        return self._record(task, metric, value, stderr, counts, settings, effort)
+        shots, ways = {r.settings.num_fewshot for r in tasks}, {r.metric.higher_is_better for r in tasks}
+        metric = MetricPart(
+            name=score.name,
+            filter=score.filter,
+            higher_is_better=ways.pop() if len(ways) == 1 else None,
+            aggregation=results["aggregations"].get(name, {}).get(score.name),
+        )
+        settings = settings_of(self._run, shots.pop() if len(shots) == 1 else None)
+        return self._record(task, metric, value, score.stderr, counts, settings, effort, score.notes)
 
-    def invalid(self, task: Any, *, not_finite: int, effort: Effort) -> list[Record]:
+    def invalid(self, task: Any, *, not_finite: int, effort: Effort, notes: Sequence[str]) -> list[Record]:
         """Return the records of a task some of whose scores are no numbers: they say so, and have no value."""
         asked = questions.of_task(task, self._run)
         part = TaskPart(
@@ -173,7 +184,7 @@ class RecordMaker:
             for filter_name in filters
             for metric in task.aggregation()
         ]
-        return [self._record(part, metric, None, None, counts, settings, effort) for metric in metrics]
+        return [self._record(part, metric, None, None, counts, settings, effort, notes) for metric in metrics]
 
     def _record(
         self,
@@ -184,6 +195,7 @@ class RecordMaker:
         counts: CountsPart,
         settings: SettingsPart,
         effort: Effort,
+        notes: Sequence[str],
     ) -> Record:
         applied = self._applied
         if value is not None and not math.isfinite(value):
@@ -207,45 +219,30 @@ class RecordMaker:
             counts=counts,
             settings=settings,
             cost=cost,
-            notes=list(self._notes.get(task.name, ())),
+            notes=list(dict.fromkeys([*self._notes.get(task.name, ()), *notes])),
             **self.shared,
         )
         return Record.model_validate(_plain(redact_json(record.content())))
 
 
-def leaf_tasks(name: str, results: Mapping[str, Any]) -> list[str]:
-    """Return the tasks below a group, or the task itself."""
-    children = results.get("group_subtasks", {}).get(name)
-    if not children:
-        return [name]
-    return [leaf for child in children for leaf in leaf_tasks(child, results)]
+def _metric(results: Mapping[str, Any], name: str, metric: str, filter_name: str) -> MetricPart:
+    way = results["higher_is_better"].get(name, {}).get(metric)
+    return MetricPart(
+        name=metric,
+        filter=filter_name,
+        higher_is_better=way if isinstance(way, bool) else None,
+        aggregation=results["aggregations"].get(name, {}).get(metric),
+    )
 
 
-def _numbers(results: Mapping[str, Any], name: str) -> Iterator[tuple[MetricPart, float, float | None]]:
-    """Yield metric, value and standard error of each number of a task or group."""
-    metrics = results["results"][name]
-    for key, value in metrics.items():
-        metric, comma, filter_name = key.partition(",")
-        if not comma or metric.endswith("_stderr") or isinstance(value, str):
-            continue
-        stderr = metrics.get(f"{metric}_stderr,{filter_name}")
-        part = MetricPart(
-            name=metric,
-            filter=filter_name,
-            higher_is_better=results["higher_is_better"].get(name, {}).get(metric),
-            aggregation=results["aggregations"].get(name, {}).get(metric),
-        )
-        is_number = isinstance(stderr, int | float) and math.isfinite(stderr)
-        yield part, float(value), float(stderr) if is_number else None
+def aggregations_of(task: Any, measured: Sequence[Measured] = ()) -> dict[str, str]:
+    """Return lm-eval's names of the functions that make one value of those of the documents, by metric.
 
-
-def aggregations_of(task: Any) -> dict[str, str]:
-    """Return lm-eval's names of the functions that make one value of those of the documents, by metric."""
-    from lm_eval.api.registry import AGGREGATION_REGISTRY
-
-    names = {id(function): name for name, function in dict(AGGREGATION_REGISTRY).items()}
-    found = {metric: names.get(id(function)) for metric, function in task.aggregation().items()}
-    return {metric: name for metric, name in found.items() if name is not None}
+    Args:
+        measured: what came out: a metric of which the task says nothing is a mean.
+    """
+    declared = declared_aggregations(task)
+    return {one.name: "mean" for one in measured if one.name not in declared} | names_of(declared)
 
 
 def group_aggregations_of(group: Any) -> dict[str, str]:

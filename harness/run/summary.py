@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.names import printable
+from harness.records.labels import NOTED
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -37,6 +38,14 @@ def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
     if not console.is_terminal:
         console.width = 160
     console.print(table)
+    for text in dict.fromkeys(note for record in records for note in record.notes):
+        named = dict.fromkeys(printable(record.task.name) for record in records if text in record.notes)
+        console.print(f"{NOTED} {', '.join(named)}: {printable(text)}", soft_wrap=True)
+
+
+def _docs(record: Record) -> str:
+    counts = record.counts
+    return str(counts.docs) if counts.scored_docs is None else f"{counts.scored_docs} of {counts.docs}"
 
 
 def _row(record: Record, baseline: Record | None) -> list[str]:
@@ -46,10 +55,10 @@ def _row(record: Record, baseline: Record | None) -> list[str]:
         printable(record.task.name),
         printable(metric) + arrow,
         printable(record.method.name),
-        str(record.counts.docs),
+        _docs(record),
     ]
     cells += [
-        "no score" if record.value is None else f"{record.value:.4f}",
+        ("no score" if record.value is None else f"{record.value:.4f}") + (f" {NOTED}" if record.notes else ""),
         "" if record.stderr is None else f"± {record.stderr:.4f}",
     ]
     if baseline is None or record.is_baseline or baseline.value is None or record.value is None:

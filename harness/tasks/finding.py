@@ -18,9 +18,10 @@ from harness import plugins
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
-from harness.progress import quiet
+from harness.progress import say_once
 from harness.tasks import whole_set
 from harness.tasks.templates import compile_once
+from harness.tasks.warned import heard
 from harness.timeouts import TimedOut
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
     ours = index(task_folders)
     requested = _expand(list(names), ours)
     paths = [str(folder.path) for folder in task_folders]
-    with quiet("lm_eval"):
+    with heard() as warned:
         from lm_eval.tasks import TaskManager
 
         whole_set.tell_lm_eval()
@@ -136,6 +137,8 @@ def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapp
             requested = [(n, True) for name, _ in requested for n in (sorted(fnmatch.filter(known, name)) or [name])]
         specs = list(dict.fromkeys(name for name, _ in requested))
         built = _without_members([part for spec in specs for part in _built(manager, spec)])
+    for text in [*warned.notes, *warned.others]:
+        say_once(f"lm-eval warns of {', '.join(map(printable, specs))}: {text}")
     try:
         loaded = manager.load(built)
     except ValueError as error:

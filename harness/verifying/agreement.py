@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness import requests
 from harness.records import answers
 from harness.records.record import EnvironmentPart, Record
 
@@ -134,7 +135,7 @@ def is_drawn(rows: Iterable[Row]) -> bool:
     for row in rows:
         for request in answers.requests(row):
             wish = request[1] if len(request) > 1 else None
-            if isinstance(wish, dict) and (wish.get("do_sample") or wish.get("temperature")):
+            if isinstance(wish, dict) and requests.is_drawn(wish):
                 return True
     return False
 

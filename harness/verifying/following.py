@@ -59,11 +59,16 @@ def from_samples(record: Record, found: Sampled) -> Verdict:
             verdict.error(f"its sample file holds {counted} {name} answers, the record says {claimed}")
     if found.not_finite and record.status == "ok":
         verdict.error(f"{found.not_finite} answers in its samples are NaN, so the task has no score, but status is ok")
+    values = found.values.get((record.metric.name, record.metric.filter), [])
+    scored = record.counts.scored_docs
+    if scored is not None and scored != len(values):
+        name = printable(record.metric.name)
+        verdict.error(f"its sample file holds {name} of {len(values)} documents, the record says {scored}")
     if found.complaints:
         verdict.error(f"its samples contradict themselves: {'; '.join(found.complaints)}")
     if found.doubts:
         verdict.warn(f"in its samples, {'; '.join(found.doubts)}")
-    _compare_score(record, found.values.get((record.metric.name, record.metric.filter), []), verdict)
+    _compare_score(record, values, verdict)
     return verdict
 
 
@@ -72,7 +77,7 @@ def from_tasks(group: Record, tasks: Sequence[Record]) -> Verdict:
     values = [task.value for task in tasks if task.value is not None]
     if group.value is None or not tasks or len(values) < len(tasks):
         return Verdict("no_score" if group.value is None else "no_rule")
-    verdict, docs = Verdict("grouped"), [task.counts.docs for task in tasks]
+    verdict, docs = Verdict("grouped"), [task.counts.scored for task in tasks]
     expected = aggregation.group_scores(values, docs)
     allowed = aggregation.GROUP_WAYS.get(str(group.metric.aggregation), (0, 1))
     ways = [way for way in allowed if aggregation.agree(group.value, expected[way], values)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records import answers, samples
-from harness.records.asked import Joined, Prompts
+from harness.records.asked import Joined, Prompts, times_asked
 from harness.records.record import Record
 
 # What stands where a secret or a place was taken out; such a text no longer gives its digest.
@@ -118,7 +118,7 @@ class _Pass:
         found = self._found
         found.sha256, found.docs = sha256, len(self._numbers)
         found.docs_digests = {digest.short() for digest in self._docs.values()}
-        found.prompts_digest, found.requests = self._prompts.short(), self._prompts.requests
+        found.prompts_digest = self._prompts.short()
         found.distinct_answers = len(self._texts)
         found.complaints = self._wrong_rows.sentences()
         if any(count != found.docs for count in self._filters.values()):
@@ -133,6 +133,7 @@ class _Pass:
         found.not_finite += sum(math.isnan(choice.loglikelihood) for choice in choices)
         found.is_scored = found.is_scored or bool(choices)
         self._prompts.add(asked)
+        found.requests += times_asked(row.get("resps"), len(asked))
         for text in answers.raw_texts(row) if not choices else ():
             found.empty_answers += not text.strip()
             self._texts.add(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
