@@ -149,7 +149,9 @@ def write_results(folder: Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
         part = {"path": f"tiny/{path.name}", "sha256": sha256(content), "rows": content.count("\n")}
-        written = Record.model_validate(made.content() | {"samples": part})
+        values = [row["acc"] for row in rows[made.method.name, made.task.name]]
+        score = {"value": statistics.fmean(values), "stderr": statistics.stdev(values) / math.sqrt(len(values))}
+        written = Record.model_validate(made.content() | {"samples": part} | score)
         ledger.write(run / f"records_{made.task.name}-0.jsonl", [written])
         notes = {"status": "finished", "started": "2026-11-24T16:00:00Z", "ended": "2026-11-24T16:01:00Z", "tasks": {}}
         (run / "run.json").write_text(json.dumps(notes), encoding="utf-8")

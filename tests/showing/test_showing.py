@@ -56,7 +56,7 @@ def test_a_results_folder_of_several_runs_is_listed(results: Path, show: Show) -
 def test_the_overview_tells_what_ran_what_it_took_and_what_it_left(results: Path, show: Show) -> None:
     printed = show(results / METHOD_RUN)
     for told in (
-        "softly (softly 1)", "finished, started 2026-11-24T16:00:00Z", "steps  ", "colours_warm", "0.6000", "apply softly",
+        "softly (softly 1)", "finished, started 2026-11-24T16:00:00Z", "steps  ", "colours_warm", "0.4000", "apply softly",
         "2.5", "4,096", "adapter/weights.safetensors", "1,234 bytes", "growth.before", "harness eval --tasks colours",
     ):  # fmt: skip
         assert told in printed
@@ -66,7 +66,7 @@ def test_the_overview_tells_what_ran_what_it_took_and_what_it_left(results: Path
 def test_the_baseline_beside_a_run_is_in_its_table(results: Path, show: Show) -> None:
     for folder in (results, results / METHOD_RUN):
         flags = ["--run", "softly"] if folder == results else []
-        assert re.search(r"colours_warm .* softly .* 0\.6000 .* 0\.6000 .* \+0\.0000", show(folder, *flags))
+        assert re.search(r"colours_warm .* softly .* 0\.4000 .* 0\.6000 .* -0\.2000", show(folder, *flags))
 
 
 def test_a_run_on_a_board_is_shown_without_a_folder_of_its_own(tmp_path: Path, show: Show) -> None:
@@ -105,7 +105,7 @@ def test_text_from_models_cannot_steer_the_terminal_or_become_markup(results: Pa
     hostile = r"\u001b]8;;http://evil\u0007[bold red]x[/bold][link=y]\u202e\u0008"
     edit_samples(results, BASELINE_RUN, '" a"', f'" a{hostile}"')
     edit_samples(results, BASELINE_RUN, "Question: colours_warm", f"{hostile}Question: colours_warm")
-    printed = show(results / BASELINE_RUN, "--task", "colours_warm", "--doc", "0")
+    printed = show(results / BASELINE_RUN, "--task", "colours_warm", "--doc", "0", status=1)  # its samples were edited
     assert not {"\x1b", "\x07", "\u202e", "\b"} & set(printed)
     assert "[bold red]x[/bold][link=y]" in printed
 
@@ -116,7 +116,7 @@ def test_a_generated_answer_keeps_its_lines(results: Path, show: Show) -> None:
     row |= {"arguments": {"gen_args_0": {"arg_0": "Say\nsomething", "arg_1": {"until": ["."]}}}, "target": "red"}
     row |= {"resps": [["one\ntwo"]], "filtered_resps": ["one\ntwo"], "metrics": ["acc"], "acc": 0.0}
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
-    printed = show(results / BASELINE_RUN, "--task", "colours_warm")
+    printed = show(results / BASELINE_RUN, "--task", "colours_warm", status=1)  # its samples were edited
     assert "  Say\n  something\n" in printed
     assert re.search(r"answer +one\n +two\n", printed)
 
@@ -124,8 +124,8 @@ def test_a_generated_answer_keeps_its_lines(results: Path, show: Show) -> None:
 def test_long_prompts_are_cut_unless_asked_for_whole(results: Path, show: Show) -> None:
     edit_samples(results, BASELINE_RUN, "Question: colours_warm", "so it is said. " * 300 + "Question: colours_warm")
     flags = [results / BASELINE_RUN, "--task", "colours_warm", "--doc", "0"]
-    assert "characters before this are not shown" in show(*flags)
-    assert " ".join(show(*flags, "--whole").split()).count("so it is said.") == 300
+    assert "characters before this are not shown" in show(*flags, status=1)  # its samples were edited
+    assert " ".join(show(*flags, "--whole", status=1).split()).count("so it is said.") == 300
 
 
 @pytest.mark.parametrize(
