@@ -3,17 +3,23 @@
 Everything is measured unless sections are named; ``--quick`` does a tenth of it or less. Figures are added to
 ``docs/reliability.jsonl``, of which ``docs/make_reliability.py`` makes a page. The faults and the checks are those of
 ``tests/faults``, the measurements are in ``durability_trials.py``.
+
+Each part that is finished is kept beside the figures until all of them are written, so that the same command goes on where it
+was stopped. A busy machine makes it slow, and ends nothing: a section that fails for want of memory or processes is told, the
+others go on, and the command given again measures what is missing.
 """
 
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from durability_parts import Parts, code_digest, forget
 from figures import Figure, table, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,16 +56,27 @@ def main() -> int:
     chosen = {name: getattr(arguments, name) for name in SECTIONS if getattr(arguments, name) is not None}
     amounts = chosen or {name: part.quick if arguments.quick else part.amount for name, part in SECTIONS.items()}
     output = arguments.output or (None if arguments.quick else FIGURES)
-    figures: list[Figure] = []
+    kept = None if output is None else output.with_name(f"{output.name}.parts")
+    code, figures, unfinished = code_digest(ROOT), list[Figure](), []
     for name, amount in amounts.items():
-        started = time.monotonic()
-        with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-            found: list[Figure] = getattr(durability_trials, name)(amount, Path(folder))
-        print(f"--{name} {amount}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+        started, parts = time.monotonic(), Parts(kept, f"{name} {amount} {code}")
+        try:
+            with tempfile.TemporaryDirectory(dir=arguments.folder, ignore_cleanup_errors=True) as folder:
+                found: list[Figure] = getattr(durability_trials, name)(amount, Path(folder), parts)
+        except (OSError, MemoryError, AssertionError, subprocess.SubprocessError) as error:
+            unfinished.append(name)
+            print(f"--{name} {amount} was stopped: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        reused = f", {parts.reused} parts were there" if parts.reused else ""
+        print(f"--{name} {amount}: {time.monotonic() - started:.0f} s{reused}", file=sys.stderr)
         if output is not None:
-            write(output, found)
+            parts.once("figures are written", lambda found=found: write(output, found))  # type: ignore[misc]
         figures += found
     print(table(figures))
+    if unfinished:
+        print(f"to be measured still: {', '.join(unfinished)}; give the command again", file=sys.stderr)
+        return 1
+    forget(kept)
     return int(any(figure.failures for figure in figures if figure.target))
 
 

@@ -45,10 +45,10 @@ class Ended:
 
 
 class Started:
-    """A run on its way."""
+    """A run on its way; it hangs when it takes more than ``patience`` seconds."""
 
-    def __init__(self, pid: int, prefix: Path) -> None:
-        self.pid, self._prefix = pid, prefix
+    def __init__(self, pid: int, prefix: Path, patience: float) -> None:
+        self.pid, self._prefix, self._patience = pid, prefix, patience
 
     @property
     def err(self) -> str:
@@ -67,9 +67,9 @@ class Started:
         except ProcessLookupError:
             assert self.has_ended or self.wait()
 
-    def wait(self, timeout: float = 120) -> Ended:
+    def wait(self, timeout: float | None = None) -> Ended:
         """Wait until it has ended."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + (self._patience if timeout is None else timeout)
         while not self.has_ended:
             if time.monotonic() > end:
                 os.kill(self.pid, signal.SIGKILL)
@@ -89,10 +89,12 @@ class ForkedRuns:
     Args:
         folder: takes what runs print, and the results of the first one.
         words: the command of that first run.
+        patience: seconds after which a run hangs.
     """
 
-    def __init__(self, folder: Path, words: Sequence[object]) -> None:
+    def __init__(self, folder: Path, words: Sequence[object], *, patience: float = 120) -> None:
         self._folder, self._words, self._number = folder, [str(word) for word in words], 0
+        self._patience = patience
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> ForkedRuns:
@@ -110,7 +112,7 @@ class ForkedRuns:
     def __exit__(self, *_: object) -> None:
         assert self._server.stdin is not None
         self._server.stdin.close()
-        self._server.wait(30)
+        self._server.wait(self._patience)
 
     def start(self, words: Sequence[object], folder: Path, **wishes: Any) -> Started:
         """Start ``harness WORDS`` in ``folder``.
@@ -127,9 +129,9 @@ class ForkedRuns:
         wish = {"words": [str(word) for word in words], "folder": str(folder), "prefix": str(prefix), **wishes}
         self._server.stdin.write(json.dumps(wish) + "\n")
         self._server.stdin.flush()
-        return Started(int(self._answer()), prefix)
+        return Started(int(self._answer()), prefix, self._patience)
 
-    def run(self, words: Sequence[object], folder: Path, *, timeout: float = 120, **wishes: Any) -> Ended:
+    def run(self, words: Sequence[object], folder: Path, *, timeout: float | None = None, **wishes: Any) -> Ended:
         """Start a run and wait for its end."""
         return self.start(words, folder, **wishes).wait(timeout)
 

@@ -46,7 +46,7 @@ def digests(languages: Path) -> dict[str, str]:
 
 def _printed(environment: dict[str, str]) -> str:
     words = [sys.executable, str(Path(__file__).resolve())]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=600)
     return done.stdout.strip() if done.returncode == 0 else done.stderr
 
 

@@ -56,6 +56,29 @@ def test_a_line_that_is_no_figure_is_told(line: str, page: ModuleType, tmp_path:
         page.read(file)
 
 
+def test_a_measurement_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    parts_of = importlib.import_module("durability_parts")
+    path, done = tmp_path / "f.jsonl.parts", list[str]()
+
+    def measure(part: str) -> tuple[str, float]:
+        if part == "c" and len(done) < 3:
+            raise OSError("no process is left")
+        done.append(part)
+        return part, float("inf")
+
+    with pytest.raises(OSError, match="no process is left"):
+        parts_of.Parts(path, "kills 9 abc").each("abcd", measure)
+    path.write_bytes(path.read_bytes() + b'["kills 9 abc", "d", [to')  # a kill within a line
+    done.append("another section")
+    parts = parts_of.Parts(path, "kills 9 abc")
+    assert parts.each("abcd", measure) == [[part, float("inf")] for part in "abcd"]
+    assert (done, parts.reused) == (["a", "b", "another section", "c", "d"], 2)
+    assert parts_of.Parts(path, "kills 9 other code")._known == {}
+    parts_of.forget(path)
+    assert list(tmp_path.glob("f.jsonl.parts")) == []
+
+
 def test_the_benchmark_writes_figures_the_page_takes(page: ModuleType, tmp_path: Path) -> None:
     words = [
         sys.executable,
@@ -65,8 +88,9 @@ def test_the_benchmark_writes_figures_the_page_takes(page: ModuleType, tmp_path:
         "--output",
         str(tmp_path / "f.jsonl"),
     ]
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("*.parts"))
     assert "| wrong numbers read" in done.stdout
     figures = page.read(tmp_path / "f.jsonl")
     assert {figure["n"] for figure in figures} == {5}
