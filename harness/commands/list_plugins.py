@@ -55,9 +55,10 @@ def _explain(plugin: plugins.Plugin) -> None:
             continue
         _print_columns([(f"  {o.name}", f"{o.type}, default {o.default}", o.meaning) for o in offered])
     if plugin.task_folders:
-        from harness.tasks.finding import TaskFolder, index
+        from harness.tasks.files import TaskFolder, index
 
         entries = index(TaskFolder(plugin.name, path) for path in plugin.task_folders)
+        entries.tell()
         print("\ntasks")
         _print_columns([(f"  {entry.name}", entry.kind, "") for _, entry in sorted(entries.items())])
 

@@ -25,8 +25,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 
 def execute(args: argparse.Namespace) -> int:
-    """List; 1 when a plugin could not be listed."""
-    from harness.tasks.finding import TaskFolder, index
+    """List; 1 when a plugin, or a file of it, could not be listed."""
+    from harness.tasks.files import TaskFolder, index
 
     names = [args.plugin] if args.plugin else sorted({plugin.name for plugin in plugins.installed()})
     rows: list[tuple[str, str, str]] = []
@@ -41,6 +41,9 @@ def execute(args: argparse.Namespace) -> int:
             print(f"harness: {error}", file=sys.stderr)
             failed = 1
             continue
+        for problem in entries.problems():
+            print(f"harness: {problem}", file=sys.stderr)
+            failed = 1
         rows += [
             (printable(entry.name), entry.kind, f"--plugin {name}" if name != "tasks" else "")
             for entry in entries.values()

@@ -285,7 +285,9 @@ def _literal(value: str) -> Any:
 
 
 def _task_names(words: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name.strip() for word in words for name in str(word).split(",") if name.strip())
+    """Return the names between the commas; those in braces give alternatives."""
+    names = (name.strip() for word in words for name in re.split(r",(?![^{}]*\})", str(word)))
+    return tuple(name for name in names if name)
 
 
 def _seeds(value: str) -> tuple[int | None, ...]:

@@ -121,7 +121,8 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
 
     names = ", ".join(map(printable, run.tasks))
     with undisturbed(f"the files of {names}", all_of_it=False), limited(run.timeout_task, f"loading {names}"):
-        task_set = finding.load(run.tasks, finding.folders(plugin, run.include_path), metadata=run.metadata)
+        folders = finding.folders(plugin, run.include_path)
+        task_set = finding.load(run.tasks, folders, metadata=run.metadata, num_fewshot=run.num_fewshot)
         _check_samples(run, task_set)
         _check_shots(run, task_set)
     if run.model in KINDS:  # another one is told where the model is looked for

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
 
 from harness import plugins
 from harness.errors import HarnessError
@@ -20,6 +19,8 @@ from harness.folders import cache_folder, write_atomic
 from harness.names import printable, suggestion
 from harness.progress import say_once
 from harness.tasks import whole_set
+from harness.tasks.files import Index, TaskEntry, TaskFolder, copied_from, index, read_whole, tagged
+from harness.tasks.groups import check_same, members, nothing_replaced
 from harness.tasks.templates import compile_once
 from harness.tasks.warned import heard
 from harness.timeouts import TimedOut
@@ -31,25 +32,7 @@ if TYPE_CHECKING:
 
 # The plugin that brings the tasks several methods are judged by; every run may use them.
 SHARED = "tasks"
-MAX_YAML_BYTES = 1_000_000
-
-
-@dataclass(frozen=True)
-class TaskFolder:
-    """A folder of task files and the plugin (or flag) it comes from."""
-
-    owner: str
-    path: Path
-
-
-@dataclass(frozen=True)
-class TaskEntry:
-    """A name that ``--tasks`` takes: a task, a group or a tag; ``path`` is the YAML file that defines it."""
-
-    name: str
-    kind: str
-    owner: str
-    path: Path
+MOST_FILES_HERE = 200
 
 
 @dataclass(frozen=True)
@@ -61,7 +44,6 @@ class TaskSet:
     """
 
     requested: tuple[str, ...]
-    built: list[Any]
     tasks: dict[str, Task]
     groups: dict[str, Group]
     manager: TaskManager
@@ -85,142 +67,179 @@ def folders(plugin: plugins.Plugin | None, include_path: Iterable[str] = ()) -> 
     return found
 
 
-def index(task_folders: Iterable[TaskFolder]) -> dict[str, TaskEntry]:
-    """Return every task, group and tag of the folders by name.
-
-    Nothing the files name is imported or executed.
-
-    Raises:
-        HarnessError: a file does not parse, or a task or group name is used twice. lm-eval would skip the first in
-            silence, and let the last of the second win.
-    """
-    entries: dict[str, TaskEntry] = {}
-    for folder in task_folders:
-        for path in sorted(folder.path.rglob("*.yaml")):
-            for name, kind in _names(path):
-                entry = TaskEntry(name, kind, folder.owner, path)
-                known = entries.setdefault(name, entry)
-                if known is not entry and {known.kind, kind} != {"tag"}:
-                    raise HarnessError(
-                        f"task name '{printable(name)}' is used twice: by {known.owner} in {printable(known.path)} and "
-                        f"by {folder.owner} in {printable(path)}"
-                    )
-    return entries
-
-
-def load(names: Iterable[str], task_folders: list[TaskFolder], *, metadata: Mapping[str, Any] | None = None) -> TaskSet:
+def load(
+    names: Iterable[str],
+    task_folders: list[TaskFolder],
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    num_fewshot: int | None = None,
+) -> TaskSet:
     """Load the named tasks, data included.
 
     Args:
         names: names, globs or YAML files. lm-eval's own 14,000 names are read only when a name is not found here.
         task_folders: where to look first.
         metadata: passed to each task's own data function, as ``--metadata`` of lm-eval.
+        num_fewshot: what the run will give all tasks that do not fix 0: where two of one name are equal with it, they are one.
 
     Raises:
-        HarnessError: no name, an unknown name, or a task that cannot be loaded.
+        HarnessError: no name, an unknown name, a name of two tasks, or a task that cannot be loaded.
     """
-    ours = index(task_folders)
-    requested = _expand(list(names), ours)
-    paths = [str(folder.path) for folder in task_folders]
+    found = index(task_folders)
+    requested = _expand(list(names), found)
+    absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
+    _check_beside(absent, found)
+    found.tell()
     with heard() as warned:
         from lm_eval.tasks import TaskManager
 
         whole_set.tell_lm_eval()
         compile_once()
         builtin = [name for name, is_ours in requested if not is_ours]
-        _check_known(builtin, _remembered_names())
-        manager = TaskManager(include_path=paths, include_defaults=bool(builtin), metadata=dict(metadata or {}))
-        if builtin:
-            known = frozenset(manager.all_tasks)
-            _remember_names(known - ours.keys())
-            _check_known(builtin, known)
+        _check_known(builtin, _remembered_names(), found)
+        manager = TaskManager(include_defaults=bool(builtin or absent), metadata=dict(metadata or {}))
+        known = frozenset(manager.all_tasks)
+        if builtin or absent:
+            _remember_names(known)
+            _check_known(builtin, known, found)
+            _check_members(absent, known, found)
+            known |= found.keys()
             requested = [(n, True) for name, _ in requested for n in (sorted(fnmatch.filter(known, name)) or [name])]
+        _register(manager, found)
         specs = list(dict.fromkeys(name for name, _ in requested))
-        built = _without_members([part for spec in specs for part in _built(manager, spec)])
+        with nothing_replaced(num_fewshot=num_fewshot):
+            built = [part for spec in specs for part in _built(manager, spec)]
+        check_same(built, num_fewshot=num_fewshot)
     for text in [*warned.notes, *warned.others]:
         say_once(f"lm-eval warns of {', '.join(map(printable, specs))}: {text}")
-    try:
-        loaded = manager.load(built)
-    except ValueError as error:
-        raise HarnessError(f"--tasks asks twice for one task: {printable(error)}") from error
-    return TaskSet(tuple(specs), built, loaded["tasks"], loaded.get("groups", {}), manager)
+    tasks = {task.task_name: task for part in built for task in _tasks_of(part)}
+    groups = {group.name: group for part in built for group in _groups_of(part)}
+    return TaskSet(tuple(specs), tasks, groups, manager)
 
 
-def _names(path: Path) -> list[tuple[str, str]]:
-    """Return (name, kind) of what a task file defines; a file that only others include defines nothing."""
-    config = read_yaml(path)
-    names = [(config["group"], "group")] if isinstance(config.get("group"), str) else []
-    if isinstance(config.get("task"), str):
-        names.append((config["task"], "task"))
-        tags = config.get("tag") or []
-        names += [(str(tag), "tag") for tag in (tags if isinstance(tags, list) else [tags])]
-    return names
+def _tasks_of(part: Any) -> list[Any]:
+    return list(part.get_all_tasks()) if hasattr(part, "get_all_tasks") else [part]
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping in a task file; ``!function`` values stay text.
-
-    Raises:
-        HarnessError: the file is too large, no UTF-8, no valid YAML, or no mapping; line and column are named.
-    """
-    try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise HarnessError(f"task file {printable(path)} is larger than {MAX_YAML_BYTES:,} bytes")
-        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise HarnessError(f"task file {printable(path)} does not parse{where}: {printable(problem)}") from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
-        raise HarnessError(f"task file {printable(path)} cannot be read: {printable(error)}") from error
-    if config is None:
-        return {}
-    if not isinstance(config, dict):
-        raise HarnessError(f"task file {printable(path)} holds a {type(config).__name__}, where a mapping is due")
-    return config
+def _groups_of(part: Any) -> list[Any]:
+    return [part, *part.get_all_groups()] if hasattr(part, "get_all_groups") else []
 
 
-class _TaskLoader(yaml.SafeLoader):
-    """SafeLoader that takes lm-eval's ``!function`` as the text it is."""
+def _register(manager: TaskManager, found: Index) -> None:
+    """Enter our files into lm-eval's index: it would read all that lies in the folders again, whatever it is."""
+    from lm_eval.tasks._index import Entry, Kind
+
+    for name, entry in found.items():
+        if entry.kind == "tag":
+            manager.task_index[name] = Entry(name, Kind.TAG, None, tags=set(tagged(found, name)))
+            continue
+        kind = Kind.PY_TASK if "class" in entry.config else Kind.GROUP if entry.kind == "group" else Kind.TASK
+        manager.task_index[name] = Entry(entry.name, kind, entry.path, cfg=dict(entry.config))
 
 
-def _as_text(loader: _TaskLoader, node: Any) -> str:
-    return str(loader.construct_scalar(node))
-
-
-_TaskLoader.add_constructor("!function", _as_text)
-
-
-def _expand(names: list[str], ours: Mapping[str, TaskEntry]) -> list[tuple[str, bool]]:
+def _expand(names: list[str], found: Index) -> list[tuple[str, bool]]:
     """Return each name with whether it is ours, globs over our names expanded."""
     if not names:
         raise HarnessError("no task was named; give some with --tasks (`harness tasks` lists them)")
     expanded: list[tuple[str, bool]] = []
-    for name in names:
+    for name in (one for word in names for one in ([word] if word in found else _alternatives(word))):
         if name.endswith((".yaml", ".yml")):
             if not Path(name).is_file():
                 raise HarnessError(f"no task file at '{printable(name)}'")
-            read_yaml(Path(name))
+            _enter_file(name, found)
             expanded.append((name, True))
             continue
-        matches = fnmatch.filter(ours, name) if any(c in name for c in "*?[") else [name] if name in ours else []
-        expanded += [(match, True) for match in sorted(matches)] or [(name, False)]
+        matches = fnmatch.filter(found, name) if any(c in name for c in "*?[") else []
+        matches = [name] if name in found else sorted(matches)
+        for broken in found.broken:
+            for match in fnmatch.filter(broken.names, name):
+                found.check(match)
+        expanded += [(match, True) for match in matches] or [(name, False)]
     return expanded
 
 
-def _check_known(names: list[str], known: frozenset[str] | None) -> None:
+def _alternatives(name: str) -> list[str]:
+    """Return what a name with braces stands for: ``{a,b}_x`` for a_x and b_x."""
+    braces = re.search(r"\{([^{}]*,[^{}]*)\}", name)
+    if braces is None:
+        return [name]
+    before, after = name[: braces.start()], name[braces.end() :]
+    return list(
+        dict.fromkeys(one for part in braces[1].split(",") for one in _alternatives(f"{before}{part.strip()}{after}"))
+    )
+
+
+def _enter_file(name: str, found: Index) -> None:
+    """Enter what a file that was asked for by its path defines, under the words it was asked for with."""
+    path = Path(name)
+    config = read_whole(path)
+    kind = "group" if isinstance(config.get("group"), str) else "task"
+    if not isinstance(config.get(kind), str):
+        raise HarnessError(f"task file {printable(path)} defines neither a 'task' nor a 'group' by a name")
+    found[name] = TaskEntry(str(config[kind]), kind, "--tasks", path.resolve(), config)
+
+
+def _entered(found: Index, name: str) -> str:
+    """Return the name that a word of ``--tasks`` stands for, after checking that it stands for one thing."""
+    if name in found and found[name].owner != "--tasks":
+        found.check(name)
+    return name
+
+
+def _check_members(absent: Iterable[tuple[str, str]], known: Collection[str], found: Index) -> None:
+    """Raise for a member of a group that neither we nor lm-eval have."""
+    for name, group in absent:
+        if name not in known:
+            raise HarnessError(f"group '{printable(group)}' names the task '{printable(name)}', which is not found")
+
+
+def _check_beside(absent: Iterable[tuple[str, str]], found: Index) -> None:
+    """Raise for a member of a group given by its file that lies beside it: a file given by its path brings no others."""
+    for name, group in absent:
+        entry = found.get(group)
+        if entry is not None and entry.owner == "--tasks" and name in index([TaskFolder("", entry.path.parent)]):
+            raise HarnessError(
+                f"group '{printable(entry.name)}' names the task '{printable(name)}', which lies beside it: add --include_path "
+                f"{printable(Path(group).parent)}"
+            )
+
+
+def _check_known(names: list[str], known: frozenset[str] | None, found: Index) -> None:
     """Raise for a name that neither we nor lm-eval have; None when lm-eval's names are not known yet."""
     for name in names if known is not None else ():
         assert known is not None
         if name in known or fnmatch.filter(known, name):
             continue
+        found.check_missing(name)
         elsewhere = _owner_elsewhere(name)
         if elsewhere:
             raise HarnessError(f"task '{printable(name)}' belongs to plugin '{elsewhere}'; add --plugin {elsewhere}")
+        verb = "matches" if any(c in name for c in "*?[") else "is called"
+        if lying := _lying_here(name):
+            raise HarnessError(f"no task {verb} '{printable(name)}'; {lying}")
         ours = {entry for plugin_names in _names_by_plugin().values() for entry in plugin_names}
-        hint = suggestion(name, known | ours)
-        raise HarnessError(f"no task is called '{printable(name)}'; {hint} (`harness tasks` lists ours)")
+        hint = suggestion(name, known | ours | found.keys())
+        raise HarnessError(f"no task {verb} '{printable(name)}'; {hint} (`harness tasks` lists ours)")
+
+
+def _lying_here(name: str) -> str | None:
+    """Return what to do where a file in the working folder, or in one of its folders, defines ``name`` or is called so."""
+    files = [*itertools.islice(itertools.chain(Path().glob("*.y*ml"), Path().glob("*/*.y*ml")), MOST_FILES_HERE)]
+    for path in sorted(files, key=lambda path: (len(path.parts), copied_from(path) is not None, path.as_posix())):
+        try:
+            config = read_whole(path)
+        except HarnessError as error:
+            if path.stem == name:
+                return str(error)
+            continue
+        defined = [str(config[key]) for key in ("group", "task") if isinstance(config.get(key), str)]
+        if name not in defined and not (path.stem == name and defined):
+            continue
+        if path.suffix == ".yml":
+            return f"{printable(path)} defines '{printable(defined[0])}': give the file, --tasks {printable(path)}"
+        wanted = "it" if name in defined else f"'{printable(defined[0])}'"
+        return f"{printable(path)} defines {wanted}: add --include_path {printable(path.parent)}"
+    return None
 
 
 def _remembered_names() -> frozenset[str] | None:
@@ -239,7 +258,7 @@ def _names_file() -> Path:
     return cache_folder() / f"lm-eval-names-{version('lm_eval')}.json"
 
 
-def _names_by_plugin() -> dict[str, dict[str, TaskEntry]]:
+def _names_by_plugin() -> dict[str, Index]:
     """Return the tasks of every installed plugin that can be loaded; asked only when a name was not found."""
     found = {}
     for plugin in plugins.installed():
@@ -256,10 +275,9 @@ def _owner_elsewhere(name: str) -> str | None:
 
 def _built(manager: TaskManager, spec: str) -> list[Any]:
     """Return the lm-eval objects of one name: a task, a group, or the tasks of a tag."""
-    if not spec.endswith((".yaml", ".yml")):
-        entry: Any = manager.task_index.get(spec)
-        if entry is not None and entry.kind.name == "TAG":
-            return [part for tagged in sorted(entry.tags) for part in _built(manager, tagged)]
+    entry: Any = manager.task_index.get(spec)
+    if entry is not None and entry.kind.name == "TAG":
+        return [part for task in sorted(entry.tags) for part in _built(manager, task)]
     try:
         loaded = manager.load([spec])
     except (HarnessError, KeyboardInterrupt, TimedOut):
@@ -273,19 +291,8 @@ def _built(manager: TaskManager, spec: str) -> list[Any]:
         cause = error.__cause__ if isinstance(error.__cause__, HarnessError) else error
         raise HarnessError(f"task '{printable(spec)}' could not be loaded: {_cause_text(cause)}") from error
     groups = loaded.get("groups", {})
-    return [groups[spec]] if spec in groups else list(loaded["tasks"].values())
-
-
-def _without_members(built: list[Any]) -> list[Any]:
-    """Leave out tasks that a requested group brings as well, and what was named twice."""
-    inside = {task.task_name for part in built if hasattr(part, "get_all_tasks") for task in part.get_all_tasks()}
-    kept: dict[str, Any] = {}
-    for part in built:
-        is_group = hasattr(part, "get_all_tasks")
-        name = part.name if is_group else part.task_name
-        if is_group or name not in inside:
-            kept.setdefault(name, part)
-    return list(kept.values())
+    name = spec if entry is None else entry.name
+    return [groups[name]] if name in groups else list(loaded["tasks"].values())
 
 
 def _cause_text(error: BaseException) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.tasks.finding import TaskFolder, index, load, read_yaml
+from harness.tasks.files import TaskFolder, index, read_yaml
+from harness.tasks.finding import load
 from harness.tasks.fit import request_types
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -116,7 +117,7 @@ def test_one_name_in_two_files_names_both(tmp_path: Path, evaluate: Command) -> 
     first = write(tmp_path / "first", a="task: colours\n" + MADE)
     second = write(tmp_path / "second", b="group: colours\ntask: [x]\n")
     with pytest.raises(HarnessError) as caught:
-        index([first, second])
+        load(["colours"], [first, second])
     assert str(caught.value) == (
         f"task name 'colours' is used twice: by first in {first.path / 'a.yaml'} and by second in {second.path / 'b.yaml'}"
     )
@@ -126,9 +127,9 @@ def test_one_name_in_two_files_names_both(tmp_path: Path, evaluate: Command) -> 
 
 
 def test_one_name_twice_in_one_folder_is_an_error_too(tmp_path: Path) -> None:
-    folder = write(tmp_path / "folder", a="task: same\n", b="task: same\n")
+    folder = write(tmp_path / "folder", a="task: same\n", b="task: same\ntest_split: test\n")
     with pytest.raises(HarnessError, match=r"'same' is used twice: .*a\.yaml and .*b\.yaml"):
-        index([folder])
+        load(["same"], [folder])
 
 
 def test_the_name_of_another_plugins_task_is_an_error_that_names_both(
@@ -162,7 +163,7 @@ def test_the_name_of_another_plugins_task_is_an_error_that_names_both(
         ("task: a\nx: !unknown y\n", "does not parse (line 2, column 4)"),
         ("- task: a\n", "holds a list, where a mapping is due"),
         ("just text", "holds a str, where a mapping is due"),
-        ("task: \udcff\n", "cannot be read"),
+        ("task: \udcff\n", "does not parse"),
         ("task: a\0b\n", "does not parse"),
     ],
 )
@@ -174,11 +175,12 @@ def test_a_file_that_does_not_parse_is_told_by_file_and_line(
     file = folder / "task.yaml"
     file.write_bytes(content.encode("utf-8", "surrogateescape"))
 
-    for flags in (["--include_path", folder], ["--tasks", file]):
-        outcome = evaluate(*flags)
-        assert outcome.code == 2
-        assert outcome.sentence.startswith(f"harness: task file {file} {where}")
-        assert outcome.err.count("\n") == 1
+    outcome = evaluate("--tasks", file)
+    assert outcome.code == 2
+    assert outcome.sentence.startswith(f"harness: task file {file} {where}")
+    assert outcome.err.count("\n") == 1
+    [broken] = index([TaskFolder("broken", folder)]).broken
+    assert broken.problem.startswith(f"task file {file} {where}")
 
     source = f"""
         from pathlib import Path
@@ -193,7 +195,8 @@ def test_a_file_that_does_not_parse_is_told_by_file_and_line(
     listed = cli("tasks")
     assert (listed.code, "langgame" in listed.out) == (1, True)
     assert str(file) in listed.err
-    assert cli("plugins", "broken").code == 2
+    told = cli("plugins", "broken")
+    assert (told.code, str(file) in told.err) == (0, True)
     assert not (Path.cwd() / "canary").exists()
     assert not list(Path("out").glob("*"))
 
