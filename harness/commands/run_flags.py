@@ -56,8 +56,9 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--model_args", "-a", nargs="+", metavar="K=V",
-        help="pretrained=FOLDER or hub name or FILE.gguf, tokenizer, revision, dtype, peft, max_length, prefix_token_id, "
-        "add_bos_token, attn_implementation, device_map ...; without pretrained the embedded SmolLM2-135M-Instruct is used",
+        help="pretrained=FOLDER or hub name or FILE.gguf, subfolder, tokenizer, revision, dtype, peft, max_length, "
+        "prefix_token_id, add_bos_token, chat_template_args, attn_implementation, device_map ... (docs/scoring.md); "
+        " without pretrained the embedded SmolLM2-135M-Instruct is used",
     )  # fmt: skip
     group.add_argument(
         "--quantization", metavar="KIND", help="none (default), int8 or nf4, by bitsandbytes, on CPU too"

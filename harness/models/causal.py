@@ -20,7 +20,6 @@ from harness.models import encoding, greedy
 from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, check_room, named
 from harness.models.head import head_kept_apart
 from harness.models.lm import LM_EVAL_ANSWERS, Answering, is_as
-from harness.models.merging import virtual_tokens
 from harness.models.plain_scores import score_plainly
 from harness.models.processes import OneOfSeveral
 from harness.models.tokenizer_only import encode_all
@@ -30,6 +29,7 @@ from harness.models.tree.pieces import Window, in_whole, windows_of
 from harness.models.tree.scoring import Scored
 from harness.models.tree.sharing import Sharing
 from harness.models.tree.work import Work
+from harness.models.virtual_tokens import VirtualTokens
 from harness.progress import bar, process_count, quiet
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
 
 
-class CausalLM(OneOfSeveral, HFLM, Answering):
+class CausalLM(OneOfSeveral, VirtualTokens, Answering):
     """A causal language model with its tokenizer.
 
     Gives lm-eval's own answers, log-probabilities always from float32. Requests share what they have in common where
@@ -107,11 +107,6 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
         """Return this LM with another model or tokenizer, the same batch size, length and prefix."""
         return type(self)(model or self.model, tokenizer or self.tokenizer, **self.settings)
 
-    @property
-    def max_length(self) -> int:
-        """As ``HFLM``, less the places that an adapter's virtual tokens take."""
-        return int(super().max_length) - (0 if self._max_length else virtual_tokens(self.model))
-
     def tells(self, kind: str) -> bool:
         """Return whether no step of the way to these answers is a subclass's own, or it tells of its answers itself."""
         return self.tells_answers or (kind in CausalLM.answers and is_as(self, CausalLM, kind, *STEPS))
@@ -156,6 +151,10 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
         Raises:
             HarnessError: a score is not finite.
         """
+        if self.backend == "seq2seq":
+            raise HarnessError(
+                "an encoder-decoder has no log-probabilities of a text's own tokens, which this task asks for"
+            )
         self.check_ids([request.args[1] for request in requests], requests)
         windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
         flat = [window for several in windows for window in several]
@@ -215,7 +214,7 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
         self._request_of = {request.args[0]: request for request in requests}
         limits = self._limits(requests)
         for request, wanted in zip(requests, limits, strict=True):
-            check_room(request, wanted, max_length=self.max_length)
+            check_room(request, self._beside(wanted), max_length=self.max_length)
         ids = self._prompts(requests, limits)
         answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
         rest = [number for number in range(len(requests)) if number not in answers]
@@ -326,16 +325,15 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self.work.went_plainly(0, forwards=1, pushed=inps.numel())
         with self.work.timed("model"):
-            logits = super()._model_call(inps, *args, **kwargs)
-        # An adapter's virtual tokens stand before the text; nothing is asked of them.
-        return logits[:, -inps.shape[1] :] if virtual_tokens(self.model) else logits
+            return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
         guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), RefuseNaN(self._rows)])
         with self.work.timed("model"):
             out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
-        generated = int((out[:, context.shape[1] :] != self.tokenizer.pad_token_id).sum()) - len(out)
-        self.work.went_plainly(generated, forwards=out.shape[1] - context.shape[1], pushed=out.numel() - len(out))
+        start = self._beside(context.shape[1])
+        generated = int((out[:, start:] != self.tokenizer.pad_token_id).sum()) - len(out)
+        self.work.went_plainly(generated, forwards=out.shape[1] - start, pushed=out.numel() - len(out))
         return out
 
     @property
@@ -368,7 +366,7 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
         self.check_ids([context + continuation for context, continuation in pairs], requests)
         for request, (context, continuation) in zip(requests, pairs, strict=True):
             check_pair(request, context, continuation, max_length=self.max_length)
-            self.truncated[request.task_name] += len(context) + len(continuation) > self.max_length + 1
+            self.truncated[request.task_name] += len(context) + self._beside(len(continuation) - 1) > self.max_length
         return pairs
 
     def _limits(self, requests: Sequence[Instance]) -> list[int]:
@@ -380,8 +378,12 @@ class CausalLM(OneOfSeveral, HFLM, Answering):
             ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
         self.check_ids([ids[request.args[0]] for request in requests], requests)
         for request, wanted in zip(requests, limits, strict=True):
-            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - wanted
+            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - self._beside(wanted)
         return ids
+
+    def _beside(self, count: int) -> int:
+        """Return how many places the tokens of an answer take from the prompt: none where a decoder has its own."""
+        return 0 if self.backend == "seq2seq" else count
 
     def _windows(self, token_ids: list[int], first: int) -> list[Window]:
         return windows_of(token_ids, first=first, max_length=self.max_length)

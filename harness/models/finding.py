@@ -12,6 +12,7 @@ from harness.arguments import convert
 from harness.errors import HarnessError
 from harness.models.default_model import DEFAULT_MODEL, default_model_folder
 from harness.models.files import WEIGHT_SUFFIXES, weight_files
+from harness.models.lm_eval_args import translated
 from harness.models.source import QUANTIZATIONS, ModelSource
 from harness.names import printable, suggestion
 
@@ -19,9 +20,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 # Which --model_args go where. Everything else is refused by name.
 LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": str, "gguf_file": str, "peft": str,
-                "trust_remote_code": bool, "attn_implementation": str, "device_map": str}  # fmt: skip
+                "trust_remote_code": bool, "attn_implementation": str, "device_map": str, "subfolder": str,
+                "backend": str}  # fmt: skip
 LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": str,
-           "enable_thinking": bool, "share_prefixes": bool}  # fmt: skip
+           "enable_thinking": bool, "share_prefixes": bool, "mixed_precision_dtype": str, "chat_template_args": dict}  # fmt: skip
+# What every call of a chat template says already.
+TEMPLATE_OWN = frozenset(
+    {"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "chat_template"}
+)
 
 
 def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_weights: bool = True) -> ModelSource:
@@ -43,6 +49,9 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
             f"quantization '{printable(quantization)}' is unknown; {suggestion(quantization, QUANTIZATIONS)}"
         )
     _check_dtype(args.get("dtype", "auto"))
+    subfolder = args.pop("subfolder", None)
+    if pretrained is None and subfolder:
+        raise HarnessError("--model_args subfolder needs pretrained=..., the folder or repository that it lies in")
     if pretrained is None:
         return ModelSource(
             DEFAULT_MODEL, str(default_model_folder()), quantization=quantization, lm_args=lm_args, **args
@@ -53,13 +62,17 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
         args["gguf_file"], path = path.name, path.parent
         return ModelSource(args["gguf_file"], str(path), quantization=quantization, lm_args=lm_args, **args)
     if path.is_dir():
+        name, path = path.resolve().name, path / (subfolder or "")
+        if not path.is_dir():
+            raise HarnessError(f"model folder '{printable(pretrained)}' has no subfolder '{printable(subfolder)}'")
         if needs_weights:
             _check_model_folder(path, args.get("gguf_file"))
-        name = path.resolve().name
         return ModelSource(name, str(path), quantization=quantization, lm_args=lm_args, **args)
     if pretrained.startswith((".", "/", "~")) or pretrained.count("/") > 1 or path.exists():
         raise HarnessError(f"no model folder at '{printable(pretrained)}'")
-    return ModelSource(pretrained, pretrained, quantization=quantization, lm_args=lm_args, **args)
+    return ModelSource(
+        pretrained, pretrained, quantization=quantization, lm_args=lm_args, subfolder=subfolder or None, **args
+    )
 
 
 def load_tokenizer(pretrained: str | None = None) -> PreTrainedTokenizerBase:
@@ -70,26 +83,39 @@ def load_tokenizer(pretrained: str | None = None) -> PreTrainedTokenizerBase:
 
 def _checked_args(model_args: Mapping[str, Any]) -> dict[str, Any]:
     known = LOADING_ARGS | LM_ARGS
-    checked = {}
-    for name, value in model_args.items():
-        if name in {"load_in_4bit", "load_in_8bit", "quantization_config"}:
-            raise HarnessError(f"--model_args {name} does not work with transformers 5; use --quantization nf4 or int8")
+    checked: dict[str, Any] = {}
+    for name, value in translated(model_args).items():
         if name not in known:
             raise HarnessError(f"--model_args has no '{printable(name)}'; {suggestion(name, known, most=20)}")
         try:
-            checked[name] = convert(value, known[name])
+            checked[name] = _template_args(value) if name == "chat_template_args" else convert(value, known[name])
         except ValueError as error:
             raise HarnessError(f"--model_args {name} is {error}") from error
     if checked.get("max_length", 1) < 1:
         raise HarnessError(f"--model_args max_length is {checked['max_length']}; it has to be 1 or more")
+    if checked.get("enable_thinking") and not checked.get("think_end_token"):
+        raise HarnessError("--model_args enable_thinking=true needs think_end_token=..., after which the answer begins")
+    if "mixed_precision_dtype" in checked:
+        _check_dtype(checked["mixed_precision_dtype"], automatic=False)
     return checked
 
 
-def _check_dtype(dtype: str) -> None:
+def _template_args(value: Any) -> dict[str, Any]:
+    """Return what a chat template is told. Raises ``ValueError``, to be continued as of ``convert``."""
+    found = json.loads(value) if isinstance(value, str) and value.startswith("{") else value
+    if not isinstance(found, Mapping):
+        raise ValueError(f"'{printable(value)}', where a JSON object is due")
+    taken = sorted(TEMPLATE_OWN & set(found))
+    if taken:
+        raise ValueError(f"'{printable(value)}', but {taken[0]} is said already")
+    return dict(found)
+
+
+def _check_dtype(dtype: str, *, automatic: bool = True) -> None:
     import torch
 
-    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        known = ["auto", "float32", "bfloat16", "float16"]
+    if not (automatic and dtype == "auto") and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        known = [*(["auto"] if automatic else []), "float32", "bfloat16", "float16"]
         raise HarnessError(f"dtype '{printable(dtype)}' is unknown; {suggestion(dtype, known)}")
 
 

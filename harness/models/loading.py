@@ -45,11 +45,11 @@ def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
 
 def _read(source: ModelSource, device: str) -> PreTrainedModel:
     """Return the model on ``device`` as its checkpoint has it."""
-    from transformers import AutoModelForCausalLM, logging
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, logging
 
     logging.disable_progress_bar()
     settings: dict[str, Any] = {"dtype": source.dtype, "trust_remote_code": source.trust_remote_code}
-    settings |= source._revision() | source._gguf()
+    settings |= source._place() | source._gguf()
     if source.attn_implementation:
         settings["attn_implementation"] = source.attn_implementation
     if source.device_map:
@@ -57,8 +57,9 @@ def _read(source: ModelSource, device: str) -> PreTrainedModel:
     if source.quantization != "none":
         settings["quantization_config"] = _quantization_config(source.quantization, device)
         settings.setdefault("device_map", {"": device})
+    kind = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model, keys = AutoModelForCausalLM.from_pretrained(source.location, **settings, output_loading_info=True)
+        model, keys = kind.from_pretrained(source.location, **settings, output_loading_info=True)
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
     _check_keys(keys, source)

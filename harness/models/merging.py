@@ -112,12 +112,6 @@ def merged(adapted: PeftModel) -> PreTrainedModel:
     return model
 
 
-def virtual_tokens(model: Any) -> int:
-    """Return how many places of the context an active adapter takes for tokens of its own."""
-    config = getattr(model, "active_peft_config", None) if hasattr(model, "peft_config") else None
-    return int(config.num_virtual_tokens) if config is not None and config.is_prompt_learning else 0
-
-
 def _probed(base: PreTrainedModel, folder: str) -> tuple[Tensor, PeftModel, Tensor]:
     """Return the probe's logits without the adapter, the model with it, and the logits then."""
     from peft import PeftConfig

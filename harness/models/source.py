@@ -24,7 +24,8 @@ QUANTIZATIONS = ("none", "int8", "nf4")
 class ModelSource:
     """Where a model comes from: everything that is known before its weights are read.
 
-    ``name`` is for people and records: a hub name, or the last part of a folder's path.
+    ``name`` is for people and records: a hub name, or the last part of a folder's path. ``subfolder`` is of a repository on the
+    Hub; of a folder here, ``location`` is the subfolder.
     """
 
     name: str
@@ -38,6 +39,8 @@ class ModelSource:
     attn_implementation: str | None = None
     device_map: str | None = None
     peft: str | None = None
+    subfolder: str | None = None
+    backend: str = "default"
     lm_args: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -52,7 +55,7 @@ class ModelSource:
             return Path(self.location)
         from transformers.utils.hub import cached_file
 
-        return Path(str(cached_file(self.location, self.gguf_file or "config.json", **self._revision()))).parent
+        return Path(str(cached_file(self.location, self.gguf_file or "config.json", **self._place()))).parent
 
     @cached_property
     def config(self) -> Any:
@@ -61,12 +64,19 @@ class ModelSource:
 
         try:
             return AutoConfig.from_pretrained(
-                self.location, **self._revision(), **self._gguf(), trust_remote_code=self.trust_remote_code
+                self.location, **self._place(), **self._gguf(), trust_remote_code=self.trust_remote_code
             )
         except Exception as error:  # a config of any shape makes transformers raise anything
             raise HarnessError(
                 f"model '{printable(self.name)}' has no usable configuration: {_first_line(error)}"
             ) from error
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model reads the prompt apart from what it answers, as T5 does; seen as lm-eval sees it."""
+        from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+
+        return self.config.model_type in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
 
     @cached_property
     def digest(self) -> str:
@@ -83,8 +93,9 @@ class ModelSource:
             own = [*weights, *([config] if config.is_file() and not self.gguf_file else []), *self._adapter_files()]
             known = digest_files(own)
         else:
-            known = _hub_commit(self.location, self.gguf_file or "config.json", **self._revision())
-        more = [part for part in (self._besides(index), self._adapter(), *self._code()) if part]
+            known = _hub_commit(self.location, self.gguf_file or "config.json", **self._place())
+        within = f"subfolder {self.subfolder}" if self.subfolder else ""
+        more = [part for part in (within, self._besides(index), self._adapter(), *self._code()) if part]
         # A model that has nothing more is called what it was always called.
         return hashlib.sha256("\n".join([known, *more]).encode()).hexdigest() if more else known
 
@@ -133,7 +144,7 @@ class ModelSource:
         if Path(place).is_dir():
             return Path(place) / name
         try:
-            found = cached_file(place, name, **(self._revision() if place == self.location else {}))
+            found = cached_file(place, name, **(self._place() if place == self.location else {}))
         except OSError:  # a repository without it
             return None
         return Path(found) if found else None
@@ -150,7 +161,10 @@ class ModelSource:
         gguf = {} if self.tokenizer else self._gguf()
         try:
             tokenizer = AutoTokenizer.from_pretrained(
-                location, **self._revision(), **gguf, trust_remote_code=self.trust_remote_code
+                location,
+                **(self._revision() if self.tokenizer else self._place()),
+                **gguf,
+                trust_remote_code=self.trust_remote_code,
             )
         except Exception as error:  # whatever a half-empty folder makes transformers raise
             raise HarnessError(
@@ -171,6 +185,9 @@ class ModelSource:
         """
         from harness.models import encoding
 
+        if self.backend == ("causal" if self.is_encoder_decoder else "seq2seq"):
+            kind = "an" if self.is_encoder_decoder else "no"
+            raise HarnessError(f"'{printable(self.name)}' is {kind} encoder-decoder; leave backend={self.backend} out")
         rows = getattr(self.config.get_text_config(), "vocab_size", None)
         tokenizer = self.load_tokenizer()
         prefix = self.lm_args.get("prefix_token_id")
@@ -187,6 +204,9 @@ class ModelSource:
 
     def _revision(self) -> dict[str, Any]:
         return {} if self.revision is None or self.is_local else {"revision": self.revision}
+
+    def _place(self) -> dict[str, Any]:
+        return self._revision() | ({} if self.subfolder is None else {"subfolder": self.subfolder})
 
     def _gguf(self) -> dict[str, Any]:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}

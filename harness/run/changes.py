@@ -164,4 +164,6 @@ def _probe_logits(model: Any, tokenizer: Any) -> tuple[int, ...] | None:
     if not ids:
         return None
     with torch.no_grad():
-        return fingerprint_of(model(torch.tensor([ids], device=model.device)).logits)
+        rows = torch.tensor([ids], device=model.device)
+        labels = {"labels": rows} if getattr(model.config, "is_encoder_decoder", False) else {}
+        return fingerprint_of(model(rows, **labels).logits)

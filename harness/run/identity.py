@@ -13,6 +13,7 @@ from harness import own_code
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import bits_per_weight, chat_template_digest, parameter_count, tokenizer_digest
+from harness.models.lm_eval_args import changes_nothing
 from harness.names import safe_name
 from harness.records.asked import joined_digest
 from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
@@ -133,7 +134,8 @@ class Deciding:
     def loading(self) -> list[Any]:
         """How the weights are read."""
         source = self.chosen.source
-        return [source.dtype, source.gguf_file, source.attn_implementation, source.lm_args]
+        said = [source.dtype, source.gguf_file, source.attn_implementation, source.lm_args]
+        return said if source.subfolder is None else [*said, source.subfolder]
 
     @property
     def base_tokenizer(self) -> str:
@@ -219,7 +221,11 @@ def settings_of(run: Run, num_fewshot: int | None) -> SettingsPart:
 
 
 def _other_model_args(run: Run) -> dict[str, Any]:
-    return {name: value for name, value in run.model_args.items() if name not in ELSEWHERE}
+    return {
+        name: value
+        for name, value in run.model_args.items()
+        if name not in ELSEWHERE and not changes_nothing(name, value)
+    }
 
 
 def plugin_part(plugin: Plugin | None, method: Method) -> PluginPart:
