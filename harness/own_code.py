@@ -48,6 +48,7 @@ DECIDES_NOTHING = (
     "run.named_code",
     "run.reproducing",
     "run.summary",
+    "secret_shapes",
     "showing",
     "timeouts",
     "verifying",

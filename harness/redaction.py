@@ -3,133 +3,29 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
 
+from harness import secret_shapes
+from harness.secret_shapes import NO_WORD, SECRET_NAME
+
 MASK = "[redacted]"
-
-
-class _Shape(NamedTuple):
-    """How one kind of secret looks, and what stays of it.
-
-    Searching many long texts for rare things has to be cheap: ``pattern`` is tried only on a text that, in lower case,
-    holds one of ``marks`` and something of the shape of ``gate``.
-    """
-
-    marks: tuple[str, ...]
-    pattern: str
-    replacement: str = MASK
-    gate: str = ""
-
-
-# Tokens that their first letters give away. What follows is long enough that no word, digest or identifier is meant.
-_PREFIXED = {
-    ("hf_",): r"hf_(?:oauth_|jwt_)?[A-Za-z0-9]{20,}",
-    ("api_org_",): r"api_org_[A-Za-z0-9]{20,}",
-    ("sk-",): r"sk-(?:[a-z0-9]{2,8}-){0,3}(?=[A-Za-z_-]{0,60}[0-9])[A-Za-z0-9_-]{20,}",
-    ("k_live_", "k_test_"): r"[rsp]k_(?:live|test)_[A-Za-z0-9]{16,}",
-    ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"): r"gh[pousr]_[A-Za-z0-9]{20,}",
-    ("github_pat_",): r"github_pat_[A-Za-z0-9_]{20,}",
-    ("glpat-",): r"glpat-[A-Za-z0-9_.-]{20,}",
-    ("akia", "asia"): r"(?:AKIA|ASIA)[0-9A-Z]{16}(?![0-9A-Za-z])",
-    ("xox", "xapp-"): r"(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{10,}",
-    ("aiza",): r"AIza[0-9A-Za-z_-]{35}",
-    ("ya29.",): r"ya29\.[0-9A-Za-z_-]{20,}",
-    ("npm_", "gsk_", "r8_"): r"(?:npm|gsk|r8)_[A-Za-z0-9]{30,}",
-    ("pypi-",): r"pypi-[A-Za-z0-9_-]{40,}",
-    ("sg.",): r"SG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}",
-    ("eyj",): r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",
-    ("dop_v1_",): r"dop_v1_[0-9a-f]{64}",
-    ("wandb_v1_",): r"wandb_v1_[A-Za-z0-9_]{20,}",
-}
-
-
-def _after(word: str, *before: str) -> str:
-    """Return a pattern of ``word`` where one of ``before`` stands ahead of it; the word first, since that scans fast."""
-    ahead = "|".join(f"(?<={name}{word})|(?<={name}[_-]{word})" for name in before)
-    return f"{word}(?:{ahead})"
-
-
-# Names whose value is a secret whatever it looks like; ``token`` alone, the subject of this project, is not one.
-_STRONG = "|".join(
-    [
-        r"pass(?:word|wd|phrase)s?",
-        r"secret",
-        r"credentials?",
-        _after("key", "api", "secret", "private", "access", "account", "subscription", "encryption") + "(?:[_-]?id)?",
-        _after("token", "hf", "hub", "git", "gitlab", "auth", "access", "api", "refresh", "session", "security", "bearer", "csrf",
-               "wandb", "slack", "bot", "id"),
-    ]
-)  # fmt: skip
-_NAMES = ("pass", "key", "secret", "credential", "token")
-_NOT_AFTER_WORD = r"(?<![A-Za-z0-9])"
-_NAMED = rf"(?:{_STRONG})(?:\\?[\"'])?\s{{0,4}}[:=]"
-_VALUE = r"[^\s\"'\\,;&|<>(){}\[\]`]"
-_TRIVIAL = r"(?!(?:true|false|none|null|yes|no|empty|\$\w+|\*+)(?![\w-]))"
-_NO_WORD = r"(?=[A-Za-z]{0,40}[^\sA-Za-z\"'\\]|[A-Za-z]{20})[A-Za-z0-9_.~+/=-]{8,}"
-_SHAPES = (
-    *(_Shape(marks, _NOT_AFTER_WORD + pattern) for marks, pattern in _PREFIXED.items()),
-    _Shape(
-        ("private key",),
-        # Without its end, as far as it can be one.
-        r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:(?:[A-Za-z0-9+/=:,.()\s-]|\\{1,4}[nrt])*?-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----"
-        r"|(?:[A-Za-z0-9+/=\s]|\\{1,4}[nrt])*)",
-    ),
-    _Shape(("bearer",), r"(?i)(?<!\w)(bearer\s+)(?=\S*[0-9])[A-Za-z0-9._~+/=-]{12,}", rf"\g<1>{MASK}"),
-    _Shape(
-        ("authorization",),
-        r"(?i)(authorization(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?(?:basic|token|digest)\s+)[A-Za-z0-9._~+/=-]{6,}",
-        rf"\g<1>{MASK}",
-    ),
-    _Shape(("://",), r"(://)[^\s/:@\"'<>\\]*:[^\s/@\"'<>\\]+@", rf"\g<1>{MASK}@"),
-    _Shape(("://",), r"(://)[^\s/:@\"'<>\\]{16,}@", rf"\g<1>{MASK}@"),
-    _Shape(("hooks.slack.com/",), r"(hooks\.slack\.com/(?:services|workflows)/)[\w/-]+", rf"\g<1>{MASK}"),
-    _Shape(
-        ("sig",), r"(?i)([?&](?:sig|signature|x-amz-(?:signature|credential))=)[^\s&\"'<>\\]{8,}", rf"\g<1>{MASK}"
-    ),
-    _Shape(("wandb",), r"(?i)(wandb[^\n]{0,40}?[^0-9a-f])[0-9a-f]{40}(?![0-9A-Za-z])", rf"\g<1>{MASK}"),
-    # name="value", also as JSON inside JSON; the quotes bound the value, and are not those that end a text.
-    _Shape(
-        _NAMES,
-        rf"(?i)((?:{_STRONG})(?:\\?[\"'])?\s{{0,4}}[:=]\s{{0,4}}(\\?[\"'])){_TRIVIAL}(?![\s,:}}\]])[^\"'\\\n]{{4,}}(?=\2)",
-        rf"\g<1>{MASK}",
-        _NAMED,
-    ),
-    # name=value. What follows a colon may be prose, so there it must not be a plain word.
-    _Shape(_NAMES, rf"(?i)((?:{_STRONG})(?:\\?[\"'])?=){_TRIVIAL}{_VALUE}{{4,}}(?![\w(])", rf"\g<1>{MASK}", _NAMED),
-    _Shape(
-        _NAMES,
-        rf"(?i)((?:{_STRONG})(?:\s?[:=]\s|:)){_TRIVIAL}(?=[a-z.!?-]*[^\sa-z.!?-]){_VALUE}{{6,}}(?![\w(])",
-        rf"\g<1>{MASK}",
-        _NAMED,
-    ),
-    _Shape(
-        ("--",),
-        rf"(?i)(?<!\S)(--[a-z_-]{{0,40}}(?:{_STRONG}|token)[ =](?:\\?[\"'])?){_TRIVIAL}(?!--){_VALUE}{{6,}}",
-        rf"\g<1>{MASK}",
-    ),
-    _Shape(
-        ("token",),
-        rf"(?i)((?<![\w-])token(?:\\?[\"'])?\s{{0,2}}[:=]\s{{0,2}}(?:\\?[\"'])?){_TRIVIAL}{_NO_WORD}(?![\w(])",
-        rf"\g<1>{MASK}",
-        r"token(?:\\?[\"'])?\s{0,2}[:=]",
-    ),
-)  # fmt: skip
+HOST, USER, HOME = "[host]", "[user]", "~"
+# What stands for something that was taken out. It is never looked into, whatever a secret, a host or a user is called.
+_MASKS = re.compile(rf"({'|'.join(map(re.escape, (MASK, HOST, USER)))})")
 _SECRET_VARIABLE = (
-    r"(?:^|_)(?:API)?(?:TOKENS?|KEYS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|CREDENTIALS?|PAT)(?:_|$)|APIKEY|PASSWORD"
+    r"(?:^|_)(?:API|SSH|PG)?(?:TOKENS?|KEYS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|PASSCODE|PASS|CREDENTIALS?|CREDS|PAT|COOKIES?|"
+    r"JWT|BEARER|AUTH|DSN|WEBHOOK)(?:_|$)|_PWD(?:_|$)|APIKEY|PASSWORD|PASSWD"
 )
-_SECRET_NAME = rf"(?i)(?:.*[._-])?(?:{_STRONG}|authorization)"
 _SHORTEST = 8
 # Account and host names that are words of their own: taking them out would take words out.
 _COMMON_NAMES = frozenset({
@@ -145,15 +41,16 @@ def redact(text: str) -> str:
 
     Tokens of known shape, credentials in URLs and headers, ``password=``-like pairs, and the values of environment
     variables that are named like secrets become ``[redacted]``; the home folder becomes ``~``. Numbers, digests,
-    identifiers and ordinary words stay as they are. Twice is as good as once. JSON goes through ``redact_json`` before it
-    is text: in text its ``\\n`` would be a letter before what follows.
+    identifiers and ordinary words stay as they are. Twice is as good as once, and what stands for something is not read
+    again, so this ends whatever the environment holds. JSON goes through ``redact_json`` before it is text: in text its
+    ``\\n`` would be a letter before what follows.
     """
     return redactor()(text)
 
 
 def redactor() -> Callable[[str], str]:
     """Return ``redact`` for the environment as it is now: for many texts, which then do not look at it each time."""
-    values = {value for name, value in os.environ.items() if _is_secret_variable(name) and _is_maskable(value)}
+    values = {part for name, value in os.environ.items() if _is_secret_variable(name) for part in _maskable(value)}
     return _redactor_for(frozenset(values), os.path.expanduser("~"), _user(), _host())
 
 
@@ -197,42 +94,33 @@ def _print_redacted(kind: type[BaseException], error: BaseException, trace: Trac
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
-def _redact_json(value: Any, clean: Callable[[str], str]) -> Any:
+def _redact_json(value: Any, clean: Callable[[str], str], *, is_secret: bool = False) -> Any:
     if isinstance(value, str):
-        return clean(value)
+        return MASK if is_secret and value else clean(value)
     if isinstance(value, Mapping):
         return {
-            clean(name) if isinstance(name, str) else name: (
-                MASK if _is_secret(name, inner) else _redact_json(inner, clean)
+            clean(name) if isinstance(name, str) else name: _redact_json(
+                inner, clean, is_secret=is_secret or _is_secret(name, inner, clean)
             )
             for name, inner in value.items()
         }
     if isinstance(value, list | tuple):
-        return [_redact_json(inner, clean) for inner in value]
-    return value
+        return [_redact_json(inner, clean, is_secret=is_secret) for inner in value]
+    return MASK if is_secret and isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _is_secret(name: object, value: object) -> bool:
-    """Return whether a value is a secret by the name it stands under."""
-    if not isinstance(name, str) or isinstance(value, bool) or not isinstance(value, str | int) or value == "":
+def _is_secret(name: object, value: object, clean: Callable[[str], str]) -> bool:
+    """Return whether a value, and all in it, is a secret by the name it stands under, as it is or without its own secrets."""
+    if not isinstance(name, str):
         return False
-    if _is_secret_name(name):
+    if _is_secret_name(name) or _is_secret_name(clean(name)):
         return True
-    return name.lower() == "token" and isinstance(value, str) and bool(re.fullmatch(_NO_WORD, value))
+    return name.lower() == "token" and isinstance(value, str) and bool(re.fullmatch(NO_WORD, value))
 
 
 @functools.lru_cache(maxsize=4096)
 def _is_secret_name(name: str) -> bool:
-    return re.fullmatch(_SECRET_NAME, name) is not None
-
-
-@functools.cache
-def _compiled() -> list[tuple[tuple[str, ...], re.Pattern[str], list[tuple[re.Pattern[str], str]]]]:
-    """Return the shapes by marks and gate, so that shapes that share them ask once."""
-    return [
-        (marks, re.compile(gate), [(re.compile(shape.pattern), shape.replacement) for shape in shapes])
-        for (marks, gate), shapes in itertools.groupby(_SHAPES, key=lambda shape: (shape.marks, shape.gate))
-    ]
+    return re.fullmatch(SECRET_NAME, name) is not None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -246,57 +134,105 @@ def _redactor_for(values: frozenset[str], home: str, user: str, host: str) -> Ca
     places = _places(home, user, host)
 
     def clean(text: str) -> str:
-        while (cleaner := once(text)) != text:  # what was taken out may have hidden the beginning of the next
-            text = cleaner
-        return text
+        waiting, done = _MASKS.split(text)[::-1], []
+        while waiting:
+            part = waiting.pop()
+            # What was taken out may have hidden the beginning of the next; each turn leaves less to look at.
+            cleaner = part if _MASKS.fullmatch(part) else once(part)
+            if cleaner == part:
+                done.append(part)
+            else:
+                waiting += _MASKS.split(cleaner)[::-1]
+        return "".join(done)
 
     def once(text: str) -> str:
-        lowered = text.lower()
+        found = list(secret_shapes.spans(text))
+        if literals is not None:
+            found += [match.span() for match in literals.finditer(text)]
+        if found:
+            return _masked(text, found)
         for mark, pattern, replacement in places:
             if mark in text:
                 text = pattern.sub(replacement, text)
-        if literals is not None:
-            text = literals.sub(MASK, text)
-        for marks, gate, shapes in _compiled():
-            if _holds(lowered, marks) and gate.search(lowered):
-                for pattern, replacement in shapes:
-                    text = pattern.sub(replacement, text)
         return text
 
     return clean
 
 
-def _holds(text: str, marks: Iterable[str]) -> bool:
-    for mark in marks:  # noqa: SIM110 - a generator costs more than the search
-        if mark in text:
-            return True
-    return False
+def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """Return ``text`` with one mask for each stretch that ``spans``, which may overlap, cover."""
+    parts: list[str] = []
+    end = 0
+    for start, stop in sorted(spans):
+        if start > end or not parts:
+            parts += [text[end:start], MASK]
+        end = max(end, stop)
+    return "".join([*parts, text[end:]])
 
 
 def _alternation(values: Iterable[str]) -> re.Pattern[str] | None:
-    """Return one pattern for the secret values themselves, as typed and as JSON and URLs spell them."""
-    forms = {form for value in values for form in (value, json.dumps(value)[1:-1], quote(value, safe=""))}
-    parts = [rf"\b{re.escape(f)}\b" if f.isalpha() else re.escape(f) for f in sorted(forms, key=lambda f: (-len(f), f))]
+    """Return one pattern for the secret values themselves, as typed and as JSON, URLs and shells spell them."""
+    forms = {form for value in values for form in _spellings(value)}
+    parts = [_bounded(form) for form in sorted(forms, key=lambda form: (-len(form), form))]
     return re.compile("|".join(parts)) if parts else None
+
+
+def _spellings(value: str) -> Iterator[str]:
+    yield value
+    for only_ascii in (True, False):
+        yield json.dumps(value, ensure_ascii=only_ascii)[1:-1]
+    yield repr(value)[1:-1]
+    yield quote(value.encode("utf-8", "surrogateescape"), safe="")
+    yield value.replace("'", "'\"'\"'")
+
+
+def _bounded(form: str) -> str:
+    """Return a pattern of a spelling; a word or number is not looked for inside longer ones."""
+    return rf"(?<![\w.]){form}(?![\w.])" if form.isdecimal() else rf"\b{form}\b" if form.isalpha() else re.escape(form)
 
 
 def _places(home: str, user: str, host: str) -> list[tuple[str, re.Pattern[str], str]]:
     """Return what to look for, and what to write instead, of home folder, user and host."""
     found = []
-    for form in {home.rstrip("/\\"), json.dumps(home.rstrip("/\\"))[1:-1]} if len(home) > 3 else ():
-        found.append((form, re.compile(rf"(?<![\w.~-]){re.escape(form)}(?![\w.-])"), "~"))
+    folder = home.rstrip("/\\")
+    for form in {folder, json.dumps(folder)[1:-1]} if len(folder) >= 3 else ():
+        found.append((form, re.compile(rf"(?<![\w.~-]){re.escape(form)}(?![\w.-])"), HOME))
     if _is_own_name(host):
-        found.append((host, re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-])"), "[host]"))
+        found.append((host, re.compile(rf"(?<![\w.-]){re.escape(host)}(?![\w-])"), HOST))
     if _is_own_name(user):
         # A name may be a word, too; as a part of a path or before an @ it is a name.
-        found.append((user, re.compile(rf"(?<=[/\\]){re.escape(user)}(?=[/\\\s\"']|$)"), "[user]"))
-        found.append((user, re.compile(rf"(?<![\w.-]){re.escape(user)}(?=@)|(?<=-of-){re.escape(user)}\b"), "[user]"))
+        found.append((user, re.compile(rf"(?<=[/\\]){re.escape(user)}(?=[/\\\s\"']|$)"), USER))
+        found.append((user, re.compile(rf"(?<![\w.-]){re.escape(user)}(?=@)|(?<=-of-){re.escape(user)}\b"), USER))
     return found
 
 
-def _is_maskable(value: str) -> bool:
-    """Return whether ``value`` is long enough, and not a path or a switch, so that masking it masks nothing else."""
-    return len(value.strip()) >= _SHORTEST and not Path(value).is_absolute() and not value.isspace()
+@functools.lru_cache(maxsize=256)
+def _maskable(value: str) -> frozenset[str]:
+    """Return what of a secret variable's value to look for: all of it, and each of several lines.
+
+    Left out is what is too short to be told from ordinary text, and the path of a file that holds the secret.
+    """
+    parts = {value.strip(), *(line.strip() for line in value.splitlines())}
+    return frozenset(part for part in parts if len(part) >= _SHORTEST and not _is_path(part))
+
+
+def _is_path(value: str) -> bool:
+    """Return whether a value is a path here, or reads like one; what is drawn at random may begin with a slash, too."""
+    if not value.startswith(("/", "~/")) and not Path(value).is_absolute():
+        return False
+    try:
+        if os.path.lexists(os.path.expanduser(value)):
+            return True
+    except ValueError:  # no file system takes it
+        return False
+    parts = [part for part in value.split("/") if part]
+    return len(parts) > 1 and not re.search(r"[+=\s]", value) and not any(map(_is_drawn, parts))
+
+
+def _is_drawn(part: str) -> bool:
+    """Return whether a part of a path looks as if it were drawn at random: no words, but letters and digits mixed."""
+    kinds = (r"[a-z]", r"[A-Z]", r"[0-9]")
+    return len(part) >= _SHORTEST and all(re.search(kind, part) for kind in kinds)
 
 
 def _is_own_name(name: str) -> bool:

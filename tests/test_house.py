@@ -69,7 +69,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.requests",
         "harness.seeds",
     ),
-    ("harness.names",),
+    ("harness.names", "harness.secret_shapes"),
     ("harness.errors",),
 )
 

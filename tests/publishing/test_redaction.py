@@ -13,7 +13,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.redaction import MASK, protect_output, redact, redact_json
+from harness.redaction import (
+    HOST,
+    MASK,
+    USER,
+    _maskable,
+    _redact_json,
+    _redactor_for,
+    protect_output,
+    redact,
+    redact_json,
+)
 
 _LETTERS = string.ascii_letters + string.digits
 
@@ -38,6 +48,14 @@ TOKENS = {
     "jwt": "ey" + "J" + _random(30, 12) + ".ey" + "J" + _random(40, 13) + "." + _random(43, 14),
     "stripe": "sk" + "_live_" + _random(24, 15),
     "npm": "np" + "m_" + _random(36, 16),
+    "pypi": "py" + "pi-" + _random(120, 17),
+    "slack app": "xa" + "pp-1-" + _random(30, 18),
+    "telegram bot": "1234567890" + ":AA" + _random(33, 19),
+    "discord bot": "MT" + _random(24, 20) + "." + _random(6, 21) + "." + _random(38, 22),
+    "docker": "dckr" + "_pat_" + _random(27, 23),
+    "google client": "GOC" + "SPX-" + _random(28, 24),
+    "stripe webhook": "wh" + "sec_" + _random(32, 25),
+    "gitlab runner": "gl" + "rt-" + _random(20, 26),
 }
 PLACES = [
     "{}",
@@ -81,6 +99,15 @@ NAMED = [
     ("https://hooks.slack.com/services/T000/B000/XXXX", "T000"),
     ("https://blob.example.org/x?sv=1&sig=abcdefghijkl%3D", "abcdefghijkl"),
     ("wandb: logged in with 0123456789abcdef0123456789abcdef01234567", "0123456789abcdef0123"),
+    ("postgres://alice:p@ss@db/x", "p@ss"),
+    ("https://api.telegram.org/bot" + TOKENS["telegram bot"] + "/getMe", TOKENS["telegram bot"][11:]),
+    ("https://discord.com/api/webhooks/123/abcDEF-_x", "abcDEF"),
+    ("Cookie: session=0123456789abcdef; theme=dark", "0123456789abcdef"),
+    ("Set-Cookie: sid=abcdef123456; Path=/; HttpOnly", "abcdef123456"),
+    ('{"cookie": "sid=abcdef123456"}', "abcdef123456"),
+    ("MYSQL_PWD=swordfish7 DB_PASS=tr0ub4dor", "swordfish7"),
+    ("MYSQL_PWD=swordfish7 DB_PASS=tr0ub4dor", "tr0ub4dor"),
+    ("password=" + "hf" + "_" + "a1" * 12 + "-and-more", "and-more"),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\n-----END RSA PRIVATE KEY-----", "MIIEabc"),
     ('{"k": "-----BEGIN PRIVATE KEY-----\\nMIIEabc\\n-----END PRIVATE KEY-----\\n"}', "MIIEabc"),
     ("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNz", "b3BlbnNz"),
@@ -118,6 +145,9 @@ ORDINARY = [
     "SGD.step; eyJ is how base64 JSON begins; AKIA; xoxo",
     "sk-learn sklearn scikit-learn==1.5.0 sk-SK.UTF-8",
     "-0.123456789012345678 1e-300 123456789012345678901234567890",
+    "cookie: a recipe = flour; cookies = []; Cookie = SimpleCookie(); cookie=3",
+    "PWD=/work/models OLDPWD=/work, pass_at_1: 0.25, pass=True, first_pass=second",
+    "doc 12345678:0a1b2c at 17000000001:AA, 2026-11-30T09:28:06, MODEL.layers.0",
     "öäü 漢字 🍓 \u202e \x1b[31m",
 ]
 
@@ -205,11 +235,128 @@ def test_logs_lose_secrets_of_message_arguments_and_traceback(
     assert f"ValueError: refused {MASK}" in shown
 
 
+CASES = [
+    ({"DEPLOY_TOKEN": "redacted"}, "the value is redacted here", "value is redacted"),
+    ({"DEPLOY_TOKEN": "redacted"}, f"a token {TOKENS['hugging face']} in it", TOKENS["hugging face"]),
+    ({"DEPLOY_TOKEN": MASK}, f"a {MASK} of {MASK}", "\0"),
+    ({"MYSQL_PWD": "corr3ct-horse-battery"}, "leak corr3ct-horse-battery end", "corr3ct"),
+    ({"DB_PASS": "corr3ct-horse-battery"}, "leak corr3ct-horse-battery end", "corr3ct"),
+    ({"SESSION_COOKIE": "corr3ct-horse-battery"}, "leak corr3ct-horse-battery end", "corr3ct"),
+    ({"MYAPIKEY": "corr3ct-horse-battery"}, "leak corr3ct-horse-battery end", "corr3ct"),
+    ({"AWS_CREDENTIALS": "corr3ct-horse-battery"}, "leak corr3ct-horse-battery end", "corr3ct"),
+    ({"AWS_SECRET_ACCESS_KEY": "/FAKEfakeFAKEfake/FAKEfake12345678"}, "leak /FAKEfakeFAKEfake/FAKEfake12345678 end", "fake12"),
+    ({"A_SECRET": "/zzyyxxwwvvuuttss"}, "leak /zzyyxxwwvvuuttss end", "zzyyxx"),
+    ({"HF_TOKEN": "weird-opaque-value-123\n"}, "leak weird-opaque-value-123 end", "opaque"),
+    ({"SSH_PRIVATE_KEY": "first line of it\nsecond line, too\n"}, "leak second line, too\nend", "second line"),
+    ({"A_SECRET": "it's \\ pürée"}, json.dumps({"a": "it's \\ pürée"}), "it's"),
+    ({"A_SECRET": "it's \\ pürée"}, json.dumps({"a": "it's \\ pürée"}, ensure_ascii=False), "it's"),
+    ({"A_SECRET": "a/whole secret/hf_1"}, "leak a/whole secret/hf_1", "whole"),
+    ({}, "Cookie: session=0123456789abcdef0123456789abcdef", "0123456789abcdef"),
+    ({}, "git clone postgres://alice:pa55@token: s3cretvalue", "pa55"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("environment", "text", "gone"), CASES)
+def test_values_of_any_variable_go_and_masks_are_never_read_again(
+    environment: dict[str, str], text: str, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Case redaction: it ends, twice is as good as once, and what has to be gone is gone."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = redact(text)
+    assert gone not in found
+    assert redact(found) == found
+
+
+@pytest.mark.parametrize(
+    ("user", "host", "home"), [("redacted", "host", "/home/redacted"), ("host", "redacted", "////"), ("user]", "[user", "/~/~")]
+)  # fmt: skip
+def test_hosts_users_and_homes_called_like_masks_end(
+    user: str, host: str, home: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.redaction._user", lambda: user)
+    monkeypatch.setattr("harness.redaction._host", lambda: host)
+    monkeypatch.setenv("HOME", home)
+    text = f"/{user}/x {user}@{host} {home}/x {MASK} /{host}/ /~/~/~/~ [user] [host] password=swordfish"
+    found = redact(text)
+    assert "swordfish" not in found and redact(found) == found
+
+
+def test_paths_in_secret_variables_and_the_working_folder_stay(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = str(tmp_path / "aB3dE5gH7jK9")
+    Path(folder).mkdir()
+    for name in ("KEYS_FOLDER_KEY", "PWD", "OLDPWD", "INIT_PWD", "SSH_ASKPASS", "GIT_ASKPASS"):
+        monkeypatch.setenv(name, folder)
+    monkeypatch.setenv("SSH_KEY", "/nowhere/keys/id_rsa")
+    monkeypatch.setenv("GIT_ASKPASS", "git-gui--askpass")
+    text = f"in {folder}/x with /nowhere/keys/id_rsa by git-gui--askpass"
+    assert redact(text) == text
+
+
+def test_many_secrets_take_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOY_TOKEN", "redacted")
+    line = f"{TOKENS['github']} password=swordfish redacted {MASK} [host] word\n"
+    found = redact(line * 1_000)
+    assert found == redact(line) * 1_000
+
+
 PIECES = st.sampled_from(
     [*TOKENS.values(), *(text for text, _ in NAMED), *ORDINARY, "token=", "password=", '"', "\\", "'", "=", ": ", "{", "}", "\n",
      "api_key", "-----BEGIN PRIVATE KEY-----", "Bearer ", "://", "@", "--token "]
 )  # fmt: skip
 TEXTS = st.lists(st.one_of(PIECES, st.text(max_size=8)), max_size=6).map("".join)
+
+
+ODD = [
+    "redacted",
+    MASK,
+    "[host]",
+    "host",
+    "user",
+    "token",
+    "[",
+    "]",
+    "~",
+    "/",
+    "-",
+    "\n",
+    '"',
+    "\\",
+    "é",
+    "12345678",
+    "a=b; c",
+]
+VALUES = st.lists(st.one_of(st.sampled_from([*ODD, *TOKENS.values()]), st.text(max_size=6)), max_size=4).map("".join)
+NAMES = st.sampled_from(["DEPLOY_TOKEN", "MYSQL_PWD", "DB_PASS", "X_COOKIE", "SSH_PRIVATE_KEY", "NO_NAME"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    environment=st.dictionaries(NAMES, VALUES, max_size=3),
+    places=st.tuples(VALUES, VALUES, VALUES),
+    pieces=st.lists(st.one_of(PIECES, VALUES), max_size=6),
+    order=st.randoms(use_true_random=False),
+)
+def test_whatever_the_environment_twice_is_as_good_as_once(
+    environment: dict[str, str], places: tuple[str, str, str], pieces: list[str], order: random.Random
+) -> None:
+    """It ends, and no secret that is looked for is left in what is not a mask."""
+    values = frozenset(part for name, value in environment.items() if name != "NO_NAME" for part in _maskable(value))
+    clean = _redactor_for(values, *places)
+    words = [*pieces, *environment.values(), *places]
+    order.shuffle(words)
+    text = "".join(words)
+    found = clean(text)
+    assert clean(found) == found
+    left = found.replace(MASK, "\0")
+    assert [
+        value
+        for value in values
+        if not value.isalnum() and not any(mask in value for mask in (MASK, HOST, USER)) and value in left
+    ] == []
+    value = _redact_json({"text": text, "list": [text, {"password": [text, 1, None]}]}, clean)
+    assert _redact_json(value, clean) == value and json.loads(json.dumps(value)) == value
+    assert value["list"][1]["password"] in ([MASK, MASK, None], ["", MASK, None])
 
 
 @settings(max_examples=500, deadline=None)
