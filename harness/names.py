@@ -48,6 +48,11 @@ def printable(text: object) -> str:
     return shown if shown.isprintable() else "".join(_visible(character) for character in shown)
 
 
+def described(error: BaseException) -> str:
+    """Return what foreign code raised, to end a sentence with."""
+    return f"{type(error).__name__}: {printable(error)}".rstrip(": ") + " (--debug shows where)"
+
+
 def _visible(character: str) -> str:
     code = ord(character)
     if code < 0x20:

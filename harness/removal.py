@@ -18,8 +18,8 @@ TEMPORARY = re.compile(r"\..{1,50}\.[a-z0-9_]{8}\.(?:partial|old)", re.DOTALL)
 _TIME = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d\.\d{6}"
 RESULTS = re.compile(rf"results_{_TIME}\.json")
 PAGE = re.compile(r"[^.].*\.html", re.DOTALL)
-# Who makes a run's records, beside its folder.
-CLAIM = re.compile(r"\.claim-[0-9a-f]{16}\.json")
+# Who makes a run's records, below the cache.
+CLAIM = re.compile(r"[0-9a-f]{16}\.json")
 # A method's work, below the cache.
 WORK = re.compile(r"[a-z0-9._A-Z-]{1,100}-[0-9a-f]{16}")
 # What interrupted runs left to each other, below ``.unfinished``.

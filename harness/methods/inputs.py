@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.names import printable
+from harness.names import described, printable
 
 if TYPE_CHECKING:
     from harness.methods.method import Method
@@ -24,7 +24,14 @@ def fingerprint(method: Method) -> str:
     """
     own = getattr(method, "fingerprint", None)
     if own is not None:
-        return str(own())
+        try:
+            return str(own())
+        except (Exception, SystemExit) as error:
+            if isinstance(error, HarnessError):
+                raise
+            raise HarnessError(
+                f"method '{printable(method.name)}' fails over its inputs: {described(error)}"
+            ) from error
     paths = {o.name: getattr(method, o.name, None) for o in dataclasses.fields(method)}  # type: ignore[arg-type]
     named = [f"{name}={_content_digest(path)}\n" for name, path in paths.items() if isinstance(path, Path)]
     return hashlib.sha256("".join(named).encode()).hexdigest() if named else ""

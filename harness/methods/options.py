@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from harness.arguments import convert, type_text
 from harness.errors import HarnessError
 from harness.methods.method import Baseline, Method
-from harness.names import printable, suggestion
+from harness.names import described, printable, suggestion
 
 Built = TypeVar("Built", bound=Method)
 
@@ -85,6 +85,10 @@ def build(method: type[Built], args: Mapping[str, Any]) -> Built:
         return method(**values)
     except (ValueError, TypeError) as error:
         raise HarnessError(f"method '{method.name}' refuses its options: {printable(error)}") from error
+    except (Exception, SystemExit) as error:
+        if isinstance(error, HarnessError):
+            raise
+        raise HarnessError(f"method '{method.name}' fails over its options: {described(error)}") from error
 
 
 def check_least(options: object, **least: int) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.methods.method import Baseline, Method
-from harness.names import printable, safe_name
+from harness.names import described, printable, safe_name
 from harness.progress import say
 from harness.removal import WORK, refuse_links, remove
 from harness.run.changes import LMState
@@ -82,10 +82,11 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
         started = time.monotonic()
         with measured_peak(device) as peak:
             after_lm = _called(method, lm, plugin=chosen.plugin, seed=seed, workdir=workdir)
-        if hasattr(after_lm.model, "eval"):
-            after_lm.model.eval()  # dropout is for training, and a part may be left in it where the whole is not
         costs = finished or {"seconds": time.monotonic() - started, "peak_bytes": peak.bytes}
-        after = LMState.of(after_lm)
+        with _blaming(method, chosen.plugin, "left a model that cannot be used"):
+            if hasattr(after_lm.model, "eval"):
+                after_lm.model.eval()  # dropout is for training, and a part may be left in it where the whole is not
+            after = LMState.of(after_lm)
         changed = after.weights_changed_since(before)
         if not changed and not unchanged:
             raise HarnessError(
@@ -173,21 +174,34 @@ def _called(method: Method, lm: LM, *, plugin: Plugin | None, seed: int, workdir
 
     from harness.models.lm import of
 
-    owner = f"method '{printable(method.name)}'"
-    if plugin is not None:
-        owner += f" of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
-    try:
+    owner = _owner(method, plugin)
+    with _blaming(method, plugin, "failed"):
         with undisturbed(owner):
             after: Any = method.apply(lm, seed=seed, workdir=workdir)
         after = of(after) if isinstance(after, LM) else after
-    except (HarnessError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
-        raise HarnessError(f"{owner} failed: {cause} (--debug shows where)") from error
     if not isinstance(after, LM):
         raise HarnessError(f"{owner} returned {type(after).__name__} from apply, where an LM is due")
     return after
+
+
+def _owner(method: Method, plugin: Plugin | None) -> str:
+    owner = f"method '{printable(method.name)}'"
+    if plugin is None:
+        return owner
+    return (
+        f"{owner} of plugin '{printable(plugin.name)}' ({printable(plugin.distribution)} {printable(plugin.version)})"
+    )
+
+
+@contextmanager
+def _blaming(method: Method, plugin: Plugin | None, what: str) -> Iterator[None]:
+    """Turn whatever a method's own code raises, ``SystemExit`` included, into one sentence that names it."""
+    try:
+        yield
+    except (HarnessError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise HarnessError(f"{_owner(method, plugin)} {what}: {described(error)}") from error
 
 
 def _report(workdir: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Failed, HarnessError, NoScore
-from harness.names import printable
+from harness.names import described, printable
 from harness.progress import is_first_process, process_count, say, say_once
 from harness.records.asked import of_first_filter
 from harness.run.chat import fitted
@@ -120,7 +120,7 @@ class _Asking:
                 self._ask_task(name)
             except NotSaved:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # to leave is no way to end what others asked for
                 if process_count() > 1:
                     raise  # the others wait for this one in vain; with it, the launcher ends them
                 self._note_failure(name, _told(error, name))
@@ -286,12 +286,11 @@ class _Asking:
         self.folder.note_failure(name)
 
 
-def _told(error: Exception, name: str) -> HarnessError:
+def _told(error: BaseException, name: str) -> HarnessError:
     """Return an error as one for people: a task's and a method's own code may raise anything."""
     if isinstance(error, HarnessError):
         return error
-    cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
-    failed = Failed(f"task '{printable(name)}' failed: {cause} (--debug shows where)")
+    failed = Failed(f"task '{printable(name)}' failed: {described(error)}")
     failed.__cause__ = error
     return failed
 

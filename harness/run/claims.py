@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -11,14 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.folders import write_atomic
+from harness.errors import Failed, HarnessError
+from harness.folders import cache_folder, check_writable, write_atomic
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
 from harness.removal import CLAIM, refuse_links, remove
 from harness.run.identity import deciding
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from harness.run.preparing import Prepared
+
+FOLDER = "claims"
 
 
 def claim_of(prepared: Prepared) -> str:
@@ -28,35 +34,54 @@ def claim_of(prepared: Prepared) -> str:
 
 @contextmanager
 def claimed(prepared: Prepared) -> Iterator[bool]:
-    """Keep other processes from the same run within the block.
+    """Keep other processes from the same run into the same folder within the block; its lock is in the cache.
 
     Yields:
         Whether another process had it when this one came, so that its records may be there now. Of several processes of
         one command the first one waits for all, and never learns of records: the others ask whatever it finds.
     """
-    if not is_first_process():
+    lock, owner = _lock_of(prepared) if is_first_process() else (None, None)
+    if lock is None or owner is None:
         yield False
         return
-    from filelock import FileLock, Timeout
-
-    name = f".claim-{claim_of(prepared)}"
-    lock, owner = FileLock(prepared.output / f"{name}.lock"), prepared.output / f"{name}.json"
-    refuse_links(Path(lock.lock_file), owner)
-    waited = False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waited = True
-        what = printable(prepared.method.name)
-        say(f"this run of {what} is active already ({_told(owner)}); waiting for it to end")
-        lock.acquire()
+    waited = _acquired_late(lock, owner, printable(prepared.method.name))
     try:
         _note(owner)
         yield waited and process_count() == 1
     finally:
         with suppress(OSError):
-            remove(owner, below=prepared.output, named=CLAIM)
+            remove(owner, below=owner.parent, named=CLAIM)
         lock.release()
+
+
+def _lock_of(prepared: Prepared) -> tuple[FileLock | None, Path | None]:
+    """Return the lock of a claim and the file that says who holds it; none where the cache cannot be written."""
+    from filelock import FileLock
+
+    words = f"{prepared.output.resolve()} {claim_of(prepared)}"
+    name = hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    lock, owner = cache_folder() / FOLDER / f"{name}.lock", cache_folder() / FOLDER / f"{name}.json"
+    refuse_links(lock.parent, lock, owner)
+    try:
+        check_writable(lock.parent)
+    except HarnessError:  # the run's folder has a lock of its own, which is asked when the weights are there
+        return None, None
+    return FileLock(lock), owner
+
+
+def _acquired_late(lock: FileLock, owner: Path, method: str) -> bool:
+    """Acquire a lock, and return whether another process had it."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"this run of {method} is active already ({_told(owner)}); waiting for it to end")
+        lock.acquire()
+        return True
+    except OSError as error:
+        raise Failed(f"cannot lock '{printable(lock.lock_file)}': {error.strerror or error}") from error
+    return False
 
 
 def _note(owner: Path) -> None:

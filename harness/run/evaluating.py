@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -51,11 +52,11 @@ def evaluate(*runs: Run) -> list[Record]:
     prepared = prepare(runs[0])
     model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
     for number, run in enumerate(that_differ(prepared, runs, model)):
-        if number:
-            model.renew()
-            prepared = prepared if serves_every_seed(prepared) else prepare(run)
         part = Asked()
         try:
+            if number:
+                model.renew()
+                prepared = prepared if serves_every_seed(prepared) else prepare(run)
             _evaluate_one(replace(prepared, run=run), model, part)
         except HarnessError as error:
             if process_count() > 1 or (len(runs) == 1 and not part.records):
@@ -123,7 +124,12 @@ def _told(error: HarnessError, records: Sequence[Record]) -> HarnessError:
 
 
 def _of_seed(run: Run, error: HarnessError) -> HarnessError:
-    """Return an error that names its seed; several may fail for reasons of their own."""
+    """Return an error that names its seed; several may fail for reasons of their own.
+
+    What its frames hold goes, a model above all: the next seed needs the room.
+    """
     told = (Failed if error.exit_status == Failed.exit_status else HarnessError)(f"seed {run.seeds[0]}: {error}")
     told.__cause__ = error.__cause__ or error
+    for each in (error, told.__cause__):
+        traceback.clear_frames(each.__traceback__)
     return told

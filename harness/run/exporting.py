@@ -7,7 +7,6 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.folders import check_writable, new_folder
-from harness.methods.inputs import fingerprint
 from harness.methods.method import Baseline
 from harness.names import printable
 from harness.progress import suit_the_terminal
@@ -34,7 +33,6 @@ def apply_and_write(run: Run, output: Path) -> str:
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise HarnessError(f"'{printable(output)}' exists already; name a new folder with --output")
     plugin, method = find_method(run)
-    fingerprint(method)
     source = find_model(run)
     check_writable(output.absolute().parent)
     chosen = Chosen(run, plugin, method, source)

@@ -59,11 +59,10 @@ def prepare(run: Run) -> Prepared:
             cannot be written.
     """
     output = run.output_path.absolute()  # before any code runs that may go elsewhere
-    plugin, method = find_method(run)
     _check_numbers(run)
-    fingerprint(method)
+    plugin, method = find_method(run)
     refuse_links(output / UNFINISHED_FOLDER)
-    check_writable(output)
+    check_writable(run.output_path)
     if not isinstance(method, Baseline):
         check_writable(cache_folder())
     tasks = _load_tasks(run, plugin, method)
@@ -82,15 +81,17 @@ def serves_every_seed(prepared: Prepared) -> bool:
 
 
 def find_method(run: Run) -> tuple[Plugin | None, Method]:
-    """Return the plugin and the method a run names, its options set."""
+    """Return the plugin and the method a run names, its options set and what they name read."""
     if run.plugin is None:
         if run.method not in {None, "baseline"} or run.method_args:
             raise HarnessError("--method and --method_args need --plugin NAME (`harness plugins` lists them)")
         return None, Baseline()
     with undisturbed(f"plugin '{printable(run.plugin)}'", all_of_it=False):
         plugin = plugins.load(run.plugin)
-    kind = options.pick(plugin.methods, run.method, plugin=plugin.name)
-    return plugin, options.build(kind, run.method_args)
+        kind = options.pick(plugin.methods, run.method, plugin=plugin.name)
+        method = options.build(kind, run.method_args)
+        fingerprint(method)
+    return plugin, method
 
 
 def find_model(run: Run) -> ModelSource:

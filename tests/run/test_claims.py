@@ -77,7 +77,7 @@ def test_a_second_process_for_one_run_waits_without_weights_and_takes_its_record
     assert ("invented's records of the run that has just ended are reused (out/invention-" in ended.err) == (
         end == "well"
     )
-    assert not list(Path("out").glob(".claim-*.json"))
+    assert not list((tmp_path / "cache" / "claims").glob("*.json"))
 
 
 def test_the_untouched_model_is_asked_once_by_two_methods_at_once(

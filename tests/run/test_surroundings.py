@@ -57,6 +57,19 @@ CHANGES = {
 }
 
 
+LEAVING = """
+import sys
+from harness.models.causal import CausalLM
+
+class Leaving(CausalLM):
+    def loglikelihood(self, requests, *args, **kwargs):
+        sys.exit(0)
+
+lm.model.model.norm.weight.data.mul_(self.amount)
+return Leaving(lm.model, lm.tokenizer, **lm.settings)
+"""
+
+
 def state() -> list[Any]:
     """Return what the process is to code in it."""
     mask = os.umask(0)
@@ -139,4 +152,27 @@ def test_a_method_that_fails_after_the_baseline_leaves_word_of_it(
     assert (failed["status"], [note["status"] for note in notes.values()]) == ("failed", ["finished"])
     assert cause in failed["error"]
     assert evaluate("--plugin", plugin, "--output_path", "elsewhere").code == 2
-    assert [path.name for path in Path("elsewhere").glob("*") if path.suffix != ".lock"] == []
+    assert list(Path("elsewhere").glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("members", "body", "sentence"),
+    [
+        ("def fingerprint(self): raise SystemExit(0)", "", "method 'invented' fails over its inputs: SystemExit: 0"),
+        ("def fingerprint(self): return {}['x']", "", "method 'invented' fails over its inputs: KeyError: 'x'"),
+        (
+            "def __post_init__(self): raise OSError(5, 'broken')",
+            "",
+            "method 'invented' fails over its options: OSError: [Errno 5]",
+        ),
+        ("", "lm.model.lm_head = None\nreturn lm", "(third-party-invention 1.0) left a model that cannot be used: "),
+        ("", LEAVING, "task 'colours' failed: SystemExit: 0"),
+    ],
+)
+def test_a_method_that_leaves_or_raises_elsewhere_is_no_success_either(
+    members: str, body: str, sentence: str, make_method: Callable[..., str], evaluate: Command, records: Records
+) -> None:
+    outcome = evaluate("--plugin", make_method(body or "return lm", members=members))
+    assert outcome.code == (1 if body == LEAVING else 2)
+    assert sentence in outcome.sentence
+    assert records(Path("out")) == []
