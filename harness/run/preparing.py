@@ -125,7 +125,7 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         folders = finding.folders(plugin, run.include_path)
         task_set = finding.load(run.tasks, folders, metadata=run.metadata, num_fewshot=run.num_fewshot)
         _check_samples(run, task_set)
-        _check_shots(run, task_set)
+        _check_tasks(run, task_set)
     if run.model in KINDS:  # another one is told where the model is looked for
         _check_fit(run, method, task_set, KINDS[run.model].lm())
     for name, notes in task_set.notes.items():
@@ -173,21 +173,26 @@ def _asked(run: Run, name: str, task: Any) -> dict[int, Any]:
     from lm_eval.evaluator_utils import get_sample_size
 
     docs, chosen = _documents(task), (run.samples or {}).get(name)
-    if chosen:
-        return {number: docs[number] for number in sorted(chosen)}
-    return dict(enumerate(itertools.islice(docs, get_sample_size(task, run.limit))))
+    try:
+        if chosen:
+            return {number: docs[number] for number in sorted(chosen)}
+        return dict(enumerate(itertools.islice(docs, get_sample_size(task, run.limit))))
+    except (LookupError, TypeError, ValueError) as error:  # UnicodeDecodeError too
+        raise HarnessError(f"the documents of task '{printable(name)}' cannot be read: {printable(error)}") from error
 
 
-def _check_shots(run: Run, task_set: TaskSet) -> None:
-    """See to the shots of every task; what is to be told of them goes to its notes."""
+def _check_tasks(run: Run, task_set: TaskSet) -> None:
+    """Look at what each task is made of, its documents and its shots; what is to be told of them goes to its notes."""
     from harness.run.questions import shots
+    from harness.tasks.documents import check_documents
+    from harness.tasks.mistakes import check_task
     from harness.tasks.shots import keep_own_out
 
     for name, task in task_set.tasks.items():
-        number = shots(task, run)
-        if number:
-            notes = keep_own_out(task, number, _asked(run, name, task), seed=run.seeds[3])
-            task_set.notes.setdefault(name, []).extend(notes)
+        check_task(task)
+        docs = _asked(run, name, task)
+        notes = [*check_documents(task, docs), *keep_own_out(task, shots(task, run), docs, seed=run.seeds[3])]
+        task_set.notes.setdefault(name, []).extend(notes)
 
 
 def _check_numbers(run: Run) -> None:

@@ -21,6 +21,7 @@ from harness.progress import say_once
 from harness.tasks import whole_set
 from harness.tasks.files import Index, TaskEntry, TaskFolder, copied_from, index, read_whole, tagged
 from harness.tasks.groups import check_same, members, nothing_replaced
+from harness.tasks.mistakes import of_loading
 from harness.tasks.templates import compile_once
 from harness.tasks.warned import heard
 from harness.timeouts import TimedOut
@@ -289,7 +290,10 @@ def _built(manager: TaskManager, spec: str) -> list[Any]:
                 f"--metadata {clash[1]} cannot be given: task '{printable(spec)}' sets it itself"
             ) from error
         cause = error.__cause__ if isinstance(error.__cause__, HarnessError) else error
-        raise HarnessError(f"task '{printable(spec)}' could not be loaded: {_cause_text(cause)}") from error
+        told = None if isinstance(cause, HarnessError) else of_loading(error)
+        if told and entry is not None and entry.yaml_path and entry.kind.name != "GROUP":
+            told = f"{told} ({printable(entry.yaml_path)})"
+        raise HarnessError(f"task '{printable(spec)}' could not be loaded: {told or _cause_text(cause)}") from error
     groups = loaded.get("groups", {})
     name = spec if entry is None else entry.name
     return [groups[name]] if name in groups else list(loaded["tasks"].values())
