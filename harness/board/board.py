@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.board import ranking
+from harness.board import ranking, row_intervals
 from harness.board.omissions import DOES_NOT_FOLLOW, Omissions, counted
 from harness.board.ranking import Difference
 from harness.board.scores_by_document import SampleFiles
 from harness.names import printable
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
+from harness.records.intervals import Interval
 from harness.records.labels import method_label, options_that_differ
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
@@ -59,6 +60,7 @@ class Score:
     unranked: str = ""
     is_contradicted: bool = False
     notes: tuple[str, ...] = ()
+    interval: Interval | None = None
     difference: Difference | None = None
     rank: int | None = None
     is_tied: bool = False
@@ -203,7 +205,7 @@ def _table(
     rows = [_row(records, group, variants, keys, contradictions) for group in groups.values()]
     is_partial = any(record.is_partial for record in chosen)
     for metric in metrics:
-        rows = _judged(rows, metric, files, is_partial=is_partial)
+        rows = _judged(records, rows, metric, files, is_partial=is_partial)
     files.forget_scores()
     methods = [row.first for row in rows if not row.first.is_baseline]
     return Table(
@@ -285,11 +287,6 @@ def mean(values: Sequence[float]) -> float:
         return sum(value / len(values) for value in values)
 
 
-def half_interval(stderr: float) -> float:
-    """Return half of the 95 % interval that goes with a standard error."""
-    return ranking.Z * stderr
-
-
 def seed_label(record: Record) -> str:
     """Return the seed, or all four where they differ."""
     seeds = (record.seeds.random, record.seeds.numpy, record.seeds.torch, record.seeds.fewshot)
@@ -303,14 +300,17 @@ def _deviation(values: Sequence[float]) -> float | None:
         return None
 
 
-def _judged(rows: list[Row], metric: Metric, files: SampleFiles, *, is_partial: bool) -> list[Row]:
-    """Return the rows with differences to their baselines and ranks for one metric.
+def _judged(
+    records: Sequence[Record], rows: list[Row], metric: Metric, files: SampleFiles, *, is_partial: bool
+) -> list[Row]:
+    """Return the rows with intervals, differences to their baselines and ranks for one metric.
 
     Part of a task gets differences, on the documents both were asked, but no rank: that is for the whole task.
     """
     key = (metric.name, metric.filter)
     sound = [n for n, row in enumerate(rows) if key in row.scores and not row.scores[key].unranked]
-    entries = [_entry(rows[n].scores[key], files) for n in sound]
+    entries = [_entry(records, rows[n].scores[key], files) for n in sound]
+    found = row_intervals.of_rows([entry.known for entry in entries], [entry.by_document for entry in entries])
     baselines = {rows[n].board: position for position, n in enumerate(sound) if rows[n].first.is_baseline}
     pairs = {
         position: baselines[rows[n].board]
@@ -322,14 +322,22 @@ def _judged(rows: list[Row], metric: Metric, files: SampleFiles, *, is_partial: 
     judged = list(rows)
     for position, n in enumerate(sound):
         rank, is_tied = ranks.get(position, (None, False))
-        score = replace(rows[n].scores[key], difference=differences.get(position), rank=rank, is_tied=is_tied)
+        score = replace(
+            rows[n].scores[key],
+            interval=found[position],
+            difference=differences.get(position),
+            rank=rank,
+            is_tied=is_tied,
+        )
         judged[n].scores[key] = score
     return judged
 
 
-def _entry(score: Score, files: SampleFiles) -> ranking.Entry:
+def _entry(records: Sequence[Record], score: Score, files: SampleFiles) -> ranking.Entry:
     assert score.value is not None
-    return ranking.Entry(score.value, score.stderr, files.by_document(score.sources))
+    documents = files.by_document(score.sources)
+    known = row_intervals.estimate([records[source] for source in score.sources], documents)
+    return ranking.Entry(score.value, score.stderr, documents, known)
 
 
 def _contradiction_notes(rows: Sequence[Row]) -> tuple[str, ...]:

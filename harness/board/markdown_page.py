@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from harness.board.board import Board, Metric, Row, Score, Table, build
 from harness.board.omissions import omission_sentences
 from harness.records.grouping import facts
+from harness.records.intervals import NORMAL
 from harness.records.labels import NOTED, options_that_differ
 from harness.records.markdown import cell
 from harness.records.record import Record
@@ -15,6 +16,10 @@ MARKS = {"better": " ▲", "worse": " ▼"}
 LEGEND = (
     "± is the standard error over documents, sd the deviation between seeds. ▲ and ▼: better and worse than the baseline"
     " of the same table (95 %, Holm's correction over its rows)."
+)
+INTERVAL_LEGEND = (
+    "[ ] is a 95 % interval, where documents are too few, or too few of them right or wrong, for a standard error to tell:"
+    " Clopper-Pearson's of right and wrong, a studentised bootstrap's or Student's of others."
 )
 
 
@@ -43,6 +48,8 @@ def render_board(board: Board, *, note: str = "") -> str:
         lines += _tables(table)
     has_errors = any(score.stderr is not None for score in board.scores())
     lines += [LEGEND, ""] if has_errors else []
+    exact = any(score.interval is not None and score.interval.method != NORMAL for score in board.scores())
+    lines += [INTERVAL_LEGEND, ""] if exact else []
     lines += [CONTRADICTED_LEGEND, ""] if board.omissions.contradicted else []
     said = omission_sentences(board.omissions)
     if said:
@@ -99,7 +106,9 @@ def _value(score: Score | None) -> str:
     text = "none" if score.value is None else f"{score.value:.4f}"
     if score.is_contradicted:
         return f"*{text}*{CONTRADICTED}"
-    if score.stderr is not None:
+    if score.interval is not None and score.interval.method != NORMAL:
+        text += f" [{score.interval.low:.4f}, {score.interval.high:.4f}]"
+    elif score.stderr:
         text += f" ± {score.stderr:.4f}"
     if score.deviation is not None:
         text += f" (sd {score.deviation:.4f})"

@@ -14,10 +14,11 @@ from typing import Any
 
 from harness import pages
 from harness.board import details, plots
-from harness.board.board import Board, Metric, Row, Score, Table, half_interval
+from harness.board.board import Board, Metric, Row, Score, Table
 from harness.board.omissions import contradiction_sentences, omission_sentences
 from harness.names import printable
 from harness.records.grouping import facts, weights_label
+from harness.records.intervals import NORMAL, Interval
 from harness.records.labels import NOTED, method_label
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -27,7 +28,7 @@ COLUMNS = (
     ("model", "Model"),
     ("weights", "Weights"),
     ("score", "Score"),
-    ("difference", "Difference"),
+    ("difference", "Difference [95 %, not adjusted] Holm's p"),
     ("seconds", "Seconds"),
     ("memory", "Memory"),
     ("changed", "Changed"),
@@ -203,13 +204,21 @@ def _judged_cells(row: Row, score: Score) -> list[Cell]:
         else str(score.rank)
     )
     said = [
-        *([] if score.stderr is None or score.is_contradicted else [f"±{NARROW}{half_interval(score.stderr):.4f}"]),
+        *([] if score.interval is None else [_interval(score.interval, score.value)]),
         *([] if score.deviation is None or score.is_contradicted else [f"sd{NARROW}{score.deviation:.4f}"]),
         *([printable(score.unranked)] if score.unranked else []),
     ]
     value = ("none" if score.value is None else f"{score.value:.4f}") + (f" {NOTED}" if score.notes else "")
     shown = _cell(_rounded(score.value), value, " · ".join(said), "unranked" if score.unranked else "")
     return [_cell(score.rank, rank, "", kind), shown, _difference_cell(score)]
+
+
+def _interval(interval: Interval, value: float | None) -> str:
+    """Return half of a normal interval that stays within what the metric can be, both ends of another."""
+    below, above = (value or 0.0) - interval.low, interval.high - (value or 0.0)
+    if interval.method == NORMAL and math.isclose(below, above, rel_tol=1e-9):
+        return f"±{NARROW}{above:.4f}"
+    return f"[{interval.low:.4f},{NARROW}{interval.high:.4f}]"
 
 
 def _difference_cell(score: Score) -> Cell:

@@ -91,7 +91,7 @@ def forest(table: Table, metric: Metric, name: str) -> str:
     parts = [_axis(scale, height - AXIS_HEIGHT, _direction(metric)), _line(zero, 0, zero, height - AXIS_HEIGHT, "zero")]
     for number, (row, score) in enumerate(shown):
         parts.append(_forest_row(table, row, score, scale, number * ROW_HEIGHT))
-    title = f"{metric.title}: difference to the baseline, 95 % intervals"
+    title = f"{metric.title}: difference to the baseline, 95 % intervals, not adjusted"
     return _svg(name, height, title, _counted(shown, pairs, "row"), parts)
 
 

@@ -11,25 +11,34 @@ from typing import Any
 import numpy
 
 from harness.board.scores_by_document import ByDocument, Values
-from harness.records import statistics
+from harness.records import intervals, statistics
+from harness.records.intervals import Estimate
 
-Z = 1.959963984540054
 # Above this many rows their documents are not compared pair by pair, and ranks come from the standard errors alone.
 MOST_PAIRED_ROWS = 400
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One row's value for one metric: its standard error over documents, and the documents where they are known."""
+    """One row's value for one metric: its standard error over documents, and the documents where they are known.
+
+    ``known`` says how many there are and what the metric can be; without, the normal approximation has to do.
+    """
 
     value: float
     stderr: float | None
     by_document: ByDocument | None = None
+    known: Estimate | None = None
+
+    @property
+    def estimate(self) -> Estimate:
+        """What is known of the score."""
+        return self.known or Estimate(self.value, self.stderr)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row's value less its baseline's, with 95 % interval; None where no standard error is known.
+    """A row's value less its baseline's, with 95 % interval, not adjusted; None where no standard error is known.
 
     Attributes:
         p: of no difference, after Holm's correction over the rows of the table.
@@ -50,8 +59,8 @@ def differences(
 ) -> dict[int, Difference]:
     """Return for each position in ``pairs`` the difference to the baseline at the position it names.
 
-    Where both have the same documents the test is paired, as ``harness compare`` has it; elsewhere a z-test on two
-    standard errors, which sees less.
+    Where both have the same documents the test is paired, as ``harness compare`` has it; elsewhere one of two estimates
+    that share none, which sees less.
     """
     found = {position: _unpaired(entries[position], entries[base]) for position, base in pairs.items()}
     found |= _paired(entries, pairs)
@@ -84,45 +93,76 @@ def _better(entries: Sequence[Entry], sign: int) -> Any:
     """Return for each entry how many others are shown to be better."""
     values = sign * numpy.array([entry.value for entry in entries])
     variances = numpy.square([entry.stderr or 0.0 for entry in entries])
-    z = NormalDist().inv_cdf(1 - 0.025 / max(1, len(entries) - 1))
+    alpha = statistics.ALPHA / max(1, len(entries) - 1)
+    z = NormalDist().inv_cdf(1 - alpha / 2)
+    scales, below, above = _reaches(entries, alpha)
+    below, above = (below, above)[::sign]
     if len(entries) > MOST_PAIRED_ROWS:
-        return _better_apart(values, variances, z)
+        normal = z * z * scales * variances
+        return _better_apart(values, *(numpy.where(numpy.isnan(one), normal, one) for one in (below, above)))
     covariance = _covariance(entries, variances)
-    spread = variances[:, None] + variances[None, :] - 2 * covariance
-    return (values[None, :] - values[:, None] > _margin(spread, z)).sum(axis=1)
+    spread = numpy.maximum(variances[:, None] + variances[None, :] - 2 * covariance, 0)
+    squares = z * z * numpy.maximum(scales[:, None], scales[None, :]) * spread
+    # By how much an exact interval reaches further than the normal one.
+    more = [numpy.where(numpy.isnan(one), 0, numpy.maximum(one - z * z * variances, 0)) for one in (below, above)]
+    return (values[None, :] - values[:, None] > _margin(squares + more[0][None, :] + more[1][:, None])).sum(axis=1)
 
 
-def _margin(spread: Any, z: float) -> Any:
+def _reaches(entries: Sequence[Entry], alpha: float) -> tuple[Values, Values, Values]:
+    """Return how Student's quantile of each entry compares with the normal one, squared, and how far exact intervals reach.
+
+    The reaches are the squared distances from the value to the ends, below and above, NaN where the interval is none of
+    these; infinite where documents are so few that no test of them tells two rows apart.
+    """
+    scales, reaches = numpy.ones(len(entries)), numpy.full((2, len(entries)), numpy.nan)
+    z = NormalDist().inv_cdf(1 - alpha / 2)
+    for position, entry in enumerate(entries):
+        one = entry.estimate
+        if one.is_normal or one.docs is None:
+            continue
+        found = intervals.interval(one, alpha=alpha)
+        is_told = found is not None and (found.method == intervals.EXACT or one.docs >= 1 - math.log2(alpha))
+        if found is None or not is_told:  # the signs of so few differences are never as one-sided as alpha wants it
+            reaches[:, position] = numpy.inf if one.docs < intervals.ENOUGH else numpy.nan
+        elif found.method == intervals.EXACT:
+            reaches[:, position] = numpy.square([one.value - found.low, found.high - one.value])
+        else:
+            scales[position] = (intervals.student(one.docs - 1, alpha) / z) ** 2
+    return scales, reaches[0], reaches[1]
+
+
+def _margin(squares: Any) -> Any:
     """Return how far apart two values are shown to differ; rounding leaves a little where two rows answered the same."""
-    return z * numpy.sqrt(numpy.maximum(spread, 0)) + 1e-12
+    return numpy.sqrt(squares) + 1e-12
 
 
-def _better_apart(values: Values, variances: Values, z: float) -> Any:
+def _better_apart(values: Values, below: Values, above: Values) -> Any:
     """Return for each entry how many are shown to be better, all of them independent.
 
-    Sorted, only those need a look that lie between what the smallest and the largest variance would show.
+    Sorted, only those need a look that lie between what the smallest and the largest reach would show.
+
+    Args:
+        below, above: squared distances from each value to the ends of its interval.
     """
     order = numpy.argsort(values)
-    ordered, spreads = values[order], variances[order]
-    sure = numpy.searchsorted(ordered, values + _margin(variances + variances.max(), z), side="right")
-    maybe = numpy.searchsorted(ordered, values + _margin(variances + variances.min(), z), side="right")
+    ordered, reaches = values[order], below[order]
+    sure = numpy.searchsorted(ordered, values + _margin(above + below.max()), side="right")
+    maybe = numpy.searchsorted(ordered, values + _margin(above + below.min()), side="right")
     better = len(values) - sure
     for position in numpy.flatnonzero(maybe < sure):
         near = slice(maybe[position], sure[position])
-        margin = _margin(variances[position] + spreads[near], z)
+        margin = _margin(above[position] + reaches[near])
         better[position] += (ordered[near] - values[position] > margin).sum()
     return better
 
 
 def _unpaired(entry: Entry, baseline: Entry) -> Difference:
     value = entry.value - baseline.value
-    if entry.stderr is None or baseline.stderr is None:
+    p = intervals.p_of_difference(baseline.estimate, entry.estimate)
+    if p is None:
         return Difference(value)
-    spread = math.hypot(entry.stderr, baseline.stderr)
-    if not spread > 0 or not math.isfinite(value / spread):
-        return Difference(value)
-    p = math.erfc(abs(value) / spread / math.sqrt(2))
-    return Difference(value, value - Z * spread, value + Z * spread, p)
+    low, high = intervals.of_difference(baseline.estimate, entry.estimate) or (None, None)
+    return Difference(value, low, high, p)
 
 
 def _paired(entries: Sequence[Entry], pairs: Mapping[int, int]) -> dict[int, Difference]:
@@ -146,7 +186,10 @@ def _paired(entries: Sequence[Entry], pairs: Mapping[int, int]) -> dict[int, Dif
         stacked = numpy.stack(list(group.values()), axis=1)
         p_values, halves = statistics.studentised_bootstrap(stacked)
         for position, mean, p, half in zip(group, stacked.mean(axis=0), p_values, halves, strict=True):
-            low, high = (float(mean - half), float(mean + half)) if half > 0 else (None, None)
+            low = high = None
+            if half > 0:
+                known = entries[pairs[position]].estimate, entries[position].estimate
+                low, high = intervals.within_difference(float(mean - half), float(mean + half), *known)
             found[position] = Difference(float(mean), low, high, float(p), is_paired=True)
     return found
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import statistics as averages
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 from harness.comparing.checks import across_fields, agreeing_records
 from harness.comparing.costs import Cost, cost_of
@@ -14,8 +12,9 @@ from harness.comparing.documents import Change, Columns, Documents, Doubts, chan
 from harness.comparing.sides import Side, Sourced
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
-from harness.records import statistics
+from harness.records import intervals, statistics
 from harness.records.aggregation import NotRecomputableError
+from harness.records.intervals import Estimate
 
 BETTER, WORSE, HIGHER, LOWER = "better", "worse", "higher", "lower"
 NO_DIFFERENCE, TOO_FEW, NOT_TESTED = "no difference shown", "too few documents to tell", "not tested"
@@ -49,12 +48,14 @@ class Score:
     Attributes:
         by_seed: seed and score.
         deviation: the standard deviation between seeds, None of one seed.
+        known: what the records say of the error, and what the metric can be.
     """
 
     value: float
     stderr: float | None
     by_seed: tuple[tuple[int | None, float], ...]
     deviation: float | None
+    known: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +291,7 @@ def verdict(row: TaskComparison, alpha: float) -> str:
 def _untested(first: Sourced, side: str, ours: Score, theirs: Score, *, alpha: float) -> TaskComparison:
     """Return a row with values only, and an interval from two standard errors where both are known."""
     record, difference = first.record, theirs.value - ours.value
-    low = high = None
-    if ours.stderr is not None and theirs.stderr is not None:
-        radius = NormalDist().inv_cdf(1 - alpha / 2) * math.hypot(ours.stderr, theirs.stderr)
-        low, high = difference - radius, difference + radius
+    low, high = intervals.of_difference(ours.known, theirs.known, alpha=alpha) or (None, None)
     return TaskComparison(
         task=record.task.name, is_group=record.task.group, metric=record.metric.name, filter=record.metric.filter,
         higher_is_better=record.metric.higher_is_better, side=side, documents=record.counts.docs, first=ours, second=theirs,
@@ -307,6 +305,9 @@ def _tested(row: TaskComparison, documents: Documents, scores: tuple[Score, Scor
     # Of a score that is no mean the documents' mean is off by its bias; the interval lies around the score itself.
     difference = documents.scores[1] - documents.scores[0]
     shift = difference - found.difference
+    low, high = (None if end is None else end + shift for end in (found.low, found.high))
+    if low is not None and high is not None:
+        low, high = intervals.within_difference(low, high, scores[0].known, scores[1].known)
     changed = documents.second - documents.first
     least = statistics.ROUNDING * (abs(documents.first) + abs(documents.second))
     margin = request.margin
@@ -315,8 +316,7 @@ def _tested(row: TaskComparison, documents: Documents, scores: tuple[Score, Scor
         margin = MARGIN if between else MARGIN_DEVIATIONS * float(documents.first.std())
     return replace(
         row, documents=len(documents.keys), first=scores[0], second=scores[1], difference=difference,
-        low=None if found.low is None else found.low + shift, high=None if found.high is None else found.high + shift,
-        is_paired=True, p=found.p, detectable=found.detectable, margin=margin,
+        low=low, high=high, is_paired=True, p=found.p, detectable=found.detectable, margin=margin,
         up=int((changed > least).sum()), down=int((changed < -least).sum()), test=found.test,
     )  # fmt: skip
 
@@ -375,6 +375,7 @@ def _score(seeds: Sequence[Sourced]) -> Score:
         stderr=averages.fmean(errors) if errors else None,
         by_seed=tuple((record.seeds.random, value) for record, value in zip(records, values, strict=True)),
         deviation=averages.stdev(values) if len(values) > 1 else None,
+        known=intervals.of_seeds(records) or Estimate(averages.fmean(values), None),
     )
 
 

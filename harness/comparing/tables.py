@@ -52,11 +52,18 @@ def to_json(comparison: Comparison) -> str:
         "sides": [
             _side(side) | {"cost": asdict(cost)} for side, cost in zip(comparison.sides, comparison.costs, strict=True)
         ],
-        "comparisons": [asdict(row) for row in comparison.rows],
+        "comparisons": [_row(row) for row in comparison.rows],
         "notes": list(comparison.notes),
         "contradicted": list(comparison.contradicted),
     }
     return json.dumps(_finite(content), indent=1, allow_nan=False, default=str) + "\n"
+
+
+def _row(row: TaskComparison) -> dict[str, Any]:
+    content = asdict(row)
+    for side in ("first", "second"):
+        del content[side]["known"]
+    return content
 
 
 def to_markdown(comparison: Comparison) -> str:
@@ -114,7 +121,9 @@ def _legend(comparison: Comparison) -> str:
     rows, level = comparison.rows, f"{100 * (1 - comparison.alpha):g} %"
     families = {(row.metric, row.filter, row.is_group) for row in rows if row.p is not None}
     tested = sum(row.p is not None for row in rows)
-    said = [f"difference: second less first, with its {level} interval"]
+    said = [
+        f"difference: second less first, with its {level} interval, each by itself: it goes with p, not with p Holm"
+    ]
     if tested:
         said.append(
             f"p: {' or '.join(_tests(rows))}, Holm-corrected over the tasks and sides of a metric, groups apart"
@@ -125,7 +134,7 @@ def _legend(comparison: Comparison) -> str:
         )
     if any(not row.is_paired for row in rows):
         said.append(
-            "unpaired: from two standard errors, as if the documents were others; much wider than a paired interval"
+            "unpaired: from the intervals of both scores, as if the documents were others; much wider than a paired interval"
         )
     if any(len(score.by_seed) > 1 for row in rows for score in (row.first, row.second)):
         said.append(
@@ -148,7 +157,7 @@ def _tables(comparison: Comparison, *, question: int | None = None, answer: int 
 
 def _main_table(comparison: Comparison) -> Table:
     first, *others = comparison.sides
-    is_several, interval = len(others) > 1, f"{100 * (1 - comparison.alpha):g} % interval"
+    is_several, interval = len(others) > 1, f"{100 * (1 - comparison.alpha):g} % interval, not adjusted"
     header = ["task", "metric", *(["side"] if is_several else []), "docs", first.label]
     header += ["the side" if is_several else others[0].label, "difference", interval]
     header += ["p", "p Holm", "detectable", "margin", "up, down", "verdict"]
@@ -176,7 +185,7 @@ def _seeds_table(comparison: Comparison) -> Table:
                 scores.setdefault((row.task, row.metric_title, label), score)
     rows = [
         (
-            *names, str(len(score.by_seed)), f"{score.value:.4f}", _number(score.deviation), _number(score.stderr),
+            *names, str(len(score.by_seed)), f"{score.value:.4f}", _number(score.deviation), _number(score.stderr or None),
             ", ".join(f"{seed}: {value:.4f}" for seed, value in score.by_seed),
         )
         for names, score in scores.items()

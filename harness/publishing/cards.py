@@ -251,8 +251,8 @@ def _card(records: Sequence[Record], existing: Path, source_url: str | None) -> 
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise HarnessError(f"the model card {printable(existing)} cannot be read: {printable(error)}") from error
         data: Any = card.data
-        data.eval_results = None
         data["model-index"] = _with_results(index, data.model_name or name, results)
+        data.eval_results = data.model_name = None  # which would be written in its place
         return str(card)
     data = ModelCardData(
         model_name=name, base_model=first.model.name, eval_results=results, tags=["token-harness", method_label(first)]

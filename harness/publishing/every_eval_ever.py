@@ -21,13 +21,14 @@ from harness.names import printable
 from harness.publishing import every_eval_ever_samples
 from harness.publishing.files import PlannedFile, planned
 from harness.publishing.lm_eval_files import data_source
-from harness.publishing.metrics import INFINITE, error_method, meaning
+from harness.publishing.metrics import error_method, meaning
 from harness.publishing.selection import Item, where
+from harness.records import intervals
+from harness.records.bounds import INFINITE
 from harness.records.labels import method_label
 from harness.records.record import Record
 
 SCHEMA_VERSION = "0.3.0"
-Z_95 = 1.959963984540054
 RELATIONSHIPS = ("first_party", "third_party", "collaborative", "other")
 AVAILABILITIES = ("open_weights", "closed_weights", "unknown")
 _FORBIDDEN = re.compile(r'[<>:"\\|?*\x00-\x1f]')
@@ -211,7 +212,7 @@ def _result(item: Item, seconds: str) -> dict[str, Any]:
                 direction="unknown" if record.metric.higher_is_better is None else None,
             ),
         },
-        "score_details": {"score": value, "details": _details(record), "uncertainty": _uncertainty(record, value)},
+        "score_details": {"score": value, "details": _details(record), "uncertainty": _uncertainty(record)},
         "generation_config": _generation(record),
     }
 
@@ -226,19 +227,19 @@ def _details(record: Record) -> dict[str, str]:
     )
 
 
-def _uncertainty(record: Record, value: float) -> dict[str, Any]:
+def _uncertainty(record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {"num_samples": record.counts.docs}
-    if record.stderr is None:
-        return found
-    return found | {
-        "standard_error": {"value": record.stderr, "method": error_method(record.metric.aggregation)},
-        "confidence_interval": {
-            "lower": value - Z_95 * record.stderr,
-            "upper": value + Z_95 * record.stderr,
+    if record.stderr is not None:
+        found["standard_error"] = {"value": record.stderr, "method": error_method(record.metric.aggregation)}
+    interval = intervals.interval(intervals.of_record(record)) if record.value is not None else None
+    if interval is not None:
+        found["confidence_interval"] = {
+            "lower": interval.low,
+            "upper": interval.high,
             "confidence_level": 0.95,
-            "method": "normal approximation",
-        },
-    }
+            "method": interval.method,
+        }
+    return found
 
 
 def _generation(record: Record) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def compare_differences(differences: Values, *, alpha: float = ALPHA, seed: int 
     n, mean = len(differences), float(differences.mean())
     p, radius = studentised_bootstrap(differences[:, None], alpha=alpha, seed=seed)
     deviation = float(_deviation(differences[:, None])[0])
-    if not deviation > 0:
+    if not 0 < deviation < math.inf:
         return Paired(mean, None, None, float(p[0]), None, BOOTSTRAP)
     detectable = detectable_mean(deviation, n, alpha=alpha)
     changed = differences[differences != 0]
@@ -157,8 +157,9 @@ def studentised_bootstrap(
     n = len(differences)
     resamples = resamples or min(RESAMPLES, max(FEWEST_RESAMPLES, MOST_DRAWN // n))
     mean, deviation = differences.mean(axis=0), _deviation(differences)
-    varies = deviation > 0
-    p = numpy.where(numpy.abs(mean) > 0, min(1.0, max(2.0 * 0.5**n, sys.float_info.min)), 1.0)
+    varies = (deviation > 0) & numpy.isfinite(deviation)  # numbers near the largest float are told apart by nothing
+    is_shifted = (numpy.abs(mean) > 0) & numpy.isfinite(deviation)
+    p = numpy.where(is_shifted, min(1.0, max(2.0 * 0.5**n, sys.float_info.min)), 1.0)
     radius = numpy.zeros_like(mean)
     if not varies.any():
         return p, radius

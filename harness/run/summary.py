@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from harness.names import printable
+from harness.records import intervals
 from harness.records.labels import NOTED
 
 if TYPE_CHECKING:
@@ -48,6 +49,14 @@ def _docs(record: Record) -> str:
     return str(counts.docs) if counts.scored_docs is None else f"{counts.scored_docs} of {counts.docs}"
 
 
+def _error(record: Record) -> str:
+    """Return the standard error; where all documents are alike, which says nothing, the interval they allow."""
+    if record.stderr or record.value is None:
+        return f"± {record.stderr:.4f}" if record.stderr else ""
+    interval = intervals.interval(intervals.of_record(record))
+    return "" if interval is None else f"[{interval.low:.4f}, {interval.high:.4f}]"
+
+
 def _row(record: Record, baseline: Record | None) -> list[str]:
     arrow = {True: " ↑", False: " ↓", None: ""}[record.metric.higher_is_better]
     metric = record.metric.name if record.metric.filter == "none" else f"{record.metric.name} ({record.metric.filter})"
@@ -59,7 +68,7 @@ def _row(record: Record, baseline: Record | None) -> list[str]:
     ]
     cells += [
         ("no score" if record.value is None else f"{record.value:.4f}") + (f" {NOTED}" if record.notes else ""),
-        "" if record.stderr is None else f"± {record.stderr:.4f}",
+        _error(record),
     ]
     if baseline is None or record.is_baseline or baseline.value is None or record.value is None:
         return [*cells, "", ""]

@@ -22,7 +22,8 @@ Doubt = tuple[Severity, str]
 # Between which numbers a metric lies, by its name; None is no bound.
 BOUNDS: dict[str, tuple[float | None, float | None]] = {
     **dict.fromkeys(("acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match"), (0.0, 1.0)),
-    **dict.fromkeys(("perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"), (0.0, None)),
+    **dict.fromkeys(("perplexity", "word_perplexity", "byte_perplexity"), (1.0 - 1e-6, None)),
+    "bits_per_byte": (0.0, None),
     "mcc": (-1.0, 1.0),
     "brier_score": (0.0, 2.0),
     **dict.fromkeys(("bleu", "chrf", "chrf++"), (0.0, 100.0 + 1e-9)),

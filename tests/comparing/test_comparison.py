@@ -26,7 +26,7 @@ from harness.comparing.comparison import (
     compare,
 )
 from harness.comparing.sides import Pool, find_sides
-from harness.records import ledger, samples, statistics
+from harness.records import intervals, ledger, samples, statistics
 
 GENERATOR = np.random.default_rng(0)
 FEW = [float(x) for x in GENERATOR.random(40) < 0.5]
@@ -202,8 +202,9 @@ def test_without_sample_files_values_are_shown_and_nothing_is_tested(tmp_path: P
     [row] = comparison.rows
     assert (row.verdict, row.p, row.up, row.is_paired) == (NOT_TESTED, None, None, False)
     assert row.first.stderr and row.second.stderr and row.low is not None
-    radius = 1.959964 * math.hypot(row.first.stderr, row.second.stderr)
-    assert row.low == pytest.approx(row.difference - radius)
+    ends = [intervals.clopper_pearson(round(40 * score.value), 40) for score in (row.first, row.second)]
+    below = math.hypot(row.second.value - ends[1][0], ends[0][1] - row.first.value)
+    assert row.low == pytest.approx(row.difference - below), "of right and wrong, 40 documents are few"
     assert comparison.notes[0] == "not tested, no sample files beside the records: t"
 
 

@@ -1,0 +1,31 @@
+"""Between which numbers a metric lies, by its name."""
+
+from __future__ import annotations
+
+INFINITE = float("inf")
+SHARE, PERCENT = (0.0, 1.0), (0.0, 100.0)
+SHARES = frozenset(
+    {
+        "acc", "acc_norm", "acc_bytes", "acc_mutual_info", "exact_match", "em", "f1", "precision", "recall", "contains", "mc1",
+        "mc2", "prompt_level_strict_acc", "prompt_level_loose_acc", "inst_level_strict_acc", "inst_level_loose_acc",
+    }
+)  # fmt: skip
+RANGES = {
+    "mcc": (-1.0, 1.0),
+    "brier_score": (0.0, 2.0),
+    "perplexity": (1.0, INFINITE),
+    "word_perplexity": (1.0, INFINITE),
+    "byte_perplexity": (1.0, INFINITE),
+    "bits_per_byte": (0.0, INFINITE),
+    "bleu": PERCENT,
+    "chrf": PERCENT,
+    "chrf++": PERCENT,
+    "ter": (0.0, INFINITE),
+    "wer": (0.0, INFINITE),
+    "cer": (0.0, INFINITE),
+}
+
+
+def bounds(name: str) -> tuple[float, float] | None:
+    """Return the smallest and the largest value a metric of this name can have, None where the name does not tell."""
+    return SHARE if name in SHARES else RANGES.get(name)
