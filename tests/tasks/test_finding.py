@@ -240,7 +240,7 @@ def test_listing_tasks_runs_nothing_that_their_files_name(tmp_path: Path, make_p
         ("import no_such_package", "No module named 'no_such_package'"),
         ("def make(**_):\n    return 1 / 0", "ZeroDivisionError: division by zero"),
         ("def other(**_):\n    return {}", "has no function 'make'"),
-        ("def make(**_):\n    return None", "Error"),
+        ("def make(**_):\n    return None", "its data are NoneType, where a mapping from names of splits"),
         ("def make(**_):\n    raise SystemExit(0)", "SystemExit"),
     ],
 )
