@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.board import ranking, row_intervals
-from harness.board.omissions import DOES_NOT_FOLLOW, Omissions, counted
+from harness.board import ranking, row_intervals, table_notes
+from harness.board.omissions import Omissions
 from harness.board.ranking import Difference
 from harness.board.scores_by_document import SampleFiles
 from harness.names import printable
@@ -24,8 +24,6 @@ from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
 from harness.records.soundness import kind, unranked_reason
 from harness.verifying.contradictions import Contradictions
-
-VERSIONS = ("lm_eval", "harness", "transformers", "torch", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,8 @@ def _table(
     records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles, contradictions: Contradictions
 ) -> Table:
     chosen = [records[index] for index in indexes]
-    metrics = _metrics(chosen)
+    by_metric = _by_metric(chosen)
+    metrics = tuple(Metric(*key, table_notes.one_direction(alike)) for key, alike in by_metric.items())
     groups: dict[int, list[int]] = {}
     for index in indexes:
         groups.setdefault(keys.row(records[index]), []).append(index)
@@ -217,16 +216,21 @@ def _table(
         has_quantizations=len({row.first.model.quantization for row in rows}) > 1,
         has_codes=len({row.code for row in rows if not row.first.is_baseline}) > 1,
         is_partial=is_partial,
-        notes=(*_contradiction_notes(rows), *_version_notes(chosen)),
+        notes=_notes(rows, chosen, list(by_metric.values())),
     )
 
 
-def _metrics(records: Sequence[Record]) -> tuple[Metric, ...]:
-    """Return the columns in the order the records have them; where records contradict, no direction is good."""
-    directions: dict[tuple[str, str], set[bool | None]] = {}
+def _notes(rows: Sequence[Row], records: Sequence[Record], by_metric: Sequence[Sequence[Record]]) -> tuple[str, ...]:
+    count = sum(score.is_contradicted for row in rows for score in row.scores.values())
+    return (*table_notes.contradictions(count), *table_notes.metrics(by_metric), *table_notes.versions(records))
+
+
+def _by_metric(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Return the records of each column, in the order the records have them."""
+    found: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        directions.setdefault((record.metric.name, record.metric.filter), set()).add(record.metric.higher_is_better)
-    return tuple(Metric(*key, way.pop() if len(way) == 1 else None) for key, way in directions.items())
+        found.setdefault((record.metric.name, record.metric.filter), []).append(record)
+    return found
 
 
 def _row(
@@ -249,21 +253,23 @@ def _row(
         first=chosen[0],
         board=board,
         variant=variants[board],
-        scores={metric: _score(records, sources, contradictions) for metric, sources in by_metric.items()},
+        scores={metric: _score(records, sources, contradictions, len(runs)) for metric, sources in by_metric.items()},
         sources=tuple(runs.values()),
         seconds=mean([record.cost.apply_seconds + record.cost.evaluate_seconds for record in chosen]),
         peak_bytes=max(peaks, default=None),
     )
 
 
-def _score(records: Sequence[Record], sources: Sequence[int], contradictions: Contradictions) -> Score:
+def _score(records: Sequence[Record], sources: Sequence[int], contradictions: Contradictions, seeds: int) -> Score:
     chosen = [records[index] for index in sources]
     values = [record.value for record in chosen if record.value is not None]
     errors = [record.stderr for record in chosen if record.value is not None and record.stderr is not None]
     contradicted = [said for said in map(contradictions.of, sources) if said]
     reasons = contradicted or [reason for reason in map(unranked_reason, chosen) if reason]
     unranked = reasons[0] if reasons else ""
-    if reasons and len(chosen) > 1:
+    if not reasons and len(chosen) < seeds:
+        unranked = f"no record of it ({seeds - len(chosen)} of {seeds} seeds)"
+    elif reasons and len(chosen) > 1:
         unranked += f" ({len(reasons)} of {len(chosen)} seeds)"
     return Score(
         value=mean(values) if values else None,
@@ -338,22 +344,6 @@ def _entry(records: Sequence[Record], score: Score, files: SampleFiles) -> ranki
     documents = files.by_document(score.sources)
     known = row_intervals.estimate([records[source] for source in score.sources], documents)
     return ranking.Entry(score.value, score.stderr, documents, known)
-
-
-def _contradiction_notes(rows: Sequence[Row]) -> tuple[str, ...]:
-    count = sum(score.is_contradicted for row in rows for score in row.scores.values())
-    return (f"{counted(count, 'score')} {DOES_NOT_FOLLOW}",) if count else ()
-
-
-def _version_notes(records: Sequence[Record]) -> tuple[str, ...]:
-    environments = {id(record.environment): record.environment for record in records}.values()
-    notes = []
-    for name in VERSIONS:
-        values = sorted({str(getattr(environment, name)) for environment in environments})
-        if len(values) > 1:
-            more = f" and {len(values) - 4} others" if len(values) > 4 else ""
-            notes.append(f"rows were made with more than one {name}: {', '.join(values[:4])}{more}")
-    return tuple(notes)
 
 
 def _in_groups(tables: Sequence[Table]) -> list[Table]:

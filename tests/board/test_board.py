@@ -312,3 +312,38 @@ def test_the_tasks_of_a_group_stand_right_after_it_and_groups_may_hold_groups() 
         record(task={"name": name, "group": members is not None, "members": members}) for name, members in tasks.items()
     ]
     assert [table.first.task.name for table in build(records).tables] == ["q", "z", "y", "a", "x", "b", "c"]
+
+
+def test_a_seed_that_lacks_a_metric_takes_the_rank_from_it(tmp_path: Path) -> None:
+    records = [record(0.5, seed=seed) for seed in range(3)]
+    records += [
+        record(0.9, seed=0, metric={"name": "f1"}),
+        record(0.4, method="n", metric={"name": "f1"}),
+        record(0.4, method="n"),
+    ]
+    found = score(only(build(records)), "p:m", ("f1", "none"))
+    assert (found.rank, found.unranked) == (None, "no record of it (2 of 3 seeds)")
+    assert score(only(build(records)), "p:n", ("f1", "none")).rank == 1
+
+
+@pytest.mark.parametrize(
+    ("other", "note"),
+    [
+        ({"higher_is_better": False}, "records differ on which way of acc is good, so it gives no ranks"),
+        ({"aggregation": "median"}, "acc is made in more than one way (mean, median), so it gives no ranks"),
+    ],
+)
+def test_records_of_a_metric_that_are_of_two_kinds_are_not_ranked_and_that_is_said(
+    other: dict[str, Any], note: str
+) -> None:
+    table = only(
+        build(
+            [
+                record(0.5, metric={"aggregation": "mean"}),
+                record(0.9, method="n", metric={"aggregation": "mean"} | other),
+            ]
+        )
+    )
+    assert table.notes == (note,)
+    assert all(row.scores[ACC].rank is None for row in table.rows)
+    assert len(table.rows) == 2
