@@ -21,6 +21,7 @@ from harness.models.identity import digest_files, fingerprint_of, tensor_fingerp
 from harness.models.lm import is_as
 from harness.models.refused import Refused
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
+from harness.models.virtual_tokens import virtual_tokens
 from harness.names import printable
 from harness.own_code import code_of
 from harness.progress import bar, say
@@ -101,11 +102,13 @@ class Frozen:
     """A model that is only read: hidden states before its output head, and the word logits it makes of them.
 
     Raises:
-        HarnessError: its output head cannot be found.
+        HarnessError: its output head cannot be found, or reads more than the text.
     """
 
     def __init__(self, lm: CausalLM) -> None:
         self.lm, self._knows_finish = lm, False
+        if virtual_tokens(lm.model):
+            raise _unusable("its adapter puts virtual tokens before the text")
         try:
             self.head = Head(lm.model, lm.autocast)
         except Refused as refused:

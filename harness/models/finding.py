@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.arguments import convert
 from harness.errors import HarnessError
 from harness.models.default_model import DEFAULT_MODEL, default_model_folder
-from harness.models.files import WEIGHT_SUFFIXES, weight_files
+from harness.models.files import ADAPTER_CONFIG, WEIGHT_SUFFIXES, weight_files
 from harness.models.lm_eval_args import translated
 from harness.models.source import QUANTIZATIONS, ModelSource
 from harness.names import printable, suggestion
@@ -57,6 +57,7 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
             DEFAULT_MODEL, str(default_model_folder()), quantization=quantization, lm_args=lm_args, **args
         )
     args |= {name: os.path.expanduser(args[name]) for name in ("peft", "tokenizer") if args.get(name)}
+    _check_adapter(args.get("peft"))
     path = Path(pretrained).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         args["gguf_file"], path = path.name, path.parent
@@ -117,6 +118,17 @@ def _check_dtype(dtype: str, *, automatic: bool = True) -> None:
     if not (automatic and dtype == "auto") and not isinstance(getattr(torch, dtype, None), torch.dtype):
         known = [*(["auto"] if automatic else []), "float32", "bfloat16", "float16"]
         raise HarnessError(f"dtype '{printable(dtype)}' is unknown; {suggestion(dtype, known)}")
+
+
+def _check_adapter(folder: str | None) -> None:
+    """Raise where an adapter is looked for here and is not, before weights are read."""
+    if folder is None:
+        return
+    path = Path(folder)
+    if path.is_dir() and not (path / ADAPTER_CONFIG).is_file():
+        raise HarnessError(f"'{printable(folder)}' is no adapter folder: it has no {ADAPTER_CONFIG}")
+    if not path.is_dir() and (folder.startswith((".", "/", "~")) or folder.count("/") > 1 or path.exists()):
+        raise HarnessError(f"no adapter folder at '{printable(folder)}'")
 
 
 def _check_model_folder(folder: Path, gguf_file: str | None) -> None:

@@ -19,6 +19,8 @@ HEADS = frozenset({
     "v_head", "value_head", "reward_head", "critic_head", "score", "scores", "classifier", "classification_head",
     "multiple_choice_head", "qa_outputs", "summary", "pooler", "regression_head", "rank_head",
 })  # fmt: skip
+# Another one with a name of its own is told by how little comes out of it: a score, or a few labels.
+MOST_LABELS = 32
 # A number called so decides answers wherever it stands.
 COUNTS = frozenset(
     {"scale", "scales", "scaling", "scalar", "gate", "gates", "gating", "alpha", "weight", "zeros", "factor"}
@@ -40,9 +42,10 @@ def is_beside(name: str, shape: Callable[[str], tuple[int, ...] | None] | None =
     size = shape(name) if shape is not None else None
     if size is None:
         return False
+    is_head = any(part.endswith("_head") and part != "lm_head" for part in parts[:2]) and size[:1] <= (MOST_LABELS,)
     is_mask = parts[-1] in {"bias", "mask"} and len(size) == 4 and size[:2] == (1, 1) and size[2] == size[3]
     is_number = size in {(), (1,)} and not set(re.split(r"[._]", name.lower())) & COUNTS
-    return is_mask or is_number
+    return is_head or is_mask or is_number
 
 
 def shapes_in(folder: Path) -> Callable[[str], tuple[int, ...] | None]:

@@ -25,6 +25,8 @@ TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.05
 # And relative to what the adapter does: beyond this, merging rounds too much of it away.
 MOST_LOST = 0.25
+# What PEFT puts between the name of a matrix and its part.
+OWN = ("", "base_layer.", "token_adapter.base_layer.")
 
 
 def with_adapter(read: Callable[[], PreTrainedModel], folder: str, *, name: str) -> tuple[Any, str | None]:
@@ -148,33 +150,39 @@ def _put_on(base: PreTrainedModel, folder: str) -> PeftModel:
 
 
 def _fit_rows(model: PreTrainedModel, folder: str) -> None:
-    """Give the model as many rows as the adapter was trained with, where that holds whole matrices of them."""
+    """Give the model as many rows as the adapter was trained with, as its matrices or the tokens it trained say."""
+    from peft import PeftConfig
     from peft.utils import load_peft_weights
 
     try:
+        config = PeftConfig.from_pretrained(folder)
         shapes = {name: tuple(weight.shape) for name, weight in load_peft_weights(folder, device="cpu").items()}
     except Exception:  # what is wrong with the folder is said when the adapter is read
         return
     embeddings = model.get_input_embeddings()
-    names = {name for name, module in model.named_modules() if module in (embeddings, model.get_output_embeddings())}
+    parts = [name for name, module in model.named_modules() if module in (embeddings, model.get_output_embeddings())]
+    whole = {f"base_model.model.{part}.{own}weight" for part in parts for own in OWN}
     size, width = embeddings.weight.shape
-    for name, shape in shapes.items():
-        place = name.removeprefix("base_model.model.")
-        is_whole = any(place in (f"{part}.weight", f"{part}.base_layer.weight") for part in names)
-        if is_whole and len(shape) == 2 and shape[1] == width and shape[0] != size:
-            model.resize_token_embeddings(shape[0], mean_resizing=False)
-            return
+    rows = [shape[0] for name, shape in shapes.items() if name in whole and shape[1:] == (width,)]
+    trained = max(_trained_tokens(config), default=0) + 1
+    wanted = rows[0] if rows else max(size, trained)
+    if wanted != size:
+        model.resize_token_embeddings(wanted, mean_resizing=False)
+
+
+def _trained_tokens(config: Any) -> list[int]:
+    """Return the ids whose rows alone an adapter trained."""
+    found = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
+    return [token for tokens in found.values() for token in tokens] if isinstance(found, Mapping) else list(found)
 
 
 def _probe_ids(model: Any, config: Any = None) -> list[int]:
     """Return ids all over the vocabulary, those that the adapter was trained on among them."""
     config = model.active_peft_config if config is None else config
     size = len(model.get_input_embeddings().weight)
-    trained = getattr(config, "trainable_token_indices", None) or getattr(config, "token_indices", None) or []
-    if isinstance(trained, Mapping):
-        trained = [token for tokens in trained.values() for token in tokens]
     spread = [number * size // PROBE_TOKENS for number in range(PROBE_TOKENS)]
-    return list(dict.fromkeys([token for token in [*trained[:PROBE_TOKENS], *spread] if 0 <= token < size]))
+    some = _trained_tokens(config)[:PROBE_TOKENS]
+    return list(dict.fromkeys([token for token in [*some, *spread] if 0 <= token < size]))
 
 
 @torch.no_grad()

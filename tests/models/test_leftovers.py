@@ -100,7 +100,10 @@ def test_old_masks_and_value_heads_are_told_and_change_nothing(
         ("model.layers.0.score.weight", (2, 32), False),
         ("model.layers.2.mlp.up_proj.weight", (64, 32), False),
         ("model.norm2.weight", (1,), False),
+        ("rm_head.weight", (1, 32), True),
+        ("output_head.weight", (400, 32), False),
         ("lm_head.bias", (400,), False),
+        ("lm_head.bias", (8,), False),
         ("model.layers.0.thing", None, False),
     ],
 )

@@ -12,10 +12,18 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from small_runs import Command
-from tiny_models import build_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from tiny_models import build_model, build_tokenizer
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from harness import HarnessError
+from harness.methods.hidden_states import Frozen
 from harness.models.finding import resolve
 from harness.models.loading import load_lm
 from harness.models.merging import with_adapter
@@ -252,18 +260,58 @@ def test_on_quantised_weights_an_adapter_is_active(base: Path, make: Make, quant
     assert (lm.work.reason is None) == (quantization == "nf4")
 
 
-def test_an_adapter_brings_the_rows_it_was_trained_with(base: Path, make: Make, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [{"modules_to_save": ["embed_tokens", "lm_head"]}, {"trainable_token_indices": [400, 401]}],
+    ids=["saved", "tokens"],
+)
+def test_an_adapter_brings_the_rows_it_was_trained_with(
+    base: Path, make: Make, tmp_path: Path, more: dict[str, Any]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
     tokenizer.add_tokens(["<call>", "<end>"], special_tokens=True)
     wide = AutoModelForCausalLM.from_pretrained(base)
     wide.resize_token_embeddings(len(tokenizer))
     wide.save_pretrained(tmp_path / "wide")
-    active, folder = make(peft.LoraConfig(**LORA, modules_to_save=["embed_tokens", "lm_head"]), on=tmp_path / "wide")
+    active, folder = make(peft.LoraConfig(**LORA, **more), on=tmp_path / "wide")
     tokenizer.save_pretrained(folder)
-    lm = load_lm(
-        resolve({"pretrained": str(base), "peft": str(folder), "tokenizer": str(folder)}), device="cpu", batch_size=1
-    )
+    args = {"pretrained": str(base), "peft": str(folder), "tokenizer": str(folder)}
+    lm = load_lm(resolve(args), device="cpu", batch_size=1)
     assert torch.allclose(logits(lm.model), logits(active), atol=1e-4)
+    ids = lm.tokenizer.encode("<call>None<end>")
+    assert {400, 401} <= set(ids)
+    asked = [Instance("token_loglikelihoods", {}, ("", tuple(ids)), 0, ("t", 0, 1))]
+    rows = torch.log_softmax(active(torch.tensor([[0, *ids]])).logits[0].detach().double(), -1)
+    assert lm.token_loglikelihoods(asked)[0] == pytest.approx([float(rows[n, i]) for n, i in enumerate(ids)], abs=1e-3)
+
+
+def test_an_adapter_that_is_not_there_is_told_before_weights(base: Path) -> None:
+    with pytest.raises(HarnessError, match=r"no adapter folder at './nowhere'"):
+        resolve({"pretrained": str(base), "peft": "./nowhere"})
+    with pytest.raises(HarnessError, match=r"is no adapter folder: it has no adapter_config.json"):
+        resolve({"pretrained": str(base), "peft": str(base)})
+
+
+def test_hidden_states_are_not_read_where_virtual_tokens_stand_before_the_text(base: Path, make: Make) -> None:
+    _, folder = make(peft.PromptTuningConfig(num_virtual_tokens=4))
+    lm = load_lm(resolve({"pretrained": str(base), "peft": str(folder)}), device="cpu", batch_size=1)
+    with pytest.raises(HarnessError, match="its adapter puts virtual tokens before the text"):
+        Frozen(lm)
+
+
+def test_an_adapter_of_an_encoder_decoder_is_read_as_well(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = T5Config(vocab_size=400, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path / "t5")
+    build_tokenizer().save_pretrained(tmp_path / "t5")
+    plain = T5ForConditionalGeneration.from_pretrained(tmp_path / "t5")
+    lora = peft.LoraConfig(r=2, target_modules=["q", "lm_head"], task_type="SEQ_2_SEQ_LM", init_lora_weights=False)
+    active = peft.get_peft_model(plain, lora).eval()
+    active.save_pretrained(tmp_path / "a")
+    args = {"pretrained": str(tmp_path / "t5"), "peft": str(tmp_path / "a")}
+    lm = load_lm(resolve(args), device="cpu", batch_size=1)
+    found, right = (model(input_ids=IDS, labels=IDS).logits for model in (lm.model, active))
+    assert torch.allclose(found, right, atol=1e-4) and not hasattr(lm.model, "peft_config")
 
 
 @pytest.mark.parametrize(
