@@ -70,10 +70,10 @@ def execute(args: argparse.Namespace) -> int:
     if args.limit < 1:
         raise HarnessError(f"--limit is {args.limit}; it has to be 1 or more documents")
 
-    from harness.records import ledger
+    from harness.commands.reading import read
     from harness.run import reproducing
 
-    reading = ledger.read(args.record)
+    reading = read(args.record)
     record, file = reproducing.choose(reading, key=args.key, task=args.task, method=args.method, run=args.run)
     seed = secrets.randbelow(2**32) if args.seed is None else args.seed
     run = with_places_here(recorded_run(record), args)

@@ -64,6 +64,8 @@ def select(path: Path, *, allow_partial: bool, skip_refused: bool, note: Callabl
     from harness.verifying import verify
 
     reading = ledger.read(path)
+    for entry in reading.passed_over:
+        note(f"passed over {entry}")
     note(f"checking {len(reading.records)} records")
     refused: dict[Origin, str] = {}
     warnings: dict[Origin, str] = {}
@@ -78,7 +80,7 @@ def select(path: Path, *, allow_partial: bool, skip_refused: bool, note: Callabl
             f"{len(refused)} of what is at '{printable(path)}' may not be published, so nothing is (--skip-refused "
             f"publishes the rest): {'; '.join(grouped(refused))}"
         )
-    kept = [n for n, origin in enumerate(reading.origins) if not {origin, Origin(origin.file, 0)} & set(refused)]
+    kept = [n for n, origin in enumerate(reading.origins) if not {origin, Origin(origin.file, 0)} & refused.keys()]
     items = _without_doubles(_items(reading, kept, note))
     if not items:
         reasons = f": {'; '.join(grouped(refused))}" if refused else ""

@@ -205,7 +205,7 @@ def chained(records: Sequence[Writable], last: str = "") -> Iterator[str]:
 
 def next_chain(last: str, digest: str) -> str:
     """Return the chain value of a line whose record has ``digest``; ``last`` is that of the line before, or empty."""
-    return hashlib.sha256(f"{last}\n{digest}".encode()).hexdigest()
+    return hashlib.sha256(f"{last}\n{digest}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)

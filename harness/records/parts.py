@@ -13,6 +13,8 @@ from pydantic import ValidationError
 from harness.records import beside
 from harness.records.record import FINITE, Record, canonical, field_text
 
+# No float holds a larger one.
+MOST_NUMBER = 10**300
 # What many records have in common; not the numbers, and not what only one record has.
 SHARED = frozenset(Record.model_fields) - {"value", "stderr"}
 
@@ -90,9 +92,15 @@ def _part(name: str, content: Any) -> Any:
 
 
 def count_strings(value: Any) -> int:
-    """Return how many strings are in a JSON value, names included."""
+    """Return how many strings are in a JSON value, names included.
+
+    Raises:
+        ValueError: it holds a number that nothing here can compute with.
+    """
     if isinstance(value, dict):
         return len(value) + sum(map(count_strings, value.values()))
     if isinstance(value, list):
         return sum(map(count_strings, value))
+    if type(value) is int and abs(value) > MOST_NUMBER:
+        raise ValueError("a whole number in it is too large to compute with")
     return isinstance(value, str)

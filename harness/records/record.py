@@ -24,6 +24,8 @@ _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=Tru
 # Text and truth values are no numbers, and no count is below 0 or beyond what a machine can have asked.
 Number = Annotated[float, Field(strict=True)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10**15)]
+# Wide enough for a seed of 64 bits, and to be computed with.
+Whole = Annotated[int, Field(ge=-(10**20), le=10**20)]
 
 
 class _Part(BaseModel):
@@ -61,8 +63,8 @@ class ModelPart(_Part):
     dtype: str
     quantization: str = "none"
     bits_per_weight: float | None = None
-    parameters: int | None = None
-    weights_changed: int | None = None
+    parameters: Whole | None = None
+    weights_changed: Whole | None = None
     tokenizer_digest: str | None = None
 
 
@@ -70,8 +72,8 @@ class TokenizerPart(_Part):
     """The tokenizer the scores were made with, after the method."""
 
     digest: str
-    vocabulary: int
-    prefix_token_id: int | None = None
+    vocabulary: Whole
+    prefix_token_id: Whole | None = None
 
 
 class TaskPart(_Part):
@@ -86,7 +88,7 @@ class TaskPart(_Part):
     group: bool = False
     docs_digest: str | None = None
     prompts_digest: str | None = None
-    size: int | None = None
+    size: Whole | None = None
     members: list[str] | None = None
     drawn: bool = False
 
@@ -103,7 +105,7 @@ class MetricPart(_Part):
 class SettingsPart(_Part):
     """What else decides the prompts and the answers."""
 
-    num_fewshot: int | None = None
+    num_fewshot: Whole | None = None
     limit: float | None = None
     samples_digest: str | None = None
     apply_chat_template: bool | str = False
@@ -117,10 +119,10 @@ class SettingsPart(_Part):
 class SeedsPart(_Part):
     """The seeds, as lm-eval names them; ``random`` is also the one the method got."""
 
-    random: int | None = None
-    numpy: int | None = None
-    torch: int | None = None
-    fewshot: int | None = None
+    random: Whole | None = None
+    numpy: Whole | None = None
+    torch: Whole | None = None
+    fewshot: Whole | None = None
 
 
 class EnvironmentPart(_Part):
@@ -137,8 +139,8 @@ class EnvironmentPart(_Part):
     harness_digest: str | None = None
     platform: str
     device: str
-    threads: int | None = None
-    processes: int | None = None
+    threads: Whole | None = None
+    processes: Whole | None = None
 
 
 class CostPart(_Part):
@@ -149,9 +151,9 @@ class CostPart(_Part):
 
     apply_seconds: float = 0.0
     evaluate_seconds: float = 0.0
-    apply_peak_bytes: int | None = None
-    evaluate_peak_bytes: int | None = None
-    tokens_trained: int | None = None
+    apply_peak_bytes: Whole | None = None
+    evaluate_peak_bytes: Whole | None = None
+    tokens_trained: Whole | None = None
     reused: bool = False
     scoring: dict[str, Any] | None = None
 
@@ -161,7 +163,7 @@ class SamplesPart(_Part):
 
     path: str
     sha256: str
-    rows: int | None = None
+    rows: Whole | None = None
 
 
 class CountsPart(_Part):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -185,6 +186,8 @@ def _compare_score(record: Record, values: Sequence[Any], verdict: Verdict) -> N
             verdict.error(f"its samples hold no value of {printable(record.metric.name)} at all ({error})")
         elif isinstance(error, NeedsPluginError):
             verdict.warn(str(error))
+        elif record.metric.aggregation == "mean" and not all(map(_may_be_averaged, values)):
+            verdict.error(f"its {printable(record.metric.name)} is a mean, while {error}")
         return
     if not aggregation.agree(record.value, computed, values):
         if name is None:  # some task's own function; that it is no mean is all one can tell
@@ -195,6 +198,13 @@ def _compare_score(record: Record, values: Sequence[Any], verdict: Verdict) -> N
         error_of_mean = aggregation.standard_error(aggregation.numbers(values))
         if error_of_mean is None or not aggregation.agree(record.stderr, error_of_mean, values):
             verdict.error(f"standard error is {record.stderr:.6g}, while its samples give {error_of_mean or 0:.6g}")
+
+
+def _may_be_averaged(value: Any) -> bool:
+    """Whether a value of a document may have been a number: the text of one that JSON has no type for may be anything."""
+    if isinstance(value, int | float):
+        return math.isfinite(value)
+    return isinstance(value, str) and any(map(str.isdigit, value))
 
 
 def _matches(claimed: str, digests: set[str]) -> bool:
