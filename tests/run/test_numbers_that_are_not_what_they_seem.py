@@ -397,3 +397,61 @@ def test_shots_that_a_task_does_not_take_are_said(ask: Command, task: Task, reco
     [record] = records(Path("out"))
     assert record["settings"]["num_fewshot"] == 0
     assert record["notes"] == ["the task fixes 0 shots: --num_fewshot 2 was left aside"]
+
+
+CHOICES = """\
+import warnings
+
+import numpy
+
+
+def score(doc, results):
+    return {"acc": 0.5, "own": 1.0}
+
+
+def spread(values):
+    warnings.warn("only a few values", stacklevel=2)
+    return float(numpy.mean(values))
+"""
+
+
+def test_what_is_warned_of_on_the_way_to_a_number_is_noted(
+    ask: Command, task: Task, records: Records, tmp_path: Path
+) -> None:
+    """A right answer that is no choice, a warning of an aggregation, a metric without one: notes, the same in every run."""
+    folder = task("labels", [{"q": f"which {n}", "a": n, "options": ["x", "y"]} for n in range(4)])
+    text = (folder / "labels.yaml").read_text(encoding="utf-8").replace("generate_until", "multiple_choice")
+    text = text.replace("exact_match", "acc").replace('"{{a}}"', "a") + "doc_to_choice: '{{options}}'\n"
+    kept = [line for line in text.splitlines() if not line.startswith("generation_kwargs")]
+    (folder / "labels.yaml").write_text("\n".join(kept) + "\n", encoding="utf-8")
+    metrics = "{metric: acc, aggregation: !function CODE.spread, higher_is_better: true}"
+    task("warns", metrics=metrics, code=CHOICES, more="process_results: !function CODE.score\n")
+    notes = []
+    for _ in range(2):
+        outcome = ask("labels,warns")
+        assert outcome.code == 0, outcome.err
+        notes.append({name: record["notes"] for name, record in by_metric(records(Path("out"))).items()})
+    assert notes[0] == notes[1] == {
+        "labels/acc": ["the right answer of 2 documents is none of the choices: wrong, whatever the model answers"],
+        "warns/acc": ["on the way to acc: only a few values"],
+        "warns/own": ["the task says no way from its documents to own; the mean was taken, as lm-eval does"],
+    }  # fmt: skip
+    assert by_metric(records(Path("out")))["warns/own"]["metric"]["aggregation"] == "mean"
+
+
+def test_the_template_that_is_named_is_used(ask: Command, task: Task, tiny_model: Path, tmp_path: Path) -> None:
+    """lm-eval writes the name down and renders the default one."""
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    task("asked", 1)
+    model = tmp_path / "two"
+    shutil.copytree(tiny_model, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    end = "{{ messages[-1]['content'] }}"
+    tokenizer.chat_template = {"default": f"[default] {end}", "short": f"[short] {end}"}
+    tokenizer.save_pretrained(model)
+    assert ask("asked", "--apply_chat_template", "short", model=model).code == 0
+    row = json.loads(next(Path("out").rglob("samples_*.jsonl")).read_text(encoding="utf-8"))
+    assert row["arguments"]["gen_args_0"]["arg_0"].startswith("[short] Customers")
