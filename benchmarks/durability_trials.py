@@ -68,10 +68,14 @@ def _killed(writer: Writer, n: int, folder: Path, *, name: str, parts: Parts) ->
     def killed(part: str) -> dict[str, int]:
         number = int(part.rpartition(" ")[2])
         count, settings = plan[number]
-        path = folder / f"{number}.jsonl"
-        found = kill_loop(writer, path, n=count, seed=SEED + number, **settings)
-        for file in folder.iterdir():
-            file.unlink()
+        found = Kills()
+        for times in (1, 10, 100):  # where others use the machine, a writer begins late
+            slower = settings | {"longest": times * settings.get("longest", 0.15)}
+            found = kill_loop(writer, folder / f"{number}.jsonl", n=count, seed=SEED + number, **slower)
+            for file in folder.iterdir():
+                file.unlink()
+            if found.acknowledged or not found.is_clean:
+                break
         return asdict(found)
 
     return sum((Kills(**found) for found in parts.each([f"{name} {k}" for k in range(len(plan))], killed)), Kills())

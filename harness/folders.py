@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.removal import TEMPORARY, put, remove
+from harness.removal import TEMPORARY, discard, put, remove
 
 
 def cache_folder() -> Path:
@@ -59,7 +59,7 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
         os.chmod(temporary, 0o666 & ~_umask())
         put(Path(temporary), path)
     except BaseException:
-        remove(Path(temporary), below=path.parent, named=TEMPORARY)
+        discard(Path(temporary))
         raise
     sync_folder(path.parent)
 

@@ -63,6 +63,13 @@ def remove(path: Path, *, below: Path, named: re.Pattern[str], folder: bool = Fa
     return True
 
 
+def discard(temporary: Path) -> None:
+    """Remove the file that this process has just made under a temporary name, whatever else the disk refuses to tell of it."""
+    if TEMPORARY.fullmatch(temporary.name):
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)  # a link goes itself, a folder stays
+
+
 def remove_empty(path: Path, *, below: Path) -> None:
     """Remove a folder of ours if nothing is in it."""
     with suppress(OSError):  # something is

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import Failed, HarnessError
 from harness.methods import Baseline
 from harness.names import printable
-from harness.progress import forget_said, process_count, suit_the_terminal
+from harness.progress import forget_said, process_count, say, suit_the_terminal
 from harness.run.preparing import Prepared, prepare, serves_every_seed
 from harness.run.run import Run
 
@@ -53,6 +53,8 @@ def evaluate(*runs: Run) -> list[Record]:
     model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
     for number, run in enumerate(that_differ(prepared, runs, model)):
         part = Asked()
+        if len(runs) > 1:
+            say(f"seed {run.seeds[0]}")
         try:
             if number:
                 model.renew()

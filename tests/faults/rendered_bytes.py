@@ -55,7 +55,8 @@ def digest(folder: Path) -> str:
     path, pages = folder / "x.jsonl", [folder / "page.md", folder / "page.html"]
     for number, time in enumerate(TIMES):
         task = {"name": f"İstanbul ıI {number % 2}", "version": "1"}
-        ledger.append(path, [made(number, created=time, value=1234.5 + number, task=task)])
+        metric = {"name": "word_perplexity", "higher_is_better": False}  # which has no bound
+        ledger.append(path, [made(number, created=time, value=1234.5 + number, task=task, metric=metric)])
     code = main(["leaderboard", str(path), *(word for page in pages for word in ("--output", str(page)))])
     assert code == 0, code
     return hashlib.sha256(b"".join(file.read_bytes() for file in (path, *pages))).hexdigest()
