@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent
 DECIDES = (
     "arguments",
     "folders",
+    "generation_settings",
     "isolation",  # what a tool gives enters the answer
     "json_lines",
     "methods",

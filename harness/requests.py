@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+# In the trace of a text that ended while the model was still thinking, which makes it an empty answer.
+CUT_IN_THINKING = {"cut_in_thinking": True}
+
 
 class Explained(str):
     """Generated text that carries its ``trace``: what happened while it was made, as JSON values.
@@ -43,4 +46,5 @@ def is_drawn(generation: Any) -> bool:
     if do_sample is None:
         do_sample = bool(temperature)
     is_one = generation.get("top_k") == 1
-    return bool(do_sample) and not is_one and not (temperature is not None and not temperature)
+    is_asked = do_sample is True or str(do_sample).lower() in {"true", "1", "yes"}
+    return is_asked and not is_one and not (temperature is not None and not temperature)

@@ -55,12 +55,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "harness.folders",
         "harness.json_lines",
-        "harness.arguments",
         "harness.pages",
         "harness.timeouts",
         "harness.own_code",
         "harness.isolation",
     ),
+    ("harness.generation_settings",),
+    ("harness.arguments",),
     (
         "harness.redaction",
         "harness.plain_files",

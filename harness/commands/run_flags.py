@@ -87,7 +87,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--batch_size", "-b", metavar="N", help="requests at a time; auto (default): as many as are fast and fit"
     )
-    group.add_argument("--gen_kwargs", nargs="+", metavar="K=V", help="overrides how tasks generate")
+    group.add_argument(
+        "--gen_kwargs",
+        nargs="+",
+        metavar="K=V",
+        help="how text is generated, before what tasks say: max_gen_toks=64, until=[...], temperature=0.7 ...",
+    )
     group.add_argument("--apply_chat_template", nargs="?", const=True, metavar="NAME", help="wrap prompts as chat")
     group.add_argument(
         "--fewshot_as_multiturn", nargs="?", const="true", metavar="BOOL", help="shots as turns of the chat"

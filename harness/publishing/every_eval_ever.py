@@ -243,7 +243,7 @@ def _uncertainty(record: Record) -> dict[str, Any]:
 
 
 def _generation(record: Record) -> dict[str, Any]:
-    wishes = record.settings.gen_kwargs
+    wishes = record.settings.gen_kwargs if record.generation is None else record.generation
     arguments: dict[str, Any] = {"execution_command": record.command or None}
     for name in ("temperature", "top_p", "top_k"):
         if isinstance(wishes.get(name), int | float) and not isinstance(wishes[name], bool):

@@ -65,8 +65,7 @@ def _seeds_of(record: Record) -> Any:
     So ``--seed 0`` and the default, which gives the same method, are not taken for two trials.
     """
     seeds = record.deciding_seeds
-    is_drawn = record.task.drawn or record.settings.gen_kwargs.get("do_sample")
-    return [record.seeds.random, record.fewshot_seed] if isinstance(seeds, dict) and not is_drawn else seeds
+    return [record.seeds.random, record.fewshot_seed] if isinstance(seeds, dict) and not record.is_drawn else seeds
 
 
 def table_content(record: Record) -> dict[str, Any]:

@@ -170,8 +170,8 @@ class CountsPart(_Part):
     """Documents and requests asked; requests that were cut to fit the context, or got a score that is no number.
 
     ``scored_docs``: the documents that have the metric, where those are not all of them.
-    Of generated texts: how many are empty, how many different ones there are, and how many ended at the limit of
-    length while the model was still thinking (``cut_in_thinking``), which makes them empty answers.
+    Of generated texts: how many are empty, how many different ones there are, and how many ended while the
+    model was still thinking (``cut_in_thinking``), which makes them empty answers.
     """
 
     docs: Count
@@ -271,6 +271,12 @@ class Record(_Part):
         return _digest([self.run_key(), self.metric.name, self.metric.filter])
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether answers are drawn at random; of a record that does not say, whether its settings ask for it."""
+        says = "drawn" in self.task.model_fields_set
+        return self.task.drawn if says else bool(self.task.drawn or self.settings.gen_kwargs.get("do_sample"))
+
+    @property
     def fewshot_seed(self) -> int | None:
         """The seed of the shots, None where there are none and it decides nothing."""
         return self.seeds.fewshot if self.settings.num_fewshot else None
@@ -278,7 +284,7 @@ class Record(_Part):
     @property
     def deciding_seeds(self) -> dict[str, Any] | int | None:
         """All seeds; of the untouched model only that of the shots, as long as it does not draw its answers."""
-        if self.is_baseline and not (self.task.drawn or self.settings.gen_kwargs.get("do_sample")):
+        if self.is_baseline and not self.is_drawn:
             return self.fewshot_seed
         return self.seeds.model_dump()
 

@@ -118,7 +118,7 @@ def load(chosen: Chosen) -> LM:
 
 
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
-    from harness.tasks import finding
+    from harness.tasks import finding, generating
 
     names = ", ".join(map(printable, run.tasks))
     with undisturbed(f"the files of {names}", all_of_it=False), limited(run.timeout_task, f"loading {names}"):
@@ -126,6 +126,8 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         task_set = finding.load(run.tasks, folders, metadata=run.metadata, num_fewshot=run.num_fewshot)
         _check_samples(run, task_set)
         _check_tasks(run, task_set)
+        for name, notes in generating.set_generation(task_set.tasks, run.gen_kwargs).items():
+            task_set.notes.setdefault(name, []).extend(notes)
     if run.model in KINDS:  # another one is told where the model is looked for
         _check_fit(run, method, task_set, KINDS[run.model].lm())
     for name, notes in task_set.notes.items():

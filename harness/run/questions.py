@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from harness.records.asked import Questions, of_documents
-from harness.requests import is_drawn
 from harness.run.chat import template_of
+from harness.tasks import generating
 from harness.tasks.warned import heard
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ def shots(task: Any, run: Run) -> int:
 
 def draws_answers(task: Any, run: Run) -> bool:
     """Return whether ``task`` has its answers drawn at random, so that another seed gives others."""
-    if str(getattr(task, "OUTPUT_TYPE", "")) != "generate_until":
-        return False
-    return is_drawn({**(task.config.generation_kwargs or {}), **run.gen_kwargs})
+    return generating.draws(task, run.gen_kwargs)
 
 
 def notes_of(task: Any, run: Run) -> dict[str | None, list[str]]:
