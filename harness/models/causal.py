@@ -6,22 +6,23 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
-from lm_eval.models.utils import normalize_gen_kwargs
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from harness.errors import HarnessError
-from harness.models import encoding, greedy
-from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, check_room, named
+from harness.models import batches, encoding, greedy
+from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, named
 from harness.models.head import head_kept_apart
 from harness.models.lm import LM_EVAL_ANSWERS, Answering, is_as
 from harness.models.plain_scores import score_plainly
 from harness.models.processes import OneOfSeveral
+from harness.models.thinking import Thinking
 from harness.models.tokenizer_only import encode_all
 from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.memory import Budget, in_portions
@@ -82,12 +83,13 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         """
         self.settings = {"batch_size": batch_size, "share_prefixes": share_prefixes, **settings}
         self.truncated: Counter[str] = Counter()
+        self.generation: dict[str, dict[str, Any]] = {}
         self.work: Work = Work()
-        self._rows: list[Instance | None] = []
-        self._request_of: dict[str, Instance] = {}
+        self.writing: Any = None
         with head_kept_apart(model), quiet("lm_eval.models.huggingface"):
             super().__init__(pretrained=model, tokenizer=tokenizer, softmax_dtype="float32", batch_size=1, **settings)
         encoding.pad_within(self.tokenizer, len(self.model.get_input_embeddings().weight))
+        self.thinking = Thinking.of(self)
         if process_count() > 1:
             self.join_processes()
         self._budget = Budget(self.model, rows=batch_size if isinstance(batch_size, int) else None)
@@ -112,8 +114,9 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         return self.tells_answers or (kind in CausalLM.answers and is_as(self, CausalLM, kind, *STEPS))
 
     def start_counting(self) -> None:
-        """Forget the work and the truncated requests of earlier evaluations."""
+        """Forget the work, the truncated requests and the settings of texts of earlier evaluations."""
         self.truncated.clear()
+        self.generation.clear()
         self.work.clear()
 
     def count_truncated(self, kind: str, requests: list[Instance]) -> None:
@@ -121,7 +124,7 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         if kind == "loglikelihood":
             self._pairs(requests)
         elif kind == "generate_until":
-            self._prompts(requests, self._limits(requests))
+            self.wishes(requests)
 
     @torch.no_grad()
     def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
@@ -210,25 +213,30 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
 
     @torch.no_grad()
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """As ``HFLM``. Raises ``HarnessError`` when a task leaves no room for a prompt or logits are NaN."""
-        self._request_of = {request.args[0]: request for request in requests}
-        limits = self._limits(requests)
-        for request, wanted in zip(requests, limits, strict=True):
-            check_room(request, self._beside(wanted), max_length=self.max_length)
-        ids = self._prompts(requests, limits)
-        answers = self._generate_greedily(requests, ids, disable_tqdm) if self._is_greedy else {}
+        """As ``HFLM``, with the settings as ``harness.generation_settings`` has them, and thinking left out of answers.
+
+        Raises:
+            HarnessError: a setting is not taken, a task leaves no room for a prompt, or logits are NaN.
+        """
+        wishes, ids = self.wishes(requests)
+        answers: dict[int, str] = {}
+        if is_as(self, CausalLM, "_model_generate") and greedy.is_own(self.model):
+            answers |= self._generate_greedily(requests, wishes, ids, disable_tqdm)
         rest = [number for number in range(len(requests)) if number not in answers]
-        answers |= self._generate_plainly(requests, rest, ids, disable_tqdm)
+        answers |= self._generate_plainly(requests, rest, wishes, ids, disable_tqdm)
         return [answers[number] for number in range(len(requests))]
 
-    def tok_batch_encode(self, strings: list[str], *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ``HFLM``, without its warning per batch: ``generate_until`` counts the texts that are cut."""
-        with quiet("lm_eval.models.huggingface"):
-            ids, mask = super().tok_batch_encode(strings, *args, **kwargs)
-        self._rows = [self._request_of.get(text) for text in strings]
-        return ids, mask
+    def wishes(self, requests: Sequence[Instance]) -> tuple[list[greedy.Wish], dict[str, list[int]]]:
+        """Return how the text of each request is to be written, and the ids of their prompts.
 
-    own_tok_batch_encode = tok_batch_encode
+        Prompts that will be cut to leave room for the answer are counted, what decides the texts is noted in ``generation``.
+        Raises ``HarnessError`` naming the request when a setting is not taken, or leaves no room for the prompt.
+        """
+        with self.work.timed("tokenizing"):
+            ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
+        self.check_ids([ids[request.args[0]] for request in requests], requests)
+        asked = greedy.Wishes(self, self.thinking)
+        return [asked.counted(request, len(ids[request.args[0]])) for request in requests], ids
 
     @torch.no_grad()
     def _loglikelihood_tokens(
@@ -282,11 +290,11 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         in_portions(sorted(range(len(requests)), key=lambda number: -lengths[number]), answer, self._budget)
 
     def _generate_greedily(
-        self, requests: list[Instance], ids: Mapping[str, list[int]], disable_tqdm: bool
+        self, requests: list[Instance], wishes: Sequence[greedy.Wish], ids: Mapping[str, list[int]], disable_tqdm: bool
     ) -> dict[int, str]:
         """Return the texts of those requests that are plain greedy search and may share, by number."""
         sharing = self.sharing()
-        asked = greedy.prompts_of(self, requests, ids)
+        asked = greedy.prompts_of(self, self.thinking, requests, wishes, ids)
         prompts = [prompt for prompt, _, _ in asked]
         answers: dict[int, str] = {}
         if not prompts:
@@ -294,8 +302,8 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm or self._is_plain) as progress:
 
             def done(place: int, prompt: Prompt, generated: list[int]) -> None:
-                _, settings, numbers = asked[place]
-                answer = greedy.finished_text(self, generated, settings)
+                _, wish, numbers = asked[place]
+                answer = greedy.finished_text(self, self.thinking, requests[numbers[0]].args[0], generated, wish)
                 for number in numbers:
                     self.tell("generate_until", requests[number].args, answer)
                 answers.update(dict.fromkeys(numbers, answer))
@@ -306,20 +314,25 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         return answers
 
     def _generate_plainly(
-        self, requests: list[Instance], numbers: Sequence[int], ids: Mapping[str, list[int]], disable_tqdm: bool
+        self,
+        requests: list[Instance],
+        numbers: Sequence[int],
+        wishes: Sequence[greedy.Wish],
+        ids: Mapping[str, list[int]],
+        disable_tqdm: bool,
     ) -> dict[int, str]:
-        """Return the texts of requests by number, made as ``HFLM`` does, the longest first."""
+        """Return the texts of requests by number, generated by transformers."""
         self.work.need([ids[requests[number].args[0]] for number in numbers])
         answers: dict[int, str] = {}
-        ordinary = super().generate_until
+        with bar(len(numbers), "Generating", unit="text", disable=disable_tqdm or not numbers) as progress:
 
-        def answer(part: list[int]) -> None:
-            longest = len(ids[requests[part[0]].args[0]]) + self.max_gen_toks
-            self.batch_size_per_gpu = self._budget.plain_rows(min(longest, self.max_length))
-            texts = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
-            answers.update(zip(part, texts, strict=True))
+            def take(number: int, generated: list[int]) -> None:
+                text = requests[number].args[0]
+                answers[number] = greedy.finished_text(self, self.thinking, text, generated, wishes[number])
+                self.tell("generate_until", requests[number].args, answers[number])
+                progress.update(1)
 
-        in_portions(sorted(numbers, key=lambda number: -len(ids[requests[number].args[0]])), answer, self._budget)
+            batches.write(self, requests, numbers, wishes, ids, take)
         return answers
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -328,18 +341,23 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
             return super()._model_call(inps, *args, **kwargs)
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> Any:
-        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), RefuseNaN(self._rows)])
-        with self.work.timed("model"):
-            out = super()._model_generate(context, max_length, stop, logits_processor=guards, **generation_kwargs)
-        start = self._beside(context.shape[1])
+        wish, requests = self.writing  # noted by ``batches``
+        guards = LogitsProcessorList([*generation_kwargs.pop("logits_processor", []), RefuseNaN(requests)])
+        stopper = greedy.Stopper(self, replace(wish, until=tuple(stop)), self.thinking)
+        start = context.shape[1] if self.backend == "causal" else 1
+        with self.work.timed("model"), self.autocast():
+            out = self.model.generate(
+                input_ids=context,
+                max_new_tokens=max_length - context.shape[1],
+                stopping_criteria=StoppingCriteriaList([batches.RowsEnd(stopper, start)]),
+                pad_token_id=self.tokenizer.pad_token_id,
+                use_cache=True,
+                logits_processor=guards,
+                **generation_kwargs,
+            )
         generated = int((out[:, start:] != self.tokenizer.pad_token_id).sum()) - len(out)
         self.work.went_plainly(generated, forwards=out.shape[1] - start, pushed=out.numel() - len(out))
         return out
-
-    @property
-    def _is_greedy(self) -> bool:
-        """Whether generation is the model's own, and greedy where a request does not say otherwise."""
-        return is_as(self, CausalLM, "_model_generate") and greedy.is_plain(self.model)
 
     def sharing(self) -> Sharing:
         """Return what answers requests together (see ``harness.models.acting`` for text that acts).
@@ -368,18 +386,6 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
             check_pair(request, context, continuation, max_length=self.max_length)
             self.truncated[request.task_name] += len(context) + self._beside(len(continuation) - 1) > self.max_length
         return pairs
-
-    def _limits(self, requests: Sequence[Instance]) -> list[int]:
-        return [normalize_gen_kwargs(request.args[1], self.max_gen_toks)["max_gen_toks"] for request in requests]
-
-    def _prompts(self, requests: Sequence[Instance], limits: Sequence[int]) -> dict[str, list[int]]:
-        """Return the ids of each prompt; those that will be cut to leave room for the answer are counted."""
-        with self.work.timed("tokenizing"):
-            ids = encoding.encode_prompts(self, [request.args[0] for request in requests])
-        self.check_ids([ids[request.args[0]] for request in requests], requests)
-        for request, wanted in zip(requests, limits, strict=True):
-            self.truncated[request.task_name] += len(ids[request.args[0]]) > self.max_length - self._beside(wanted)
-        return ids
 
     def _beside(self, count: int) -> int:
         """Return how many places the tokens of an answer take from the prompt: none where a decoder has its own."""

@@ -29,16 +29,16 @@ class ChatTemplate:
         """Return what of ``context`` stands before and behind the user's last words; empty where no template made it."""
         if not self.tail or not context.endswith(self.tail):
             return "", ""
-        if self.before and context.startswith(self.before) and self._turn not in context[len(self.before) :]:
+        if self.before and context.startswith(self.before) and self.turn not in context[len(self.before) :]:
             return self.before, self.tail
-        place = context.rfind(self._turn) if self._turn else -1
+        place = context.rfind(self.turn) if self.turn else -1
         if place < 0:
             return "", ""
-        return context[: place + len(self._turn)], self.tail
+        return context[: place + len(self.turn)], self.tail
 
     @property
-    def _turn(self) -> str:
-        """What begins a turn of the user, whatever came before it."""
+    def turn(self) -> str:
+        """What begins a turn of the user, whatever came before it; empty where the template does not show it."""
         if not self.between:
             return self.before
         same = 0

@@ -34,7 +34,7 @@ def encode_texts(lm: HFLM, texts: Iterable[str], *, add_special_tokens: bool | N
 def encode_prompts(lm: HFLM, texts: Iterable[str]) -> dict[str, list[int]]:
     """Return ``lm.tok_batch_encode`` of each text on its own, nothing cut."""
     distinct = list(dict.fromkeys(texts))
-    if type(lm).tok_batch_encode not in {HFLM.tok_batch_encode, getattr(type(lm), "own_tok_batch_encode", None)}:
+    if type(lm).tok_batch_encode is not HFLM.tok_batch_encode:
         return {text: lm.tok_batch_encode([text])[0][0].tolist() for text in distinct}
     usual = {} if lm.add_bos_token is None else {"add_special_tokens": lm.add_bos_token}
     return _by_start(lm, distinct, getattr(lm.tokenizer, "bos_token", None), usual)

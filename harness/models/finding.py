@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": str, "gguf_file": str, "peft": str,
                 "trust_remote_code": bool, "attn_implementation": str, "device_map": str, "subfolder": str,
                 "backend": str}  # fmt: skip
-LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": str,
+LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": int | str,
            "enable_thinking": bool, "share_prefixes": bool, "mixed_precision_dtype": str, "chat_template_args": dict}  # fmt: skip
 # What every call of a chat template says already.
 TEMPLATE_OWN = frozenset(

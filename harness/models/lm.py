@@ -30,6 +30,7 @@ class Answering:
         prefix_token_id: stands before the first token of a text that has nothing before it; None where nothing does.
         work: what the answers took since ``start_counting``; None where nobody counts.
         truncated: requests that were cut to fit the context since ``start_counting``, by task.
+        generation: what decided length, stops and sampling of the texts since ``start_counting``, by task.
         tells_answers: whether it calls ``tell`` for each answer that it is going to return.
         advice: what to do about a request type that it does not answer, to end a sentence with.
         on_answer: is told of each answer as soon as it is there, see ``tell``; None where nobody listens.
@@ -43,6 +44,7 @@ class Answering:
     prefix_token_id: Any = None
     work: Work | None = None
     truncated: Mapping[str, int] = MappingProxyType({})
+    generation: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     tells_answers: ClassVar[bool] = False
     advice: ClassVar[str] = ""
     on_answer: Callable[[str, Any, Any], None] | None = None

@@ -230,7 +230,11 @@ class _Asking:
         if work is not None:
             self.total = work.plus(self.total)
         return Effort(
-            seconds + self.journal.earlier_seconds(name), peak, cut, None if work is None else work.describe()
+            seconds + self.journal.earlier_seconds(name),
+            peak,
+            cut,
+            None if work is None else work.describe(),
+            self.lm.generation.get(name),
         )
 
     def _keep(self, name: str, rows: list[dict[str, Any]] | None, records: list[Record]) -> list[Record]:

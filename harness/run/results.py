@@ -26,6 +26,7 @@ from harness.records.record import (
     TokenizerPart,
 )
 from harness.redaction import redact_json
+from harness.requests import CUT_IN_THINKING
 from harness.run import questions
 from harness.run.environment import environment
 from harness.run.groups import GroupScore
@@ -39,12 +40,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Effort:
-    """What asking one task took; ``scoring`` is ``Work.describe()``."""
+    """What asking one task took, and how its texts were made; ``scoring`` is ``Work.describe()``."""
 
     seconds: float
     peak_bytes: int | None
     truncated_requests: int
     scoring: dict[str, Any] | None
+    generation: Mapping[str, Any] | None = None
 
 
 class RecordMaker:
@@ -110,7 +112,7 @@ class RecordMaker:
             docs=asked.docs,
             requests=asked.requests,
             truncated_requests=effort.truncated_requests,
-            **_texts(samples),
+            **_texts(samples, thinks="think_end_token" in (effort.generation or {})),
         )
         settings = settings_of(self._run, results["n-shot"].get(name))
         records = []
@@ -146,7 +148,8 @@ class RecordMaker:
             truncated_requests=sum(record.counts.truncated_requests for record in tasks),
         )
         peaks = [record.cost.evaluate_peak_bytes or 0 for record in tasks]
-        effort = Effort(sum(record.cost.evaluate_seconds for record in tasks), max(peaks) or None, 0, None)
+        made = tasks[0].generation if all(record.generation == tasks[0].generation for record in tasks) else None
+        effort = Effort(sum(record.cost.evaluate_seconds for record in tasks), max(peaks) or None, 0, None, made)
         shots, ways = {r.settings.num_fewshot for r in tasks}, {r.metric.higher_is_better for r in tasks}
         metric = MetricPart(
             name=score.name,
@@ -219,7 +222,8 @@ class RecordMaker:
             counts=counts,
             settings=settings,
             cost=cost,
-            notes=list(dict.fromkeys([*self._notes.get(task.name, ()), *notes])),
+            generation=None if effort.generation is None else dict(effort.generation),
+            notes=list(dict.fromkeys([*self._notes.get(task.name, ()), *notes, *notes_on_texts(counts, effort)])),
             **self.shared,
         )
         return Record.model_validate(_plain(redact_json(record.content())))
@@ -263,9 +267,25 @@ def _docs_of(samples: Sequence[dict[str, Any]]) -> str:
     return joined_digest(str(row["doc_hash"]) for row in of_first_filter(samples))
 
 
-def _texts(samples: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Return how many generated texts are empty, and how many different ones there are; nothing for other tasks."""
+def notes_on_texts(counts: CountsPart, effort: Effort) -> list[str]:
+    """Return what is to be told of the texts that a number is made of."""
+    if not counts.cut_in_thinking:
+        return []
+    mark = (effort.generation or {}).get("think_end_token")
+    return [
+        f"{counts.cut_in_thinking} of {counts.requests} answers ended before '{mark}', while the model was still thinking, and "
+        "are empty; --gen_kwargs max_gen_toks=... gives them more room (a model that does not think needs no think_end_token)"
+    ]
+
+
+def _texts(samples: Sequence[dict[str, Any]], *, thinks: bool) -> dict[str, int]:
+    """Return how many generated texts are empty, and how many different ones there are; nothing for other tasks.
+
+    Args:
+        thinks: count those that ended within thinking, too.
+    """
     texts = [text for row in of_first_filter(samples) for answers in row["resps"] for text in answers]
     if not texts or not all(isinstance(text, str) for text in texts):
         return {}
-    return {"empty_answers": sum(not text.strip() for text in texts), "distinct_answers": len(set(texts))}
+    cut = {"cut_in_thinking": sum(CUT_IN_THINKING in getattr(text, "trace", []) for text in texts)} if thinks else {}
+    return {"empty_answers": sum(not text.strip() for text in texts), "distinct_answers": len(set(texts)), **cut}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from harness.records.record import Record
+    from harness.records.record import CountsPart, Record
 
 MOST_FILES, MOST_NUMBERS, MOST_CHARACTERS = 20, 20, 100
 
@@ -193,12 +194,25 @@ def _what_ran(run: Shown) -> list[tuple[str, Any]]:
         lines.append(("weights changed", f"{model.weights_changed:,}"))
     unusual = settings.model_dump(exclude={"num_fewshot"}, exclude_defaults=True)
     lines += [(name.replace("_", " "), value) for name, value in unusual.items()]
+    made = {task.task.name: task.generation for task in run.records if task.generation and not task.task.group}
+    lines += [(f"text of {name}", _pairs(values)) for name, values in made.items()]
+    lines += [("note", note) for note in dict.fromkeys(note for each in run.records for note in each.notes)]
     lines.append(("seeds", ", ".join(f"{name} {seed}" for name, seed in record.seeds.model_dump().items())))
     place = record.environment
     lines.append(
         ("with", f"torch {place.torch}, transformers {place.transformers}, lm_eval {place.lm_eval}, {place.device}")
     )
     return [*lines, ("command", record.command)]
+
+
+def _empty(counts: CountsPart) -> int | str | None:
+    """Return how many answers are empty, and how many of them because the model was still thinking."""
+    cut = f"{counts.empty_answers:,} ({counts.cut_in_thinking:,} still thinking)" if counts.cut_in_thinking else None
+    return cut or counts.empty_answers
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
 def _stages(records: Sequence[Record]) -> Table:
@@ -216,8 +230,8 @@ def _stages(records: Sequence[Record]) -> Table:
         pushed = scoring.get("pushed_tokens")
         _add(
             table, task.task.name, f"{task.cost.evaluate_seconds:.1f}", _megabytes(task.cost.evaluate_peak_bytes), counts.docs,
-            *("" if number is None else f"{number:,}" for number in (
-                counts.requests, counts.truncated_requests, counts.not_finite, counts.empty_answers, counts.distinct_answers,
+            *("" if number is None else number if isinstance(number, str) else f"{number:,}" for number in (
+                counts.requests, counts.truncated_requests, counts.not_finite, _empty(counts), counts.distinct_answers,
             )),
             f"{pushed:,}" if isinstance(pushed, int) else "",
         )  # fmt: skip

@@ -68,7 +68,7 @@ def _counts(record: Record) -> Iterator[Doubt]:
     if counts.not_finite and record.status != "invalid":
         yield "error", f"{counts.not_finite} requests have no finite score, so the task has none, but status is ok"
     if counts.requests is not None:
-        for name in ("truncated_requests", "not_finite", "empty_answers", "distinct_answers"):
+        for name in ("truncated_requests", "not_finite", "empty_answers", "distinct_answers", "cut_in_thinking"):
             if numbers.get(name, 0) > counts.requests:
                 yield "error", f"counts.{name} is {numbers[name]} of {counts.requests} requests"
     if record.task.size is not None and counts.docs > record.task.size:

@@ -54,8 +54,12 @@ def from_samples(record: Record, found: Sampled) -> Verdict:
     requests = record.counts.requests
     if requests is not None and found.requests != requests:
         verdict.error(f"its sample file holds {found.requests} requests, the record says {requests}")
-    for name, claimed in (("empty", record.counts.empty_answers), ("distinct", record.counts.distinct_answers)):
-        counted = found.empty_answers if name == "empty" else found.distinct_answers
+    texts = {
+        "empty": (record.counts.empty_answers, found.empty_answers),
+        "distinct": (record.counts.distinct_answers, found.distinct_answers),
+        "cut": (record.counts.cut_in_thinking, found.cut_in_thinking),
+    }
+    for name, (claimed, counted) in texts.items():
         if claimed is not None and claimed != counted and not found.is_redacted:
             verdict.error(f"its sample file holds {counted} {name} answers, the record says {claimed}")
     if found.not_finite and record.status == "ok":

@@ -14,6 +14,7 @@ from typing import Any
 from harness.records import answers, samples
 from harness.records.asked import Joined, Prompts, times_asked
 from harness.records.record import Record
+from harness.requests import CUT_IN_THINKING
 
 # What stands where a secret or a place was taken out; such a text no longer gives its digest.
 REDACTED = ("[redacted]", "[host]", "[user]", "~")
@@ -43,6 +44,7 @@ class Sampled:
     requests: int = 0
     not_finite: int = 0
     empty_answers: int = 0
+    cut_in_thinking: int = 0
     distinct_answers: int = 0
     is_scored: bool = False
     is_redacted: bool = False
@@ -137,6 +139,11 @@ class _Pass:
         for text in answers.raw_texts(row) if not choices else ():
             found.empty_answers += not text.strip()
             self._texts.add(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+        traces = row.get("traces")
+        found.cut_in_thinking += sum(
+            isinstance(trace, list) and CUT_IN_THINKING in trace
+            for trace in (traces if isinstance(traces, list) else [])
+        )
         told = "" if found.is_redacted else str((asked, row.get("resps")))
         found.is_redacted = found.is_redacted or any(mark in told for mark in REDACTED)
 

@@ -60,16 +60,6 @@ def test_every_name_for_the_most_tokens_cuts_the_prompt(
         lm.generate_until(asking("generate_until", ("He", {alias: 8}), ("He", {alias: 256})), True)
 
 
-def test_a_checkpoint_that_says_how_many_new_tokens_is_answered_as_lm_eval_does(model: Any, tokenizer: Any) -> None:
-    """Demand: ``generation_config.max_new_tokens`` counts as transformers lets it count."""
-    requests = asking("generate_until", *((text, {"max_gen_toks": 12}) for text in ("The clock", "A bank")))
-    before = CausalLM(model, tokenizer).generate_until(requests, True)
-    model.generation_config.max_new_tokens = 3
-    ours = CausalLM(model, tokenizer).generate_until(requests, True)
-    assert ours == lm_eval_of(model, tokenizer).generate_until(requests, True)
-    assert ours != before
-
-
 @pytest.mark.parametrize(
     ("settings", "what"),
     [
@@ -137,20 +127,6 @@ def test_the_end_tokens_of_a_checkpoint_end_texts(tokenizer: Any, ends: Any) -> 
     assert is_shared(lm)
 
 
-def test_thinking_is_cut_as_lm_eval_cuts_it(model: Any, tokenizer: Any) -> None:
-    """Demand: ``think_end_token`` as an id or as text leaves what comes after it."""
-    plain = CausalLM(model, tokenizer)
-    requests = asking("generate_until", *((text, {"until": ["\n\n"], "max_gen_toks": 16}) for text in WORDS[:6]))
-    texts = plain.generate_until(requests, True)
-    token = tokenizer.encode(texts[0])[3]
-    for end in (token, tokenizer.decode([token])):
-        lm, reference = (make(model, tokenizer, think_end_token=end) for make in (CausalLM, lm_eval_of))
-        ours = lm.generate_until(requests, True)
-        assert ours == reference.generate_until(requests, True)
-        assert ours != texts
-        assert is_shared(lm)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -189,6 +165,61 @@ def test_settings_of_the_checkpoint_that_change_greedy_search_are_honoured(
     lm = CausalLM(model, tokenizer)
     assert lm.generate_until(requests, True) == lm_eval_of(model, tokenizer).generate_until(requests, True)
     assert lm.work.plain_tokens == lm.work.pushed_tokens > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "checkpoint"),
+    [
+        ({"max_gen_toks": 8}, {"max_new_tokens": 3}),
+        ({}, {"max_new_tokens": 3, "max_time": 1e-4}),
+        ({"max_length": 12}, {"max_length": 9}),
+        ({"stop": ["e"], "max_new_tokens": 12}, {"stop_strings": ["a"]}),
+        ({"max_gen_toks": 12}, {"stop_strings": ["a", "i"]}),
+        ({"until": ["", "e"], "max_gen_toks": 12}, {}),
+        ({"eos_token_id": [*range(40, 80), *range(300, 330)], "max_gen_toks": 12}, {"eos_token_id": 45}),
+        ({"repetition_penalty": 1.0, "num_beams": 1, "max_gen_toks": 12}, {"repetition_penalty": 1.7, "num_beams": 2}),
+        ({"do_sample": False, "temperature": 0.9, "top_k": 3, "max_gen_toks": 12}, {"do_sample": True, "top_p": 0.5}),
+        ({"temperature": 0, "max_gen_toks": 12}, {"do_sample": True, "temperature": 0.6}),
+    ],
+)
+def test_the_same_settings_give_the_same_text_on_both_ways(
+    model: Any, tokenizer: Any, settings: dict[str, Any], checkpoint: dict[str, Any]
+) -> None:
+    """Demand: task before checkpoint, by whatever names, whether requests share, go alone, or go in one batch."""
+    model.generation_config.update(**checkpoint)
+    prompts = ("The clock", "A bank and a bakery", "He")
+    requests = asking("generate_until", *((prompt, settings) for prompt in prompts))
+    ways = ({}, {"share_prefixes": False, "batch_size": 1}, {"share_prefixes": False, "batch_size": 3})
+    lms = [CausalLM(model, tokenizer, **way) for way in ways]
+    shared, alone, together = (lm.generate_until(requests, True) for lm in lms)
+    assert shared == alone == together
+    assert is_shared(lms[0]) and lms[1].work.plain_tokens == lms[1].work.pushed_tokens > 0
+    assert lms[0].generation == lms[1].generation == lms[2].generation
+    free = CausalLM(model, tokenizer).generate_until(
+        asking("generate_until", *((prompt, {"max_gen_toks": 200, "stop": [], "eos_token_id": None,
+        "repetition_penalty": 1.0, "num_beams": 1}) for prompt in prompts)), True)  # fmt: skip
+    assert all(whole.startswith(text) for whole, text in zip(free, shared, strict=True)) and free != shared
+
+
+def test_a_request_that_cannot_be_followed_is_named(lm: CausalLM) -> None:
+    """Demand: no room beside the prompt, no prompt, an id that the model has not: one sentence each."""
+    for prompt, settings, sentence in [
+        ("A bank and a bakery", {"max_length": 4}, "has a prompt of .* tokens, and max_length 4 counts them, too"),
+        ("", {"max_gen_toks": 4}, "has a prompt without tokens"),
+        ("He", {"suppress_tokens": [400]}, "has suppress_tokens 400, but the model has 400 tokens"),
+        ("He", {"max_gen_toks": 4, "max_new_tokens": 4}, "gives both max_gen_toks and max_new_tokens"),
+    ]:
+        with pytest.raises(HarnessError, match=f"document 0 in task 'asked'.*{sentence}"):
+            lm.generate_until(asking("generate_until", (prompt, settings)), True)
+
+
+def test_what_requests_of_a_task_set_differently_is_kept_with_all_values(lm: CausalLM) -> None:
+    """Demand: what is noted of a task's texts is what all of them share, and the values of the rest."""
+    settings = [{"max_gen_toks": n, "until": ["z"], **more} for n, more in ((2, {}), (3, {}), (2, {"num_beams": 2}))]
+    lm.generate_until(asking("generate_until", *(("He", one) for one in settings)), True)
+    known = lm.generation["asked"]
+    assert known.pop("by_request") == {"max_gen_toks": [2, 3], "num_beams": [None, 2]}
+    assert known == {"until": ["z"], "eos_token_id": [0], "do_sample": False}
 
 
 def test_prompts_longer_than_the_context_leave_room_for_the_answer_and_are_counted(tokenizer: Any) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from harness.models.acting import Prompt, common_length
+from harness.models.greedy import cut
 from harness.requests import Explained
 from harness.tasks.written_calls import closing_bracket
 from harness_tool_tokens.answering.parts import Wanted, around, plan_with
@@ -48,10 +49,11 @@ class Writing:
         first_tool: the number of the first tool, after the last word.
         max_length: the most tokens of a text.
         limit: the most tokens of reasoning; ``until``: the texts that end it.
-        stop: says whether it ends with the ids generated last.
+        stop: says whether it ends with the ids generated last; ``stop_answer``: the same once thinking has ended.
         cut: takes off an answer's text what comes after its end.
         finished: the text of an answer without calls, of its ids: as the plain model's.
-        think_end: the token with which thinking ends and the answer begins.
+        thinks: whether it may begin with thinking, in which no text ends it.
+        think_end, think_mark: the token, or the text, with which thinking ends and the answer begins.
     """
 
     encode: Callable[[str], list[int]]
@@ -62,9 +64,12 @@ class Writing:
     limit: int
     until: tuple[str, ...]
     stop: Callable[[list[int]], bool]
+    stop_answer: Callable[[list[int]], bool]
     cut: Callable[[str], str]
     finished: Callable[[list[int]], str]
+    thinks: bool = False
     think_end: int | None = None
+    think_mark: str | None = None
 
     def added(self, before: Sequence[int], new: Sequence[int]) -> str:
         """Return what ``new`` ids add to the text of the ids before them; alone they may lose a leading space."""
@@ -123,6 +128,16 @@ class Answer:
     def is_open(self) -> bool:
         """Whether another tool may be called."""
         return len(self.calls) < self.tools.limits.max_calls and not self.tools.is_in_context
+
+    @property
+    def _answer_text(self) -> str | None:
+        """The text behind the thinking; None while the model may still be thinking."""
+        if self.start:
+            return self.text[self.start :].lstrip()
+        mark = self.writing.think_mark
+        if mark is not None and mark in self.text:
+            return self.text.rpartition(mark)[2].lstrip()
+        return None if self.writing.thinks else self.text
 
     @property
     def _watches(self) -> bool:
@@ -221,7 +236,7 @@ class Answer:
         ids = self.writing.encode(context + (self.called if self.tools.is_in_context else self.text))
         ids = ids[self.dropped :]  # cut on the left as the prompt itself, and no further
         room = min(self.writing.limit - self.used, self.max_length - len(ids))
-        if room < 1 or any(text in self.text for text in self.writing.until):
+        if room < 1 or any(text in (self._answer_text or "") for text in self.writing.until):
             return self._finish()
         return [
             ToolPrompt(
@@ -244,17 +259,20 @@ class Answer:
 
     def _finish(self, ending: str = "") -> list[ToolPrompt]:
         self.reasoning.kept = None
-        text = self.text[self.start :]
-        before = len(self.text) - len(text.lstrip()) if self.start else 0
-        text = text.lstrip() if self.start else text
+        answer = self._answer_text
+        text = self.text if answer is None else answer
+        before = len(self.text) - len(text)
         if ending:
             text += ending
-        elif self.calls or not self.generated:
-            text = self.writing.cut(text)
-        else:
+        elif not self.calls and self.generated:
             text = self.writing.finished(self.generated)
+        elif answer is None and self.used >= self.writing.limit:
+            text = cut()
+        else:
+            text = self.writing.cut(text)
         calls = [replace(call, at=max(0, call.at - before)) for call in self.calls]
-        self.result = Explained(text, around(text, [call for call in calls if call.at <= len(text)]))
+        trace = around(text, [call for call in calls if call.at <= len(text)])
+        self.result = Explained(text, [*trace, *getattr(text, "trace", [])])
         return []
 
     # A model that writes calls as text.
@@ -307,7 +325,7 @@ class Answer:
     def _is_finished(self, generated: list[int]) -> bool:
         if (
             generated[-1] >= self.writing.first_tool
-            or self.writing.stop(generated)
+            or (self.writing.stop if self._answer_text is None else self.writing.stop_answer)(generated)
             or self._completes_an_end(generated)
         ):
             return True
@@ -316,9 +334,9 @@ class Answer:
     def _completes_an_end(self, generated: list[int]) -> bool:
         """Whether a text that ends the answer began before these ids, in a result for example."""
         longest = max(map(len, self.writing.until), default=0)
-        if not self.text or len(generated) > longest:
+        if not self._answer_text or len(generated) > longest:
             return False
-        text = self.text[-longest:] + self.writing.decode(generated)
+        text = self._answer_text[-longest:] + self.writing.decode(generated)
         return any(end in text for end in self.writing.until)
 
     def _is_closed(self, generated: list[int]) -> bool:

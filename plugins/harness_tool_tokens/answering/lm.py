@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
-from lm_eval.models.utils import postprocess_generated_text
 
 from harness import HarnessError
 from harness.models import acting, encoding, greedy
@@ -70,14 +69,14 @@ class ToolTokenLM(CausalLM):
             return [oracle_answer(documents.wanted_of(request, self.tools, self._chat), call) for request in requests]
         if not requests:
             return []
-        ids = self._contexts(requests)
+        wishes, ids = self._contexts(requests)
         distinct: dict[str, list[int]] = {}
         for number, request in enumerate(requests):
             # Equal requests have equal answers; documents may tell more than the prompt does.
             key = repr((request.args, request.doc.get("tool_use") if isinstance(request.doc, dict) else None))
             distinct.setdefault(key, []).append(number)
         members = list(distinct.values())
-        answers = [self._answer(requests[numbers[0]], ids) for numbers in members]
+        answers = [self._answer(requests[numbers[0]], wishes[numbers[0]], ids) for numbers in members]
         self._bound(answers)
         with bar(len(requests), "Generating", unit="text", disable=disable_tqdm) as progress:
             # The hook knows answers by their arguments; where documents with equal ones differ, the end tells them apart.
@@ -141,20 +140,11 @@ class ToolTokenLM(CausalLM):
             if most is not None and len(answer.first.token_ids) + answer.first.limit <= most:
                 answer.max_length = min(answer.max_length, most)
 
-    def _answer(self, request: Instance, ids: dict[str, list[int]]) -> Answer:
-        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
-        wish = greedy.greedy_until(request.args[1], self.max_gen_toks, end)
-        if self._limits([request])[0] < 1:
-            raise HarnessError(f"{named(request)} asks for no new tokens; give --gen_kwargs max_gen_toks=1 or more")
-        if wish is None or not greedy.is_plain(self.model):
+    def _answer(self, request: Instance, wish: greedy.Wish, ids: dict[str, list[int]]) -> Answer:
+        if not wish.is_greedy or not greedy.is_own(self.model):
             raise HarnessError(
                 f"{named(request)} asks for sampling or more than greedy search, and tools are chosen greedily; use "
                 "--gen_kwargs do_sample=false, or variant=no_tools"
-            )
-        if wish.limit >= self.max_length:
-            raise HarnessError(
-                f"{named(request)} asks for {wish.limit} new tokens, but the model's context holds {self.max_length}; "
-                "lower it with --gen_kwargs max_gen_toks=..."
             )
         wanted = documents.wanted_of(request, self.tools, self._chat)
         documents.check(request, wanted, self.tools)
@@ -162,28 +152,27 @@ class ToolTokenLM(CausalLM):
         if not first:
             raise HarnessError(f"{named(request)} has a prompt without tokens; fix the task")
         self._check_question_fits(request, wanted, wish.limit)
-        return Answer(wanted, self.tools, self._writing(wish), first[-(self.max_length - wish.limit) :])
+        return Answer(wanted, self.tools, self._writing(wish, wanted.context), first[-(self.max_length - wish.limit) :])
 
-    def _writing(self, wish: greedy.GreedyUntil) -> Writing:
-        think_end = self.think_end_token
-
-        def cut(text: str) -> str:
-            return str(
-                postprocess_generated_text(text, list(wish.until), think_end if isinstance(think_end, str) else None)
-            )
-
+    def _writing(self, wish: greedy.Wish, context: str) -> Writing:
+        thinking = self.thinking
+        is_text = thinking is not None and thinking.ids is None
+        ids = [] if thinking is None or thinking.ids is None else thinking.ids
         return Writing(
             encode=self._encoded,
             decode=self._decoded,
-            ends=greedy.end_tokens(self.model) | {self.eot_token_id},
+            ends=wish.ends,
             first_tool=self._first_tool,
             max_length=self.max_length,
             limit=wish.limit,
-            until=tuple(wish.until),
-            stop=greedy.stopper(self, wish),
-            cut=cut,
-            finished=lambda token_ids: greedy.finished_text(self, token_ids, wish),
-            think_end=think_end if isinstance(think_end, int) else None,
+            until=wish.until,
+            stop=greedy.Stopper(self, wish, thinking),
+            stop_answer=greedy.Stopper(self, wish, None),
+            cut=lambda text: greedy.ends_at(text, wish.until),
+            finished=lambda token_ids: greedy.finished_text(self, thinking, context, token_ids, wish),
+            thinks=wish.thinks,
+            think_end=ids[0] if len(ids) == 1 else None,
+            think_mark=thinking.mark if thinking is not None and is_text else None,
         )
 
     def _encoded(self, text: str) -> list[int]:
@@ -192,15 +181,16 @@ class ToolTokenLM(CausalLM):
     def _decoded(self, token_ids: Sequence[int]) -> str:
         return str(self.tok_decode([id_ for id_ in token_ids if id_ < self._first_tool]))
 
-    def _contexts(self, requests: Sequence[Instance]) -> dict[str, list[int]]:
-        """Return the ids of the prompts that will be read; those that will be cut are counted."""
+    def _contexts(self, requests: Sequence[Instance]) -> tuple[list[greedy.Wish], dict[str, list[int]]]:
+        """Return how each text is to be written, and the ids of the prompts that will be read; those that are cut are counted."""
         if not self.tools.is_in_context:
-            return self._prompts(requests, self._limits(requests))
+            return self.wishes(requests)
         contexts = [documents.wanted_of(request, self.tools, self._chat).context for request in requests]
         ids = encoding.encode_prompts(self, contexts)
-        for request, context, limit in zip(requests, contexts, self._limits(requests), strict=True):
-            self.truncated[request.task_name] += len(ids[context]) > self.max_length - limit
-        return ids
+        asked = greedy.Wishes(self, self.thinking)
+        return [
+            asked.counted(request, len(ids[context])) for request, context in zip(requests, contexts, strict=True)
+        ], ids
 
     def _check_question_fits(self, request: Instance, wanted: Wanted, limit: int) -> None:
         """Raise when cutting the prompt on the left would cut the question."""
