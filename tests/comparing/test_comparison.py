@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from compared_runs import make_record, write_run
 
+from harness.board import board
 from harness.cli import main
 from harness.comparing.comparison import (
     BETTER,
@@ -332,3 +333,15 @@ def test_the_same_command_gives_the_same_bytes(tmp_path: Path) -> None:
         words = ["m@baseline", "--records", str(tmp_path), "--format", "json", "--output", str(tmp_path / name)]
         assert main(["compare", *words]) == 0
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_paired_interval_of_a_few_graded_documents_stays_within_what_a_difference_can_be(tmp_path: Path) -> None:
+    write_run(tmp_path, {"t": {"acc": [0.0, 0.1, 0.0]}})
+    write_run(tmp_path, {"t": {"acc": [1.0, 0.2, 0.9]}}, method="m")
+    found = statistics.compare([0.0, 0.1, 0.0], [1.0, 0.2, 0.9])
+    assert found.test == statistics.BOOTSTRAP and found.high is not None and found.high > 1
+    [row] = compared(tmp_path).rows
+    assert (row.low, row.high) == (pytest.approx(found.low), 1.0)
+    built = board.build_reading(ledger.read(tmp_path))
+    [difference] = [score.difference for score in built.scores() if score.difference is not None]
+    assert difference.is_paired and (difference.low, difference.high) == (pytest.approx(found.low, abs=0.1), 1.0)
