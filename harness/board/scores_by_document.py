@@ -158,8 +158,8 @@ class SampleFiles:
             self._contradicted |= contradictions.of_file(self._records, numbers, found)
             file = columns.file()
         except HarnessError as error:
-            self.problems.append(str(error))
-            self._contradicted |= dict.fromkeys(numbers, contradictions.unreadable(error))
+            self.problems.append(contradictions.without_folder(error, path))
+            self._contradicted |= dict.fromkeys(numbers, contradictions.unreadable(error, path))
             file = _File()
         for key, one in file.scores.items():  # runs over the same documents share their names
             file.scores[key] = ByDocument(self._documents.setdefault(one.documents, one.documents), one.values)

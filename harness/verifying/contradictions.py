@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.names import printable
 from harness.records import samples
 from harness.records.ledger import Origin
 from harness.records.record import Record
@@ -69,9 +70,14 @@ def of_file(records: Sequence[Record], numbers: Sequence[int], found: Sampled) -
     return said
 
 
-def unreadable(error: HarnessError) -> str:
-    """Return what is said of the records whose sample file cannot be read."""
-    return f"its samples cannot be read: {error}"
+def unreadable(error: HarnessError, path: Path) -> str:
+    """Return what is said of the records whose sample file cannot be read, the same wherever its folder lies."""
+    return f"its samples cannot be read: {without_folder(error, path)}"
+
+
+def without_folder(error: HarnessError, path: Path) -> str:
+    """Return what is wrong with the file at ``path``, which stands in it by its name alone."""
+    return str(error).replace(printable(path), printable(path.name))
 
 
 class _Files:
@@ -96,7 +102,7 @@ class _Files:
         try:
             return of_file(self._records, numbers, sampled.gather(path, [self._records[n] for n in numbers]))
         except HarnessError as error:
-            return dict.fromkeys(numbers, unreadable(error))
+            return dict.fromkeys(numbers, unreadable(error, path))
 
 
 def _first_error(doubts: Iterable[Doubt]) -> str:

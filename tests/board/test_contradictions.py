@@ -138,6 +138,7 @@ def test_a_contradicted_score_is_never_ranked(
     assert "✗: contradicted by" in markdown and "Not ranked, forged: " in section
     for name in ("index.html", "pages/forged.html", "pages/honest.html"):
         text = (folder / name).read_text(encoding="utf-8")
+        assert str(tmp_path) not in text, "a page is the same wherever its folder lies"
         assert '<p class="warning"><bdi>' in text and "contradicted by samples, tasks or counts" in text, name
     island = json.loads(page.render(built).partition('id="board">')[2].partition("</script>")[0])
     [table] = [table for table in island["tables"] if table["task"] == task]
