@@ -129,7 +129,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose own errors are one line like all others, control characters made visible."""
 
     def error(self, message: str) -> None:  # type: ignore[override]
-        self.exit(2, f"harness: {printable(message)} (see {self.prog} --help)\n")
+        self.exit(2, f"harness: {printable(redact(message))} (see {self.prog} --help)\n")
 
 
 if __name__ == "__main__":

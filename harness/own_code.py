@@ -44,6 +44,7 @@ DECIDES_NOTHING = (
     "redaction",
     "removal",
     "run.claims",
+    "run.artefacts",
     "run.exporting",
     "run.folder",
     "run.named_code",

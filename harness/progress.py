@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from harness.redaction import redact
+
 LINE_SECONDS = 10.0
 
 
 def say(message: str) -> None:
-    """Print one line about what is happening, to standard error; of several processes the first one speaks."""
+    """Print one line about what is happening, without secrets, to standard error; of several processes the first one speaks."""
     if is_first_process():
-        print(message, file=sys.stderr, flush=True)
+        print(redact(message), file=sys.stderr, flush=True)
 
 
 _SAID: set[str] = set()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import logging
 import os
 import re
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness import secret_shapes
+from harness.names import safe_name
 from harness.secret_shapes import NO_WORD, SECRET_NAME
 
 MASK = "[redacted]"
@@ -48,6 +52,14 @@ def redact(text: str) -> str:
     return redactor()(text)
 
 
+def file_name(name: str) -> str:
+    """Return ``safe_name`` of a name without its secrets; names that differ in these alone stay apart."""
+    cleaner = redact(name)
+    if cleaner == name:
+        return safe_name(name)
+    return safe_name(f"{cleaner}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}")
+
+
 def redactor() -> Callable[[str], str]:
     """Return ``redact`` for the environment as it is now: for many texts, which then do not look at it each time."""
     values = {part for name, value in os.environ.items() if _is_secret_variable(name) for part in _maskable(value)}
@@ -63,7 +75,7 @@ def redact_json(value: Any) -> Any:
 
 
 def protect_output() -> None:
-    """Redact what any logger of this process says from here on, and the traceback it may end with."""
+    """Redact what any logger of this process says from here on, its warnings, and the tracebacks of what ends it or a thread."""
     made = logging.getLogRecordFactory()
     if getattr(made, "is_redacting", False):
         return
@@ -76,6 +88,10 @@ def protect_output() -> None:
     make.is_redacting = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(make)
     sys.excepthook = _print_redacted
+    threading.excepthook = lambda said: _print_redacted(said.exc_type, said.exc_value, said.exc_traceback)
+    sys.unraisablehook = lambda said: _print_redacted(said.exc_type, said.exc_value, said.exc_traceback)
+    formatted = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **kwargs: redact(formatted(*args, **kwargs))
 
 
 def _redact_log(record: logging.LogRecord) -> None:
@@ -88,7 +104,7 @@ def _redact_log(record: logging.LogRecord) -> None:
         record.stack_info = redact(record.stack_info)
 
 
-def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_redacted(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     import traceback
 
     sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))

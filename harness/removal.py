@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.names import printable, safe_name
+from harness.names import printable
 
 # What `mkstemp` makes of a name while that is being written, and of a folder while another takes its place.
 TEMPORARY = re.compile(r"\..{1,50}\.[a-z0-9_]{8}\.(?:partial|old)", re.DOTALL)
@@ -30,8 +30,8 @@ ANSWERS = re.compile(
 
 
 def samples_of(task: str) -> re.Pattern[str]:
-    """Return what the sample files of a task are called."""
-    return re.compile(rf"samples_{re.escape(safe_name(task))}_{_TIME}\.jsonl")
+    """Return what the sample files of a task are called, given what it is called in the names of files."""
+    return re.compile(rf"samples_{re.escape(task)}_{_TIME}\.jsonl")
 
 
 def temporary_of(*names: str) -> re.Pattern[str]:

@@ -35,6 +35,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.run.questions", "harness.run.folder"),
     ("harness.run.chat", "harness.run.groups", "harness.run.metrics"),
     (
+        "harness.run.artefacts",
         "harness.run.bootstrap",
         "harness.run.changes",
         "harness.run.environment",
@@ -63,13 +64,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.generation_settings",),
     ("harness.arguments",),
     (
-        "harness.redaction",
         "harness.plain_files",
         "harness.progress",
         "harness.removal",
         "harness.requests",
         "harness.seeds",
     ),
+    ("harness.redaction",),
     ("harness.names", "harness.secret_shapes"),
     ("harness.errors",),
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands.run_flags import add_method_flags, to_run
+from harness.redaction import redact
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -30,5 +31,5 @@ def execute(args: argparse.Namespace) -> int:
 
     from harness.run.exporting import apply_and_write
 
-    print(apply_and_write(run, args.output))
+    print(redact(apply_and_write(run, args.output)))
     return 0

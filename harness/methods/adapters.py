@@ -6,6 +6,7 @@ and one of wrong answers) holds the base once. With all of them switched off it 
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.errors import HarnessError
-from harness.folders import scratch_folder
+from harness.folders import scratch_folder, write_atomic
 from harness.models.merging import is_quantized, merged
 from harness.names import printable, suggestion
 from harness.removal import put
@@ -165,11 +166,25 @@ def save_adapter(model: PeftModel, folder: Path, *, name: str | None = None) -> 
     """
     name = str(model.active_adapter) if name is None else name
     _check_known(model, name)
-    model.peft_config[name].base_model_name_or_path = None
-    with scratch_folder(folder / "adapter") as written:
-        model.save_pretrained(str(written), selected_adapters=[name], save_embedding_layers=False)
-        for file in (written if name == DEFAULT else written / name).iterdir():  # PEFT puts others one folder deeper
+    with scratch_folder(folder / "adapter") as scratch:
+        model.save_pretrained(str(scratch), selected_adapters=[name], save_embedding_layers=False)
+        written = scratch if name == DEFAULT else scratch / name  # PEFT puts others one folder deeper
+        forget_base(written)
+        for file in written.iterdir():
             put(file, folder / file.name)
+
+
+def forget_base(folder: Path) -> None:
+    """Take the place of the base model out of an adapter's folder: PEFT writes it, and it means nothing elsewhere."""
+    config, card = folder / "adapter_config.json", folder / "README.md"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    base = content.get("base_model_name_or_path")
+    if not base:
+        return
+    write_atomic(config, json.dumps(content | {"base_model_name_or_path": None}, indent=2, sort_keys=True))
+    if card.is_file():
+        lines = card.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_atomic(card, "".join(line for line in lines if base not in line))
 
 
 def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str = DEFAULT) -> PeftModel:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, write_atomic
 from harness.methods.method import Baseline, Method
-from harness.names import described, printable, safe_name
+from harness.names import described, printable
 from harness.progress import say
+from harness.redaction import file_name
 from harness.removal import WORK, refuse_links, remove
 from harness.run.changes import LMState
 from harness.run.environment import measured_peak
@@ -112,7 +113,7 @@ def work_folder(chosen: Chosen, *, device: str) -> Path:
     """Return the folder of a method's work, named by the digest of everything that decides its result."""
     prefix = f"{chosen.plugin.name}-{chosen.method.name}" if chosen.plugin else chosen.method.name
     digest = Deciding(chosen, device=device).digest("work")[:16]
-    return cache_folder() / "methods" / f"{safe_name(prefix)}-{digest}"
+    return cache_folder() / "methods" / f"{file_name(prefix)}-{digest}"
 
 
 def _digest(after: LMState, workdir: Path) -> str:

@@ -11,8 +11,12 @@ from harness.methods.method import Baseline
 from harness.names import printable
 from harness.progress import suit_the_terminal
 from harness.removal import refuse_links
+from harness.run.artefacts import clean_file
 from harness.run.preparing import Chosen, find_method, find_model, load
 from harness.run.run import Run
+
+# Files of a model that may name where it or its base came from.
+SAYS_WHERE_FROM = ("README.md", "config.json", "adapter_config.json")
 
 
 def apply_and_write(run: Run, output: Path) -> str:
@@ -56,12 +60,17 @@ def apply_and_write(run: Run, output: Path) -> str:
 def _write(lm: Any, output: Path) -> str:
     from peft import PeftModel
 
+    from harness.methods.adapters import forget_base
+
     is_adapter = isinstance(lm.model, PeftModel)
-    for config in lm.model.peft_config.values() if is_adapter else ():
-        config.base_model_name_or_path = None  # a path of this machine means nothing elsewhere
     with new_folder(output) as folder:
         lm.model.save_pretrained(str(folder))
         lm.tokenizer.save_pretrained(str(folder))
+        for config in list(folder.rglob("adapter_config.json")) if is_adapter else ():
+            forget_base(config.parent)
+        for name in SAYS_WHERE_FROM:
+            if (folder / name).is_file():
+                clean_file(folder / name)
     if is_adapter:
         return f"wrote a PEFT adapter to {output}: load it on its base with `lm_eval --model_args pretrained=BASE,peft={output}`"
     return f"wrote a model to {output}: `lm_eval --model hf --model_args pretrained={output}`"

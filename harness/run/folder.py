@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from harness.errors import Failed
-from harness.folders import carry_over, link_tree, new_folder, scratch_folder, write_atomic
-from harness.names import printable, safe_name
+from harness.folders import scratch_folder, write_atomic
+from harness.names import printable
 from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE
-from harness.redaction import redact, redact_json
+from harness.redaction import file_name, redact, redact_json
 from harness.removal import RESULTS, put, refuse_links, remove, samples_of, temporary_of
 from harness.requests import Explained
+from harness.run import artefacts
 
 if TYPE_CHECKING:
     from harness.run.run import Run
@@ -39,7 +40,7 @@ class RunFolder:
 
     def __init__(self, output: Path, name: str, *, model: str) -> None:
         """Name the folder; ``model`` names the one inside for lm-eval's own files."""
-        self.output, self.path, self.model = output, output / name, safe_name(model)
+        self.output, self.path, self.model = output, output / name, file_name(model)
         self.time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
         self._notes: dict[str, Any] = {}
 
@@ -97,13 +98,13 @@ class RunFolder:
         """
         with self._telling():
             if rows is not None:
-                path = self.path / self.model / f"{samples.PREFIX}{safe_name(task)}_{self.time}.jsonl"
+                path = self.path / self.model / f"{samples.PREFIX}{file_name(task)}_{self.time}.jsonl"
                 write_atomic(path, (_sample_line(row) for row in rows))
                 part = SamplesPart(
                     path=path.relative_to(self.path).as_posix(), sha256=samples.sha256(path), rows=len(rows)
                 )
                 records = [record.model_copy(update={"samples": part}) for record in records]
-            file = self.path / f"{RECORDS_PREFIX}{safe_name(task)}-{records[0].run_key()[:8]}.jsonl"
+            file = self.path / f"{RECORDS_PREFIX}{file_name(task)}-{records[0].run_key()[:8]}.jsonl"
             ledger.write(file, records)
             if [record.digest() for record in ledger.read_file(file).records] != [r.digest() for r in records]:
                 raise OSError(errno.EIO, f"{file.name} does not read back as it was written")
@@ -121,10 +122,7 @@ class RunFolder:
         with self._telling():
             write_atomic(self.path / COMMAND_FILE, self._notes["command"] + "\n")
             if workdir is not None and any(path.name[0] != "." for path in workdir.iterdir()):
-                with new_folder(self.path / ARTEFACTS) as folder:
-                    link_tree(workdir, folder)
-                    if (self.path / ARTEFACTS).is_dir():  # what others put there stays there
-                        carry_over(self.path / ARTEFACTS, folder)
+                artefacts.save(workdir, self.path / ARTEFACTS)
             self._write_results(results, tracker)
             self._drop_strays()
 
@@ -166,13 +164,15 @@ class RunFolder:
             return  # a line that cannot be read may name any of them
         named = {record.samples.path for record in reading.records if record.samples}
         for task in self._notes["tasks"]:
-            for path in (self.path / self.model).glob(f"{samples.PREFIX}{safe_name(task)}_*.jsonl"):
+            for path in (self.path / self.model).glob(f"{samples.PREFIX}{file_name(task)}_*.jsonl"):
                 if path.relative_to(self.path).as_posix() not in named:
-                    remove(path, below=self.output, named=samples_of(task))
+                    remove(path, below=self.output, named=samples_of(file_name(task)))
 
     def _note(self) -> None:
         with self._telling():
-            write_atomic(self.path / STATUS_FILE, json.dumps(self._notes, indent=1, ensure_ascii=False) + "\n")
+            write_atomic(
+                self.path / STATUS_FILE, json.dumps(redact_json(self._notes), indent=1, ensure_ascii=False) + "\n"
+            )
 
     def _owner(self) -> str:
         with suppress(OSError, ValueError):

@@ -14,10 +14,9 @@ from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import bits_per_weight, chat_template_digest, parameter_count, tokenizer_digest
 from harness.models.lm_eval_args import changes_nothing
-from harness.names import safe_name
 from harness.records.asked import joined_digest
 from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
-from harness.redaction import redact, redact_json
+from harness.redaction import file_name, redact, redact_json
 from harness.run import questions
 from harness.run.environment import environment
 
@@ -188,7 +187,7 @@ def deciding(prepared: Prepared, base: Mapping[str, Any], **more: Any) -> Decidi
 def run_name(prepared: Prepared, base: Mapping[str, Any]) -> str:
     """Return the name of a run's folder: readable, and the same for the same method on the same model and settings."""
     part, method = plugin_part(prepared.plugin, prepared.method), prepared.method.name
-    name = safe_name("-".join(dict.fromkeys(word for word in (part.name, method) if word)))
+    name = file_name("-".join(dict.fromkeys(word for word in (part.name, method) if word)))
     return f"{name}-{deciding(prepared, base).digest('run')[:10]}"
 
 
