@@ -61,7 +61,10 @@ SENTENCES: dict[str, str] = {
     "autogptq": _GPTQ,
     "gptqmodel": _GPTQ,
     **{name: f"--model_args {name} is a flag here: --{name} {{value}}" for name in _FLAGS.split()},
-    **{name: f"--model_args {name} is none of the model: --gen_kwargs {name}={{value}}" for name in _TEXTS.split()},
+    **{
+        name: f"--model_args {name} is said of texts, not of the model: --gen_kwargs {name}={{value}}"
+        for name in _TEXTS.split()
+    },
 }
 
 

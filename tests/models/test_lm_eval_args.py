@@ -37,7 +37,7 @@ def test_every_argument_of_lm_eval_is_taken_or_named() -> None:
         ("device=cpu", "device is a flag here: --device cpu"),
         ("batch_size=4", "batch_size is a flag here: --batch_size 4"),
         ("max_batch_size=8", "--batch_size auto finds what fits"),
-        ("max_gen_toks=64", "is none of the model: --gen_kwargs max_gen_toks=64"),
+        ("max_gen_toks=64", "not of the model: --gen_kwargs max_gen_toks=64"),
         ("temperature=0.7", "--gen_kwargs temperature=0.7"),
         ("truncation=True", "too long prompts are cut at their beginning"),
         ("softmax_dtype=bfloat16", "log-probabilities are computed in float32"),
