@@ -415,24 +415,16 @@ def spread(values):
 """
 
 
-def test_what_is_warned_of_on_the_way_to_a_number_is_noted(
-    ask: Command, task: Task, records: Records, tmp_path: Path
-) -> None:
-    """A right answer that is no choice, a warning of an aggregation, a metric without one: notes, the same in every run."""
-    folder = task("labels", [{"q": f"which {n}", "a": n, "options": ["x", "y"]} for n in range(4)])
-    text = (folder / "labels.yaml").read_text(encoding="utf-8").replace("generate_until", "multiple_choice")
-    text = text.replace("exact_match", "acc").replace('"{{a}}"', "a") + "doc_to_choice: '{{options}}'\n"
-    kept = [line for line in text.splitlines() if not line.startswith("generation_kwargs")]
-    (folder / "labels.yaml").write_text("\n".join(kept) + "\n", encoding="utf-8")
+def test_what_is_warned_of_on_the_way_to_a_number_is_noted(ask: Command, task: Task, records: Records) -> None:
+    """A warning of an aggregation, and a metric without one: notes, the same in every run."""
     metrics = "{metric: acc, aggregation: !function CODE.spread, higher_is_better: true}"
     task("warns", metrics=metrics, code=CHOICES, more="process_results: !function CODE.score\n")
     notes = []
     for _ in range(2):
-        outcome = ask("labels,warns")
+        outcome = ask("warns")
         assert outcome.code == 0, outcome.err
         notes.append({name: record["notes"] for name, record in by_metric(records(Path("out"))).items()})
     assert notes[0] == notes[1] == {
-        "labels/acc": ["the right answer of 2 documents is none of the choices: wrong, whatever the model answers"],
         "warns/acc": ["on the way to acc: only a few values"],
         "warns/own": ["the task says no way from its documents to own; the mean was taken, as lm-eval does"],
     }  # fmt: skip
