@@ -161,6 +161,8 @@ def disagreements(records: Sequence[Record], origins: Sequence[Origin]) -> Itera
         by_run[run_of(record, origins[number])].append(number)
     texts = _Texts()
     for numbers in by_run.values():
+        if len(numbers) < 3:  # no two of them are the most
+            continue
         told = {number: _shared(records[number], texts) for number in numbers}
         for name in next(iter(told.values())):
             counted = Counter(parts[name] for parts in told.values())

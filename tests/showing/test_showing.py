@@ -18,6 +18,7 @@ import pytest
 from written_records import write_board, write_results
 
 from harness.cli import main
+from harness.showing import runs
 
 Show = Callable[..., str]
 METHOD_RUN, BASELINE_RUN = "softly-0123456789", "baseline-0123456789"
@@ -51,6 +52,14 @@ def test_a_results_folder_of_several_runs_is_listed(results: Path, show: Show) -
     assert METHOD_RUN in printed
     assert BASELINE_RUN in printed
     assert "finished" in printed
+
+
+def test_a_list_of_very_many_runs_is_plain_columns(results: Path, show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "MOST_IN_A_TABLE", 1)
+    names, first, second, *_ = show(results).splitlines()
+    assert names.split() == ["run", "method", "model", "seed", "tasks", "records", "created", "status"]
+    assert first.split() == [BASELINE_RUN, "baseline", "tiny", "0", "2", "2", "2026-11-24T16:26:19Z", "finished"]
+    assert second.split()[:3] == [METHOD_RUN, "softly", "tiny"]
 
 
 def test_the_overview_tells_what_ran_what_it_took_and_what_it_left(results: Path, show: Show) -> None:
