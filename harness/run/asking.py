@@ -22,7 +22,7 @@ from harness.run.journal import Journal
 from harness.run.lm_eval_calls import joined, simple_evaluate
 from harness.run.metrics import Measured, Metrics
 from harness.run.questions import draws_answers, notes_of
-from harness.run.results import Effort, RecordMaker, aggregations_of, group_aggregations_of
+from harness.run.results import Effort, RecordMaker, aggregations_of
 from harness.run.surroundings import undisturbed
 from harness.tasks.warned import NO_SYSTEM, Heard, heard
 from harness.timeouts import limited
@@ -273,7 +273,6 @@ class _Asking:
     def _add_group(self, name: str, group: Any, results: dict[str, Any]) -> None:
         documents = {task: [row["doc_hash"] for row in rows] for task, rows in results["samples"].items()}
         scores = list(group_scores(group, self.asked.records, documents, self.lost))
-        results["aggregations"][name] = group_aggregations_of(group)
         records = self.maker.of_group(results, name, scores)
         _correct(results, name, scores)
         if records:

@@ -23,6 +23,7 @@ class GroupScore:
 
     name: str
     filter: str
+    by_size: bool = False
     members: tuple[Record, ...] = ()
     value: float | None = None
     stderr: float | None = None
@@ -33,7 +34,7 @@ class GroupScore:
 def scores(
     group: Any, records: Sequence[Record], documents: Mapping[str, Sequence[str]], lost: Mapping[str, Sequence[str]]
 ) -> Iterator[GroupScore]:
-    """Yield each metric that a group makes of its tasks.
+    """Yield each metric that a group makes of its tasks; of one that it names twice the last entry counts, as in lm-eval.
 
     Args:
         group: lm-eval's, whose tasks have all been asked.
@@ -43,14 +44,13 @@ def scores(
     """
     tasks = list(dict.fromkeys(task.task_name for task in group.get_all_tasks()))
     own = [record for record in records if record.task.name in tasks and not record.task.group]
+    entries: dict[tuple[str, str], Any] = {}
     for entry in group.aggregate_metric_list or []:
-        there = sorted({record.metric.filter for record in own if record.metric.name == entry.metric})
-        for filter_name in there if entry.filter_list is None else entry.filter_list:
-            key = (entry.metric, filter_name)
-            members = {r.task.name: r for r in own if (r.metric.name, r.metric.filter) == key}
-            yield _score(entry, filter_name, tasks, members, documents, lost)
-        if entry.filter_list is None and not there:
-            yield _score(entry, "none", tasks, {}, documents, lost)
+        there = sorted({record.metric.filter for record in own if record.metric.name == entry.metric}) or ["none"]
+        entries |= {(entry.metric, name): entry for name in (there if entry.filter_list is None else entry.filter_list)}
+    for key, entry in entries.items():
+        members = {r.task.name: r for r in own if (r.metric.name, r.metric.filter) == key}
+        yield _score(entry, key[1], tasks, members, documents, lost)
 
 
 def _score(
@@ -68,7 +68,7 @@ def _score(
     broken += [name for name, record in members.items() if record.value is None]
     if broken or not members:
         why = f"task '{printable(broken[0])}' has no value of it" if broken else "its tasks have none"
-        return GroupScore(entry.metric, filter_name, missing=why)
+        return GroupScore(entry.metric, filter_name, entry.weight_by_size, missing=why)
     chosen = [members[name] for name in tasks if name in members]
     values, sizes = [float(r.value or 0.0) for r in chosen], [r.counts.scored for r in chosen]
     value = float(metrics.aggregate_subtask_metrics(values, sizes, entry.weight_by_size))
@@ -87,7 +87,7 @@ def _score(
             stderr = float(metrics.pooled_sample_stderr(errors, sizes))
         else:
             stderr = float(metrics.unweighted_mean_stderr(errors))
-    return GroupScore(entry.metric, filter_name, tuple(chosen), value, stderr, notes=tuple(notes))
+    return GroupScore(entry.metric, filter_name, entry.weight_by_size, tuple(chosen), value, stderr, notes=tuple(notes))
 
 
 def _lacking(metric: str, without: Sequence[str], of: int) -> list[str]:

@@ -155,7 +155,7 @@ class RecordMaker:
             name=score.name,
             filter=score.filter,
             higher_is_better=ways.pop() if len(ways) == 1 else None,
-            aggregation=results["aggregations"].get(name, {}).get(score.name),
+            aggregation="mean_by_size" if score.by_size else "mean_of_tasks",
         )
         settings = settings_of(self._run, shots.pop() if len(shots) == 1 else None)
         return self._record(task, metric, value, score.stderr, counts, settings, effort, score.notes)
@@ -247,14 +247,6 @@ def aggregations_of(task: Any, measured: Sequence[Measured] = ()) -> dict[str, s
     """
     declared = declared_aggregations(task)
     return {one.name: "mean" for one in measured if one.name not in declared} | names_of(declared)
-
-
-def group_aggregations_of(group: Any) -> dict[str, str]:
-    """Return how a group makes its value of those of its tasks: by their size, or each task alike."""
-    return {
-        entry.metric: "mean_by_size" if entry.weight_by_size else "mean_of_tasks"
-        for entry in group.aggregate_metric_list or []
-    }
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

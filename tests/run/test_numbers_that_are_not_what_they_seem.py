@@ -263,6 +263,25 @@ def test_a_group_weighs_a_metric_by_the_documents_that_have_it(
     assert "its sample file holds hard of 1 documents, the record says 6" in cli("verify", "out-nested").out
 
 
+def test_of_a_metric_that_a_group_names_twice_the_last_entry_counts(
+    ask: Command, task: Task, records: Records, cli: Command
+) -> None:
+    """One record of each metric and filter, with the weights of its own entry, and ``verify`` agrees."""
+    entries = (
+        "{metric: easy, weight_by_size: true, filter_list: [none]}",
+        "{metric: hard, weight_by_size: true}",
+        "{metric: hard, weight_by_size: false, filter_list: none}",
+        "{metric: easy, weight_by_size: true}",
+    )
+    text = f"group: twice\ntask: [uneven_a, uneven_b]\naggregate_metric_list: [{', '.join(entries)}]\n"
+    (uneven(task) / "twice.yaml").write_text(text, encoding="utf-8")
+    assert ask("twice").code == 0
+    found = [record for record in records(Path("out")) if record["task"]["name"] == "twice"]
+    ways = [(record["metric"]["name"], record["metric"]["aggregation"], record["value"]) for record in found]
+    assert ways == [("easy", "mean_by_size", 1.0), ("hard", "mean_of_tasks", 0.5)]
+    assert cli("verify", "out").code == 0
+
+
 def test_a_group_says_what_its_tasks_do_not_share(ask: Command, task: Task, records: Records, cli: Command) -> None:
     """A metric one task lacks, other shots, other directions, the same documents: each said, and no number made up."""
     flag = "def score(doc, results):\n    return {'flag': float(doc['a'] % 2), 'only': 1.0}\n"
