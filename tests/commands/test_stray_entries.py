@@ -147,12 +147,19 @@ def test_links_to_plain_files_are_read_and_links_to_folders_are_not_followed(tmp
 
 
 def test_a_tree_deeper_than_the_stack_is_read(tmp_path: Path) -> None:
-    here = os.getcwd()
+    here, depth = os.getcwd(), 1_200
     try:
         os.chdir(tmp_path)
-        for _ in range(1_200):
+        for _ in range(depth):
             os.mkdir("d")
             os.chdir("d")
-    finally:
         os.chdir(here)
-    assert ledger.read(tmp_path).records == []
+        assert ledger.read(tmp_path).records == []
+    finally:
+        os.chdir(tmp_path)
+        for _ in range(depth):
+            os.chdir("d")
+        for _ in range(depth):  # what goes by recursion cannot remove it
+            os.chdir("..")
+            os.rmdir("d")
+        os.chdir(here)
