@@ -30,6 +30,8 @@ _SECRET_VARIABLE = (
     r"(?:^|_)(?:API|SSH|PG)?(?:TOKENS?|KEYS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|PASSCODE|PASS|CREDENTIALS?|CREDS|PAT|COOKIES?|"
     r"JWT|BEARER|AUTH|DSN|WEBHOOK)(?:_|$)|_PWD(?:_|$)|APIKEY|PASSWORD|PASSWD"
 )
+# Tokens of text and numbers of them, which scripts that train keep in variables, too.
+_TOKEN_OF_TEXT = r"(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|STOP|START|BEGIN|END|PREFIX|IMAGE|SPECIAL|MAX|MIN|NUM|NEW|TOTAL|TRAIN|N)_TOKENS?(?:_IDS?)?$"
 _SHORTEST = 8
 # Account and host names that are words of their own: taking them out would take words out.
 _COMMON_NAMES = frozenset({
@@ -141,7 +143,8 @@ def _is_secret_name(name: str) -> bool:
 
 @functools.lru_cache(maxsize=4096)
 def _is_secret_variable(name: str) -> bool:
-    return re.search(_SECRET_VARIABLE, name, re.IGNORECASE) is not None
+    is_secret = re.search(_SECRET_VARIABLE, name, re.IGNORECASE) is not None
+    return is_secret and not re.search(_TOKEN_OF_TEXT, name, re.IGNORECASE)
 
 
 @functools.lru_cache(maxsize=16)

@@ -61,24 +61,26 @@ def _after(word: str, *before: str) -> str:
     return f"{word}(?:{ahead})"
 
 
+_CAPITAL_PASS = r"(?-i:(?<=[A-Z0-9]_)PASS(?![A-Z0-9]))"
 # Names whose value is a secret whatever it looks like; ``token`` alone, the subject of this project, is not one.
 _STRONG = "|".join(
     [
         r"pass(?:word|wd|phrase|code)s?",
-        r"(?<=_)pwd(?![a-z0-9])",
+        r"(?<=[_;])pwd(?![a-z0-9])",
         # In small letters a pass is a walk through something, unless it is somebody's.
-        r"(?-i:(?<=[A-Z0-9]_)PASS(?![A-Z0-9]))",
+        _CAPITAL_PASS,
         _after("pass", "db", "user", "smtp", "ssh", "mysql", "admin"),
         r"secrets?",
         r"credentials?",
         _after("key", "api", "secret", "private", "access", "account", "subscription", "encryption") + "(?:[_-]?id)?",
         _after("token", "hf", "hub", "git", "gitlab", "auth", "access", "api", "refresh", "session", "security", "bearer", "csrf",
-               "wandb", "slack", "bot", "id"),
+               "wandb", "slack", "bot", "id", "private", "deploy", "job", "npm", "oauth", "discord", "telegram"),
     ]
 )  # fmt: skip
 _NAMES = ("pass", "pwd", "key", "secret", "credential", "token")
 _NOT_AFTER_WORD = r"(?<![A-Za-z0-9])"
-_NAMED = rf"(?:{_STRONG})(?:\\?[\"'])?\s{{0,4}}[:=]"
+# A gate sees a text in small letters.
+_NAMED = rf"(?:{_STRONG.replace(_CAPITAL_PASS, '_pass(?![a-z0-9])')})(?:\\?[\"'])?\s{{0,4}}[:=]"
 _VALUE = r"[^\s\"'\\,;&|<>(){}\[\]`]"
 _TRIVIAL = r"(?!(?:true|false|none|null|yes|no|empty|\$\w+|\*+)(?![\w-]))"
 NO_WORD = r"(?=[A-Za-z]{0,40}[^\sA-Za-z\"'\\]|[A-Za-z]{20})[A-Za-z0-9_.~+/=-]{8,}"
@@ -97,13 +99,15 @@ _SHAPES = (
     _Shape(("bearer",), r"(?i)(?<!\w)bearer\s+(?=\S*[0-9])(?P<s>[A-Za-z0-9._~+/=-]{12,})"),
     _Shape(
         ("authorization",),
-        r"(?i)authorization(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?(?:basic|token|digest)\s+(?P<s>[A-Za-z0-9._~+/=-]{6,})",
+        r"(?i)authorization(?:\\?[\"'])?\s*[:=]\s*(?:\\?[\"'])?"
+        r"(?:(?:basic|token|digest)\s+(?=\S{6})|(?=[A-Za-z_.-]*[0-9])(?=\S{16}))(?P<s>[A-Za-z0-9._~+/=-]{6,})",
     ),
+    _Shape(("login",), r"(?i)\blogin\s+\S+\s+password\s+(?P<s>[^\s\"'\\]{4,})"),
     # Names and values as a browser sends them; of what a server sets, the attributes, too.
     _Shape(
         ("cookie",),
         rf"(?i)(?<![A-Za-z0-9])cookie(?:\\?[\"'])?\s{{0,2}}[:=]\s{{0,2}}(?:\\?[\"'])?"
-        rf"(?P<s>{_PAIR}[^\s\"'\\;,]{{4,}}(?:;[ ]{{0,2}}[^\s\"'\\;]+)*)",
+        rf"(?P<s>{_PAIR}(?:[^\s\"'\\;,]{{4,}}|[^\s\"'\\;,]{{0,3}}(?=;[ ]{{0,2}}{_PAIR}))(?:;[ ]{{0,2}}[^\s\"'\\;]+)*)",
     ),
     _Shape(("://",), r"://(?P<s>[^\s/:@\"'<>\\]*:[^\s/\"'<>\\]+)@"),
     _Shape(("://",), r"://(?P<s>[^\s/:@\"'<>\\]{16,})@"),

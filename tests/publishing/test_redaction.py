@@ -107,6 +107,14 @@ NAMED = [
     ('{"cookie": "sid=abcdef123456"}', "abcdef123456"),
     ("MYSQL_PWD=swordfish7 DB_PASS=tr0ub4dor", "swordfish7"),
     ("MYSQL_PWD=swordfish7 DB_PASS=tr0ub4dor", "tr0ub4dor"),
+    ("export REGISTRY_PASS='tr0ub4dor'", "tr0ub4dor"),
+    ("REGISTRY_PASS=tr0ub4dor", "tr0ub4dor"),
+    ("Server=db;UID=ada;PWD=swordfish7", "swordfish7"),
+    ("Cookie: a=b; session=0123456789abcdef", "0123456789abcdef"),
+    ("PRIVATE-TOKEN: abc123def456", "abc123def456"),
+    ("NPM_TOKEN=abc123def456", "abc123def456"),
+    ("authorization: 0123456789abcdef", "0123456789abcdef"),
+    ("machine git.example.org login ada password swordfish7", "swordfish7"),
     ("password=" + "hf" + "_" + "a1" * 12 + "-and-more", "and-more"),
     ("-----BEGIN RSA PRIVATE KEY-----\nMIIEabc\n-----END RSA PRIVATE KEY-----", "MIIEabc"),
     ('{"k": "-----BEGIN PRIVATE KEY-----\\nMIIEabc\\n-----END PRIVATE KEY-----\\n"}', "MIIEabc"),
@@ -146,6 +154,7 @@ ORDINARY = [
     "sk-learn sklearn scikit-learn==1.5.0 sk-SK.UTF-8",
     "-0.123456789012345678 1e-300 123456789012345678901234567890",
     "cookie: a recipe = flour; cookies = []; Cookie = SimpleCookie(); cookie=3",
+    "cookie: a=b; login with a password; authorization: ask for it at the desk; authorization: required-by-law",
     "PWD=/work/models OLDPWD=/work, pass_at_1: 0.25, pass=True, first_pass=second",
     "doc 12345678:0a1b2c at 17000000001:AA, 2026-11-30T09:28:06, MODEL.layers.0",
     "öäü 漢字 🍓 \u202e \x1b[31m",
@@ -180,12 +189,15 @@ def test_values_of_secret_variables_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MY_API_TOKEN", "correct horse/battery")
     monkeypatch.setenv("SOME_KEY", "x" * 7)  # too short to be told from ordinary text
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false-ish-value")
+    monkeypatch.setenv("EOS_TOKEN", "<|endoftext|>")
+    monkeypatch.setenv("MAX_TRAIN_TOKENS", "300000000000")
     monkeypatch.setenv("SSH_KEY", "/somewhere/else/id_rsa")
     monkeypatch.setenv("DB_PASSWORD", 'pa"ss\\word\n1')
     assert redact("said correct horse/battery twice") == f"said {MASK} twice"
     assert redact("https://x/?q=correct%20horse%2Fbattery") == f"https://x/?q={MASK}"
     assert "ss\\\\word" not in redact(json.dumps({"a": 'pa"ss\\word\n1'}))
     assert redact("xxxxxxx false-ish-value /somewhere/else/id_rsa") == "xxxxxxx false-ish-value /somewhere/else/id_rsa"
+    assert redact("<|endoftext|> 300000000000") == "<|endoftext|> 300000000000"
     monkeypatch.delenv("MY_API_TOKEN")
     assert redact("said correct horse/battery twice") == "said correct horse/battery twice"
 
