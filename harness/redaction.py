@@ -31,7 +31,10 @@ _SECRET_VARIABLE = (
     r"JWT|BEARER|AUTH|DSN|WEBHOOK)(?:_|$)|_PWD(?:_|$)|APIKEY|PASSWORD|PASSWD"
 )
 # Tokens of text and numbers of them, which scripts that train keep in variables, too.
-_TOKEN_OF_TEXT = r"(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|STOP|START|BEGIN|END|PREFIX|IMAGE|SPECIAL|MAX|MIN|NUM|NEW|TOTAL|TRAIN|N)_TOKENS?(?:_IDS?)?$"
+_TOKEN_OF_TEXT = (
+    r"(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|STOP|START|BEGIN|END|PREFIX|IMAGE|SPECIAL|"
+    r"MAX|MIN|NUM|NEW|TOTAL|TRAIN|N)_TOKENS?(?:_IDS?)?$"
+)
 _SHORTEST = 8
 # Account and host names that are words of their own: taking them out would take words out.
 _COMMON_NAMES = frozenset({
