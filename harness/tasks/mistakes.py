@@ -24,6 +24,10 @@ COMPUTED = {
     },
 }  # fmt: skip
 OF_LOGLIKELIHOODS = (COMPUTED["multiple_choice"] - {"exact_match", "f1", "mcc"}) | COMPUTED["loglikelihood_rolling"]
+# What a value has to be, by key: what YAML makes of a slip there lm-eval takes, and fails with somewhere else.
+MAPPINGS = ("generation_kwargs", "metadata", "dataset_kwargs", "fewshot_config")
+TEXTS = ("description", "target_delimiter", "fewshot_delimiter", "gen_prefix", "dataset_path")
+FUNCTIONS = ("process_docs", "process_results", "custom_dataset")
 SPLITS = ("test_split", "validation_split", "training_split")
 
 
@@ -34,9 +38,10 @@ def of_loading(error: BaseException) -> str | None:
     )
     if unknown:
         return _unknown_key(unknown[1], unknown[2])
-    task = _half_built(error.__traceback__)
-    if task is None:
-        return None
+    config, task = _half_built(error.__traceback__)
+    wrong = next(_of_kinds(config), None)
+    if wrong is not None or task is None:
+        return wrong
     try:
         files = _of_files(task.config) if isinstance(error, UnicodeDecodeError) else ()
         return next(itertools.chain(files, _of_config(task.config), _of_data(task)), None)
@@ -53,17 +58,20 @@ def check_task(task: Any) -> None:
         raise HarnessError(f"task '{printable(task.task_name)}'{in_file(task)}: {sentence}")
 
 
-def _half_built(trace: TracebackType | None) -> Any:
-    """Return the task that was being built where an error was raised."""
+def _half_built(trace: TracebackType | None) -> tuple[Any, Any]:
+    """Return the configuration and the task that were being built where an error was raised."""
     from lm_eval.api.task import ConfigurableTask
+    from lm_eval.config.task import TaskConfig
 
-    found = None
+    config = task = None
     while trace is not None:
         one = trace.tb_frame.f_locals.get("self")
+        if isinstance(one, TaskConfig):
+            config = one
         if isinstance(one, ConfigurableTask):
-            found = one
+            task, config = one, getattr(one, "config", config)
         trace = trace.tb_next
-    return found
+    return config, task
 
 
 def _unknown_key(kind: str, key: str) -> str:
@@ -74,11 +82,27 @@ def _unknown_key(kind: str, key: str) -> str:
     return f"{where}the key '{printable(key)}', which lm-eval does not know; {suggestion(key, known)}"
 
 
+def _of_kinds(config: Any) -> Iterator[str]:
+    """Yield the keys whose value is of a kind that nothing can be made of: a list for a mapping, text for a function."""
+    kinds = (
+        (MAPPINGS, lambda value: not isinstance(value, str | int | float | list), "a mapping"),
+        (TEXTS, lambda value: isinstance(value, str) or callable(value), "text"),
+        ((*SPLITS, "fewshot_split"), lambda value: not isinstance(value, list | Mapping), "the name of one split"),
+        (FUNCTIONS, callable, "a function (!function FILE.NAME)"),
+    )
+    for keys, is_right, due in kinds:
+        for key in keys:
+            value = getattr(config, key, None)
+            if value is not None and not is_right(value):
+                yield f"{key} is {printable(value)}, where {due} is due"
+
+
 def _of_config(config: Any) -> Iterator[str]:
     from lm_eval.api.registry import filter_registry, metric_registry
     from lm_eval.api.samplers import SAMPLER_REGISTRY
     from lm_eval.api.task import ALL_OUTPUT_TYPES
 
+    yield from _of_kinds(config)
     if config.output_type not in ALL_OUTPUT_TYPES:
         yield f"output_type is '{printable(config.output_type)}'; {suggestion(str(config.output_type), ALL_OUTPUT_TYPES)}"
     if config.output_type == "multiple_choice" and config.doc_to_choice is None and config.use_prompt is None:
@@ -90,8 +114,6 @@ def _of_config(config: Any) -> Iterator[str]:
         value = getattr(config, key)
         if value is not None and (type(value) is not int or value < least):
             yield f"{key} is {printable(value)}; give a whole number of {least} or more"
-    if config.generation_kwargs is not None and not isinstance(config.generation_kwargs, Mapping):
-        yield f"generation_kwargs is {printable(config.generation_kwargs)}, where a mapping is due"
     if config.metric_list is not None and not _are_mappings(config.metric_list, "metric"):
         yield "metric_list has to be a list of mappings, each with 'metric'"
     for entry in () if callable(config.process_results) else config.metric_list or ():

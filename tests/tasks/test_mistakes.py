@@ -217,6 +217,14 @@ def test_mistakes_are_told_in_the_words_of_the_file(
         (WRITE | {"num_fewshot": -1}, [TEXT], "num_fewshot is -1; give a whole number of 0 or more"),
         (WRITE | {"repeats": "x"}, [TEXT], "repeats is x; give a whole number of 1 or more"),
         (WRITE | {"generation_kwargs": "until"}, [TEXT], "generation_kwargs is until, where a mapping is due"),
+        (WRITE | {"generation_kwargs": ["until"]}, [TEXT], "generation_kwargs is ['until'], where a mapping is due"),
+        (WRITE | {"dataset_kwargs": ["x"]}, [TEXT], "dataset_kwargs is ['x'], where a mapping is due"),
+        (WRITE | {"fewshot_config": ["first_n"]}, [TEXT], "fewshot_config is ['first_n'], where a mapping is due"),
+        (WRITE | {"test_split": ["test"]}, [TEXT], "test_split is ['test'], where the name of one split is due"),
+        (WRITE | {"process_docs": "clean"}, [TEXT], "process_docs is clean, where a function (!function FILE.NAME) is"),
+        (WRITE | {"process_results": "score"}, [TEXT], "process_results is score, where a function (!function FILE"),
+        (WRITE | {"description": 5}, [TEXT], "description is 5, where text is due"),
+        (WRITE | {"target_delimiter": 5}, [TEXT], "target_delimiter is 5, where text is due"),
     ],
 )
 def test_a_mistake_is_one_sentence_with_file_and_document(config: dict[str, Any], rows: Any, sentence: str) -> None:
