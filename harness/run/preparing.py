@@ -192,6 +192,11 @@ def _check_tasks(run: Run, task_set: TaskSet) -> None:
 
     for name, task in task_set.tasks.items():
         check_task(task)
+        if getattr(task, "UNSAFE_CODE", False) and not run.confirm_run_unsafe_code:
+            raise HarnessError(
+                f"task '{printable(name)}' runs code that the model writes, on this machine; allow it with "
+                "--confirm_run_unsafe_code"
+            )
         docs = _asked(run, name, task)
         notes = [*check_documents(task, docs), *keep_own_out(task, shots(task, run), docs, seed=run.seeds[3])]
         task_set.notes.setdefault(name, []).extend(notes)

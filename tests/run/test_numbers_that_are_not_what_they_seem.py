@@ -466,3 +466,10 @@ def test_the_template_that_is_named_is_used(ask: Command, task: Task, tiny_model
     assert ask("asked", "--apply_chat_template", "short", model=model).code == 0
     row = json.loads(next(Path("out").rglob("samples_*.jsonl")).read_text(encoding="utf-8"))
     assert row["arguments"]["gen_args_0"]["arg_0"].startswith("[short] Customers")
+
+
+def test_a_task_that_runs_generated_code_is_refused_before_weights_are_loaded(ask: Command, task: Task) -> None:
+    task("runs_code", more="unsafe_code: true\n")
+    refused = ask("runs_code")
+    assert refused.code == 2 and refused.sentence.endswith("allow it with --confirm_run_unsafe_code")
+    assert "loading" not in refused.err
