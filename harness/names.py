@@ -49,8 +49,12 @@ def printable(text: object) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return what foreign code raised, to end a sentence with."""
-    return f"{type(error).__name__}: {printable(error)}".rstrip(": ") + " (--debug shows where)"
+    """Return what foreign code raised, to end a sentence with; its text is foreign code, too, and may fail."""
+    try:
+        text = printable(error)
+    except Exception:
+        text = ""
+    return f"{type(error).__name__}: {text}".rstrip(": ") + " (--debug shows where)"
 
 
 def _visible(character: str) -> str:

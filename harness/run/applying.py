@@ -212,7 +212,8 @@ def _report(workdir: Path) -> dict[str, Any]:
         return {}
     try:
         report = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except ValueError as error:
+        json.dumps(report, allow_nan=False, ensure_ascii=False).encode()  # 1e999 is infinite, half a character no text
+    except (ValueError, RecursionError) as error:
         raise HarnessError(f"the method's report.json in {printable(workdir)} is not valid JSON: {error}") from error
     if not isinstance(report, dict):
         raise HarnessError(f"the method's report.json in {printable(workdir)} is no JSON object")

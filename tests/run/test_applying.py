@@ -200,6 +200,10 @@ def test_what_is_no_lm_is_told(value: str, kind: str, make_method: MakeMethod, e
         ("raise SystemExit(0)", "SystemExit"),
         ("import sys\nsys.exit('enough')", "SystemExit: enough"),
         ("raise AttributeError", "AttributeError"),
+        (
+            "class Own(Exception):\n    def __str__(self): return self.nothing\nraise Own",
+            "failed: Own (--debug shows where)",
+        ),
     ],
 )
 def test_a_method_that_raises_is_told_with_its_plugin_and_is_no_success(
@@ -410,7 +414,13 @@ def test_a_report_becomes_part_of_the_record(make_method: MakeMethod, evaluate: 
     assert record["report"] == {"steps": 3, "note": "ünï"}
 
 
-@pytest.mark.parametrize("report", ['{"loss": NaN}', '{"a": {"b": [Infinity]}}', "[1]", '{"a": 1', "", b"\xff"])
+@pytest.mark.parametrize(
+    "report",
+    [
+        '{"loss": NaN}', '{"a": {"b": [Infinity]}}', "[1]", '{"a": 1', "", b"\xff", '{"loss": 1e999}', '{"a": "\\ud800"}',
+        "[" * 100_000,
+    ],
+)  # fmt: skip
 def test_a_report_that_no_record_can_hold_is_told_before_anything_is_asked(
     report: str | bytes, make_method: MakeMethod, evaluate: Command
 ) -> None:
