@@ -18,6 +18,11 @@ from typing import Any
 from harness.names import printable
 from harness.progress import say
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
 
 @dataclass(frozen=True)
 class Part:
@@ -101,6 +106,25 @@ def _stop_timer(was_timed: bool) -> None:
 
 def _blocked() -> set[int] | None:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, ())) if hasattr(signal, "pthread_sigmask") else None
+
+
+def _limits() -> dict[str, Any]:
+    """Return what the system grants this process: limits of files, memory and time by name, and the cores it may use."""
+    found: dict[str, Any] = {}
+    if resource is not None:
+        numbers = {getattr(resource, name): name for name in reversed(dir(resource)) if name.startswith("RLIMIT_")}
+        found = {name: resource.getrlimit(number) for number, name in numbers.items()}  # each once, whatever its names
+    return found | ({"cores": os.sched_getaffinity(0)} if hasattr(os, "sched_getaffinity") else {})
+
+
+def _set_limits(limits: Mapping[str, Any]) -> None:
+    for name, limit in limits.items():
+        with suppress(OSError, ValueError):  # what is lowered for good needs rights to be raised
+            if name == "cores":
+                os.sched_setaffinity(0, limit)
+            else:
+                _, hard = resource.getrlimit(getattr(resource, name))
+                resource.setrlimit(getattr(resource, name), (limit[0], hard))
 
 
 def _set_environment(variables: Mapping[str, str]) -> None:
@@ -244,6 +268,7 @@ _PROCESS = (
     Part("signal handlers", _handlers, _set_handlers),
     Part("the alarm", _is_timed, _stop_timer),
     Part("blocked signals", _blocked, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),
+    Part("limits of the system", _limits, _set_limits, _changed_names),
     Part("settings of Python", _interpreter, _set_interpreter),
     Part("torch's default dtype", _of_torch(lambda torch: torch.get_default_dtype()),
          _to_torch(lambda torch, dtype: torch.set_default_dtype(dtype)), lambda _, after: f" (to {after})"),

@@ -6,6 +6,7 @@ import json
 import locale
 import logging
 import os
+import resource
 import signal
 import sys
 import warnings
@@ -40,6 +41,9 @@ CHANGES = {
     "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)": "signal handlers",
     "import signal; signal.alarm(1000)": "the alarm",
     "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])": "blocked signals",
+    "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (99, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))": (
+        "limits of the system (RLIMIT_NOFILE)"
+    ),
     "import sys; sys.path.insert(0, '/nowhere')": "the import path",
     "import sys; sys.setrecursionlimit(123456)": "settings of Python",
     "import warnings; warnings.simplefilter('error')": "warnings",
@@ -81,7 +85,7 @@ def state() -> list[Any]:
         torch.is_autocast_enabled("cpu"), signal.getsignal(signal.SIGTERM), signal.getitimer(signal.ITIMER_REAL)[0],
         signal.pthread_sigmask(signal.SIG_BLOCK, ()), sys.path[:], sys.getrecursionlimit(), list(warnings.filters),
         logging.root.manager.disable, logging.root.handlers[:], logging.getLogger("transformers").level, streams,
-        locale.setlocale(locale.LC_ALL),
+        locale.setlocale(locale.LC_ALL), resource.getrlimit(resource.RLIMIT_NOFILE),
     ]  # fmt: skip
 
 
@@ -91,6 +95,7 @@ def test_what_code_changes_for_all_is_put_back_and_told(
     statement: str, ending: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Case global_state: each kind of state, after code that ends well and after code that raises."""
+    torch.use_deterministic_algorithms(False)  # the first call imports a part of torch that sets a variable for itself
     # As in a process of its own: pytest's streams have no file below them.
     opened = [os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2)]
     for name, stream in zip(("stdout", "stderr"), opened, strict=True):
