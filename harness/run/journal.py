@@ -157,13 +157,15 @@ class Journal:
         for key, value in pairs:
             if key.startswith(SECONDS):
                 task = key.removeprefix(SECONDS)
-                self._seconds[task] = max(self._seconds.get(task, 0.0), value)
+                if type(value) in (int, float) and 0 <= value <= MOST_SECONDS:
+                    self._seconds[task] = max(self._seconds.get(task, 0.0), value)
             else:
                 self._answers[key] = from_json(value)
 
 
 SECONDS = "seconds of "
 FORGET_SECONDS = 30 * 24 * 3600.0
+MOST_SECONDS = 1e10
 
 
 def _line(key: str, value: Any) -> str:
