@@ -13,8 +13,12 @@ class VirtualTokens(HFLM):
 
     @property
     def max_length(self) -> int:
-        """As ``HFLM``, less the places that an adapter's virtual tokens take."""
-        return int(super().max_length) - (0 if self._max_length else virtual_tokens(self.model))
+        """As ``HFLM``, less the places that an adapter's virtual tokens take; a length that was given may leave them room."""
+        most, taken = int(super().max_length), virtual_tokens(self.model)
+        if not taken or not self._max_length:
+            return most - taken
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None) or 0
+        return min(most, positions - taken) if most <= positions else most
 
     def _model_call(self, inps: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         logits: torch.Tensor = super()._model_call(inps, *args, **kwargs)

@@ -294,7 +294,9 @@ def test_an_adapter_that_is_not_there_is_told_before_weights(base: Path) -> None
 
 def test_hidden_states_are_not_read_where_virtual_tokens_stand_before_the_text(base: Path, make: Make) -> None:
     _, folder = make(peft.PromptTuningConfig(num_virtual_tokens=4))
-    lm = load_lm(resolve({"pretrained": str(base), "peft": str(folder)}), device="cpu", batch_size=1)
+    source = resolve({"pretrained": str(base), "peft": str(folder), "max_length": 256})
+    lm = load_lm(source, device="cpu", batch_size=1)
+    assert lm.max_length == 252  # the model has 256 places
     with pytest.raises(HarnessError, match="its adapter puts virtual tokens before the text"):
         Frozen(lm)
 
