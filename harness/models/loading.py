@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
     from transformers import PreTrainedModel
 
+# What architectures call the embedding of places: it has a row for each, and no text may be longer.
+LEARNED_POSITIONS = frozenset({"wpe", "embed_positions", "position_embeddings", "position_embedding"})
+
 
 def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -> LM:
     """Read the weights, quantise them if asked, and return the ``CausalLM``.
@@ -63,6 +66,7 @@ def _read(source: ModelSource, device: str) -> PreTrainedModel:
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
     _check_keys(keys, source)
+    _check_places(model, source)
     if source.gguf_file:
         model = without_quantization_config(model)
     if source.quantization == "none" and not source.device_map:
@@ -144,6 +148,20 @@ def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
         raise HarnessError(
             f"model '{printable(source.name)}' has weights of another shape than its config: {mismatched[0]}"
         )
+
+
+def _check_places(model: PreTrainedModel, source: ModelSource) -> None:
+    """Raise when ``max_length`` asks for places that a model with learned positions has none of."""
+    import torch
+
+    wanted = source.lm_args.get("max_length", 0)
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in LEARNED_POSITIONS:
+            places = module.num_embeddings - getattr(module, "offset", 0)
+            if wanted > places:
+                raise HarnessError(
+                    f"--model_args max_length is {wanted}, but '{printable(source.name)}' has learned {places} positions"
+                )
 
 
 def _some(names: list[str]) -> str:

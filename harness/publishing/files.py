@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from harness.errors import HarnessError
 from harness.folders import write_atomic
 from harness.names import printable
+from harness.plain_files import open_plain
 
 BLOCK = 1 << 16
 
@@ -109,7 +110,7 @@ def _compare(file: PlannedFile, target: Path) -> tuple[int, str]:
     if not target.exists():
         return size, "new"
     old = hashlib.sha256()
-    with target.open("rb") as existing:
+    with open_plain(target) as existing:
         while block := existing.read(BLOCK):
             old.update(block)
     return size, "same" if old.digest() == new.digest() else "changed"

@@ -12,6 +12,8 @@ from typing import Any
 
 from harness.errors import HarnessError
 from harness.names import printable, safe_name
+from harness.plain_files import find_plain, read_plain
+from harness.progress import say
 from harness.publishing.files import PlannedFile, planned
 from harness.publishing.selection import Item, redacted_lines
 from harness.redaction import redact, redact_json
@@ -47,12 +49,10 @@ def find_runs(folder: Path) -> list[LmEvalRun]:
         HarnessError: there is none.
     """
     runs = []
-    for results in sorted(folder.rglob("results_*.json")) if folder.is_dir() else []:
-        time = _TIME.fullmatch(results.name)
+    for results in _results_files(folder) if folder.is_dir() else []:
         relative = results.relative_to(folder).parts
-        if time is None or any(part.startswith(".") or part == "artefacts" for part in relative[:-1]):
-            continue
-        samples = sorted(results.parent.glob(f"samples_*_{time[1]}.jsonl"))
+        ending = results.name.removeprefix("results").removesuffix(".json")
+        samples = sorted(path for path in results.parent.glob(f"samples_*{ending}.jsonl") if path.is_file())
         # The folder of a run holds one of the model; given the run's folder itself, that is its name.
         run = results.parent.parent if len(relative) > 2 else folder
         runs.append(LmEvalRun(run.resolve().name, results.parent.name, results, tuple(samples)))
@@ -61,6 +61,18 @@ def find_runs(folder: Path) -> list[LmEvalRun]:
             f"no files of lm-eval below '{printable(folder)}' (results_TIME.json); give a folder that `harness eval` wrote"
         )
     return runs
+
+
+def _results_files(folder: Path) -> list[Path]:
+    """Return the results files below ``folder``, and say what has their name and is no plain file."""
+    found = find_plain(
+        folder,
+        is_wanted=lambda name: _TIME.fullmatch(name) is not None,
+        is_skipped=lambda name: name.startswith(".") or name == "artefacts",
+    )
+    for sentence in found.passed_over:
+        say(f"passed over: {sentence}")
+    return found.files
 
 
 def export(folder: Path) -> list[PlannedFile]:
@@ -98,7 +110,7 @@ def data_source(item: Item) -> dict[str, Any]:
 @lru_cache(maxsize=64)
 def _configs(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("results_*.json")):
+    for path in sorted(path for path in folder.glob("results_*.json") if path.is_file()):
         content = _json(path)
         configs = content.get("configs") if isinstance(content, dict) else None
         found |= configs if isinstance(configs, dict) else {}
@@ -112,6 +124,6 @@ def _task_config(folder: Path, task: str) -> dict[str, Any]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_plain(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise HarnessError(f"{printable(path)} cannot be read: {printable(error)[:200]}") from error

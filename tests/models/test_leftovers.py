@@ -18,7 +18,7 @@ from harness import HarnessError
 from harness.models.causal import CausalLM
 from harness.models.finding import resolve
 from harness.models.leftovers import is_beside
-from harness.models.loading import load_lm
+from harness.models.loading import load_lm, load_model
 
 PLACES = 128
 MASK = torch.tril(torch.ones(PLACES, PLACES, dtype=torch.bool))[None, None]
@@ -182,3 +182,14 @@ def test_an_id_that_is_put_before_every_text_is_refused(longer: Callable[..., Pa
     tokenizer.save_pretrained(folder)
     with pytest.raises(HarnessError, match="has 401 ids, but the model embeds 400"):
         resolve({"pretrained": str(folder)}).check()
+
+
+def test_more_places_than_were_learned_are_refused(tmp_path: Path) -> None:
+    """Demand: not an IndexError while it is asked; a model whose positions are computed takes more."""
+    tokenizer = build_tokenizer()
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=32, n_layer=1, n_head=2))
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(HarnessError, match=r"max_length is 65, but '.*' has learned 64 positions"):
+        load_model(resolve({"pretrained": str(tmp_path), "max_length": 65}), device="cpu")
+    load_model(resolve({"pretrained": str(tmp_path), "max_length": 64}), device="cpu")

@@ -31,6 +31,12 @@ def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_a_pipe_of_that_name_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(HarnessError, match="a named pipe, no plain file"):
+        write_all([planned("x", "x")], tmp_path, dry_run=False)
+
+
 def test_equal_content_gives_equal_compressed_bytes_of_any_length() -> None:
     def blocks() -> Iterator[bytes]:
         return (os.urandom(0) + bytes([n % 251]) * 10_000 for n in range(100))

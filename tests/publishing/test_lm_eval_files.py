@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,22 @@ def test_without_secrets_the_files_are_those_of_the_run(results: Path, tmp_path:
     for path in (tmp_path / "viewer").rglob("results_*.json"):
         [own] = results.rglob(path.name)
         assert json.loads(own.read_text(encoding="utf-8")) == json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_what_only_has_their_name_is_passed_over(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Demand: a pipe, a folder or a link to nothing stops no command."""
+    copy = tmp_path / "copy"
+    shutil.copytree(results, copy)
+    beside = next(copy.rglob("results_*.json"))
+    beside.with_name("results_folder.json").mkdir()
+    beside.with_name("results_link.json").symlink_to("nowhere")
+    os.mkfifo(beside.with_name("results_pipe.json"))
+    os.mkfifo(beside.with_name(f"samples_a{beside.stem.removeprefix('results')}.jsonl"))
+    assert main(["publish", str(copy), "--to", "lm-eval", str(tmp_path / "viewer")]) == 0
+    assert capsys.readouterr().err.count("passed over") == 3
+    assert len(list((tmp_path / "viewer").rglob("results_*.json"))) == 2
 
 
 def test_a_folder_without_them_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
