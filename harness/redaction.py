@@ -100,7 +100,11 @@ def protect_output() -> None:
 
 
 def _redact_log(record: logging.LogRecord) -> None:
-    record.msg, record.args = redact(record.getMessage()), None
+    try:
+        record.msg, record.args = redact(record.getMessage()), None
+    except Exception:  # arguments that do not fit their text are told by whoever handles the record
+        given = record.args if isinstance(record.args, tuple) else (record.args,)
+        record.msg, record.args = redact(str(record.msg)), tuple(redact(str(one)) for one in given)
     if record.exc_info and not record.exc_text:
         record.exc_text = logging.Formatter().formatException(record.exc_info)
     if record.exc_text:

@@ -63,4 +63,8 @@ def test_every_command_of_the_readme_parses() -> None:
 
 def test_files_the_readme_links_exist() -> None:
     for target in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (Path(__file__).parents[1] / target).exists(), target
+        path, _, heading = target.partition("#")
+        page = Path(__file__).parents[1] / path
+        assert page.exists(), target
+        headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
+        assert heading in ["", *(re.sub(r"[^\w -]", "", text).lower().replace(" ", "-") for text in headings)], target

@@ -14,8 +14,8 @@ from harness import cli
 
 @pytest.fixture
 def own_handlers() -> Iterator[None]:
-    """Put the signal handlers of this process back after the test."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    """Have the system's handlers, whatever started this process (nohup ignores one), and put its own back after the test."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

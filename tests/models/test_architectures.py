@@ -297,13 +297,3 @@ def test_an_encoder_decoder_scores_as_lm_eval_does(tokenizer: Any) -> None:
     lm, reference = CausalLM(model, tokenizer), lm_eval_of(model, tokenizer)
     assert_scores(lm.loglikelihood(pairs(), True), reference.loglikelihood(pairs(), True))
     assert "encoder-decoder" in str(lm.work.reason)
-
-
-def test_an_encoder_decoder_generates_as_lm_eval_does(tokenizer: Any) -> None:
-    """Demand: as for its scores, one at a time (lm-eval's limit is the batch's longest prompt plus max_gen_toks)."""
-    model = tiny_t5(tokenizer)
-    lm, reference = CausalLM(model, tokenizer, batch_size=1), lm_eval_of(model, tokenizer)
-    requests = asking("generate_until", *((some_text(random.Random(n), 9), {"max_gen_toks": 8}) for n in range(5)))
-    assert lm.generate_until(requests, True) == reference.generate_until(requests, True)
-    assert lm.work.forwards >= 0 and lm.work.pushed_tokens >= 0
-    assert lm.work.share is None or 0 < lm.work.share <= 1

@@ -75,11 +75,8 @@ def test_what_is_said_otherwise_is_named(word: str, sentence: str) -> None:
 
 @pytest.mark.parametrize("value", ["True", "true", True, "False", "false", False, "none", None])
 def test_truths_are_spelled_as_one_likes(value: Any) -> None:
-    given = {"low_cpu_mem_usage": value, "logits_cache": value, "parallelize": value, "peft": None}
-    is_spread = str(value).lower() == "true"
-    assert resolve({name: given[name] for name in ("low_cpu_mem_usage", "logits_cache", "parallelize")}).device_map == (
-        "auto" if is_spread else None
-    )
+    given = {"pretrained": "a/model", "low_cpu_mem_usage": value, "logits_cache": value, "parallelize": value}
+    assert resolve(given).device_map == ("auto" if str(value).lower() == "true" else None)
     assert changes_nothing("logits_cache", value) == (str(value).lower() != "none")
 
 

@@ -96,6 +96,7 @@ class Scripted:
             limit=self.limit,
             until=("\n",),
             stop=lambda ids: ids[-1] == END or "\n" in decode(ids[-2:]),
+            stop_answer=lambda ids: ids[-1] == END or "\n" in decode(ids[-2:]),
             cut=self.cut,
             finished=lambda ids: self.cut(decode(ids)),
         )

@@ -190,7 +190,7 @@ def test_files_and_tools_that_are_not_there_stop_a_run_before_the_weights(
     def loading(*_: Any, **__: Any) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("harness.run.evaluating.load", loading)
+    monkeypatch.setattr("harness.run.untouched.load", loading)
     with pytest.raises(HarnessError) as refused:
         run(options)
     assert words in str(refused.value)
