@@ -10,7 +10,7 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.24.0 accelerate lm_eval==0.4.13
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check torch==2.13.0 transformers==5.24.0 accelerate peft==0.21.2 lm_eval==0.4.13
 cd "$folder"
 HF_HUB_OFFLINE=1 venv/bin/python - <<'PYTHON'
 import sys
