@@ -56,7 +56,7 @@ def write_atomic(path: Path, content: str | bytes | Iterable[str | bytes]) -> No
                 file.write(part.encode("utf-8") if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        os.chmod(temporary, 0o666 & ~umask())
         put(Path(temporary), path)
     except BaseException:
         discard(Path(temporary))
@@ -123,7 +123,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         for path in temporary.rglob("*"):  # some writers leave files that only their owner can read
             status = path.lstat()
             if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                path.chmod(0o666 & ~_umask())
+                path.chmod(0o666 & ~umask())
         old = temporary.with_suffix(".old")
         has_old = target.exists() and not target.is_symlink()
         if has_old:
@@ -144,7 +144,7 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder beside ``target``, named as if it were to take its place, that is gone after the block."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=".partial"))
-    temporary.chmod(0o777 & ~_umask())
+    temporary.chmod(0o777 & ~umask())
     try:
         yield temporary
     finally:
@@ -230,7 +230,8 @@ def _write_all(descriptor: int, content: bytes) -> None:
         view = view[written:]
 
 
-def _umask() -> int:
+def umask() -> int:
+    """Return the mask of the files that this process makes; it can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

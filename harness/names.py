@@ -48,13 +48,23 @@ def printable(text: object) -> str:
     return shown if shown.isprintable() else "".join(_visible(character) for character in shown)
 
 
-def described(error: BaseException) -> str:
-    """Return what foreign code raised, to end a sentence with; its text is foreign code, too, and may fail."""
+def cause_of(error: BaseException) -> str:
+    """Return what foreign code raised, as class and text; the text is foreign code, too, and may fail."""
     try:
         text = printable(error)
     except Exception:
         text = ""
-    return f"{type(error).__name__}: {text}".rstrip(": ") + " (--debug shows where)"
+    return f"{type(error).__name__}: {text}".rstrip(": ")
+
+
+def described(error: BaseException) -> str:
+    """Return what foreign code raised, to end a sentence with."""
+    return f"{cause_of(error)} (--debug shows where)"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _visible(character: str) -> str:

@@ -19,7 +19,7 @@ import pluggy
 
 from harness import hookspecs
 from harness.errors import HarnessError
-from harness.names import printable, suggestion
+from harness.names import cause_of, printable, suggestion
 
 if TYPE_CHECKING:
     from harness.methods.method import Method
@@ -146,8 +146,7 @@ def _blaming(plugin: Installed, what: str) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
-        raise HarnessError(f"{plugin} {what}: {cause}") from error
+        raise HarnessError(f"{plugin} {what}: {cause_of(error)}") from error
 
 
 def _import(plugin: Installed) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.names import counted
+
 # Problems named one by one; more are counted.
 MOST_NAMED = 20
 DOES_NOT_FOLLOW = "contradicted by samples, tasks or counts (marked ✗, last, without a rank)"
@@ -49,8 +51,3 @@ def contradiction_sentences(omissions: Omissions) -> list[str]:
         return []
     more = [f"– and {len(found) - MOST_NAMED} more"] if len(found) > MOST_NAMED else []
     return [f"{counted(len(found), 'score')} {DOES_NOT_FOLLOW}:", *(f"– {one}" for one in found[:MOST_NAMED]), *more]
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -16,7 +16,7 @@ from harness import pages
 from harness.board import details, plots
 from harness.board.board import Board, Metric, Row, Score, Table
 from harness.board.omissions import contradiction_sentences, omission_sentences
-from harness.names import printable
+from harness.names import counted, printable
 from harness.records.grouping import facts, weights_label
 from harness.records.intervals import NORMAL, Interval
 from harness.records.labels import NOTED, method_label
@@ -69,7 +69,7 @@ def render(board: Board, *, note: str = "", title: str = "", home: str = "") -> 
         selects=_selects(board),
         summary=summary(board),
         warnings=contradiction_sentences(board.omissions),
-        count=f"{_plural(rows, 'row')} in {_plural(len(views), 'table')}",
+        count=f"{counted(rows, 'row')} in {counted(len(views), 'table')}",
         first_rows=FIRST_ROWS,
         left_out=omission_sentences(board.omissions),
         note=note,
@@ -115,7 +115,7 @@ def _views(board: Board, collected: details.Details) -> Iterator[dict[str, Any]]
             "rows": [[*cells, collected.add(table, row)] for *cells, row in zip(owns, scores, rows, strict=True)],
             "first_rows": first if is_open else [],
             "all_shown": len(rows) <= FIRST_ROWS,
-            "count": _plural(len(rows), "row"),
+            "count": counted(len(rows), "row"),
             "plots": pictures,
         }
 
@@ -263,10 +263,10 @@ def summary(board: Board) -> str:
     tasks = len({table.first.task.name for table in board.tables})
     firsts = [row.first for table in board.tables for row in table.rows]
     parts = [
-        _plural(board.count, "record"),
-        _plural(tasks, "task"),
-        _plural(len({record.model.name for record in firsts}), "model"),
-        _plural(len({method_label(record) for record in firsts if not record.is_baseline}), "method"),
+        counted(board.count, "record"),
+        counted(tasks, "task"),
+        counted(len({record.model.name for record in firsts}), "model"),
+        counted(len({method_label(record) for record in firsts if not record.is_baseline}), "method"),
     ]
     days = sorted({record.created[:10] for record in firsts if re.match(r"\d{4}-\d\d-\d\d", record.created, re.ASCII)})
     if days:
@@ -277,7 +277,3 @@ def summary(board: Board) -> str:
 def _rounded(number: float | None) -> float | None:
     """Return the number with as many digits as sorting needs."""
     return None if number is None or not math.isfinite(number) else float(f"{number:.8g}")
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

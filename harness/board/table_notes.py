@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.board.omissions import DOES_NOT_FOLLOW, counted
+from harness.board.omissions import DOES_NOT_FOLLOW
+from harness.names import counted
 from harness.records.record import Record
 
 VERSIONS = ("lm_eval", "harness", "transformers", "torch", "device")

@@ -66,7 +66,7 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _print(report: Report) -> None:
-    from harness.verifying.verify import counted
+    from harness.names import counted
 
     for finding in report.findings:
         where = printable(finding.file) + (f", line {finding.line}" if finding.line else "")

@@ -115,7 +115,7 @@ def parsed(line: bytes, where: str) -> Row:
         HarnessError: it is none.
     """
     if len(line) > MOST_LINE_BYTES:
-        raise HarnessError(f"{where}: a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB")
+        raise _too_long(where)
     try:
         content = json.loads(line.removeprefix(BOM).decode())
         if line.count(b"[") + line.count(b"{") > row_form.MOST_LEVELS and row_form.is_too_deep(content):
@@ -143,8 +143,7 @@ def lines(path: Path) -> Iterator[bytes]:
             number += 1
             total += len(line)
             if len(line) > MOST_LINE_BYTES:
-                sentence = f"a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB"
-                raise HarnessError(f"{printable(path)}, line {number}: {sentence}")
+                raise _too_long(f"{printable(path)}, line {number}")
             _check_size(path, total)
             yield line
 
@@ -167,6 +166,10 @@ def sha256(path: Path) -> str:
 def document_key(row: Row) -> str:
     """Return what names a document in two runs over the same data: its number and the digest of its content."""
     return f"{row.get('doc_id')}:{row.get('doc_hash')}"
+
+
+def _too_long(where: str) -> HarnessError:
+    return HarnessError(f"{where}: a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB")
 
 
 def _check_size(path: Path, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.names import printable
 from harness.records.record import Record
 
 # More requests cut than this share, and the score is that of another task.
@@ -25,6 +26,13 @@ def unranked_reason(record: Record) -> str:
     if counts.distinct_answers == 1 and counts.docs > 1:
         return "every answer is the same"
     return ""
+
+
+def over_fewer(metric: str, scored: int, docs: int) -> list[str]:
+    """Return a note where some of the documents that were asked do not have the metric."""
+    if scored == docs:
+        return []
+    return [f"{printable(metric)} is over {scored:,} of {docs:,} documents: the others have none"]
 
 
 def kind(reason: str) -> str:

@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from harness.folders import cache_folder, check_writable, write_atomic
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
 from harness.removal import CLAIM, refuse_links, remove
+from harness.run.environment import now
 from harness.run.identity import deciding
 
 if TYPE_CHECKING:
@@ -86,9 +86,8 @@ def _acquired_late(lock: FileLock, owner: Path, method: str) -> bool:
 
 def _note(owner: Path) -> None:
     """Write down who holds a claim, for the process that waits for it."""
-    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     with suppress(OSError):
-        write_atomic(owner, json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": since}) + "\n")
+        write_atomic(owner, json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now()}) + "\n")
 
 
 def _told(owner: Path) -> str:

@@ -1,4 +1,4 @@
-"""The versions and the machine behind a score, and the memory a stage took."""
+"""The versions, the machine and the time behind a score, and the memory a stage took."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,6 +39,11 @@ def environment(device: str) -> EnvironmentPart:
         threads=torch.get_num_threads(),
         processes=process_count(),
     )
+
+
+def now() -> str:
+    """Return the time as records and notes of a run write it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from harness.redaction import file_name, redact, redact_json
 from harness.removal import RESULTS, put, refuse_links, remove, samples_of, temporary_of
 from harness.requests import Explained
 from harness.run import artefacts
+from harness.run.environment import now
 
 if TYPE_CHECKING:
     from harness.run.run import Run
@@ -60,7 +61,7 @@ class RunFolder:
             say(f"this run is active already ({self._owner()}); waiting for it to end")
             lock.acquire()
         self._notes = {
-            "status": "running", "command": run.command(), "started": _now(), "ended": None,
+            "status": "running", "command": run.command(), "started": now(), "ended": None,
             "process": os.getpid(), "claim": claim, "tasks": {},
         }  # fmt: skip
         try:
@@ -76,7 +77,7 @@ class RunFolder:
             self._notes |= {"status": "failed", "error": redact(str(error))}
             raise
         finally:
-            self._notes["ended"] = _now()
+            self._notes["ended"] = now()
             with suppress(NotSaved):
                 self._note()
             lock.release()
@@ -212,7 +213,3 @@ def _sample_line(row: Mapping[str, Any]) -> str:
     values = json.loads(json.dumps(content, default=handle_non_serializable), parse_constant=lambda _: None)
     line = json.dumps(redact_json(values), ensure_ascii=False, allow_nan=False)
     return line.encode("utf-8", "replace").decode() + "\n"
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.names import printable
+from harness.records.soundness import over_fewer
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -74,7 +75,7 @@ def _score(
     value = float(metrics.aggregate_subtask_metrics(values, sizes, entry.weight_by_size))
     notes = [
         *_lacking(entry.metric, without, len(tasks)),
-        *_uneven(entry.metric, sum(sizes), sum(record.counts.docs for record in chosen)),
+        *over_fewer(entry.metric, sum(sizes), sum(record.counts.docs for record in chosen)),
         *_differing(chosen),
         *(["the group's own aggregation is not used: lm-eval takes the mean"] if callable(entry.aggregation) else []),
     ]
@@ -97,12 +98,6 @@ def _lacking(metric: str, without: Sequence[str], of: int) -> list[str]:
         f" and {len(without) - SHOWN} more" if without[SHOWN:] else ""
     )
     return [f"{printable(metric)} is over {of - len(without)} of {of} tasks: {named} {_has(without)} none"]
-
-
-def _uneven(metric: str, scored: int, docs: int) -> list[str]:
-    return (
-        [f"{printable(metric)} is over {scored:,} of {docs:,} documents: the others have none"] if scored < docs else []
-    )
 
 
 def _has(names: Sequence[str]) -> str:

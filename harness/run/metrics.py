@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import NoScore
 from harness.names import printable
+from harness.records.soundness import over_fewer
 from harness.redaction import redact
 from harness.run import bootstrap
 
@@ -174,15 +175,13 @@ class Metrics:
             notes.append(
                 f"the task says no way from its documents to {printable(name)}; the mean was taken, as lm-eval does"
             )
-        if count < docs:
-            notes.append(f"{printable(name)} is over {count:,} of {docs:,} documents: the others have none")
+        notes += over_fewer(name, count, docs)
         if is_placeholder(function):
             why = "it stands for answers without a score, whatever number lm-eval gives it"
             return Measured(name, filter_name, None, docs=count, missing=why)
-        value, missing, warned = _value(function, items)
+        value, missing, failed, warned = _value(function, items)
         notes += [f"on the way to {printable(name)}: {sentence}" for sentence in warned]
         if value is None:
-            failed = missing.startswith("its aggregation failed")
             return Measured(name, filter_name, None, None, count, missing, failed, tuple(notes))
         stderr, told = _stderr(name, function, items, iterations) if math.isfinite(value) else (None, "")
         return Measured(name, filter_name, value, stderr, count, notes=(*notes, *([told] if told else [])))
@@ -216,22 +215,22 @@ def names_of(functions: Mapping[str, Any]) -> dict[str, str]:
     return {metric: names[id(function)] for metric, function in functions.items() if id(function) in names}
 
 
-def _value(function: Any, items: list[Any]) -> tuple[float | None, str, list[str]]:
-    """Return the value of a metric, or why there is none, and what was warned of on the way."""
+def _value(function: Any, items: list[Any]) -> tuple[float | None, str, bool, list[str]]:
+    """Return the value of a metric, or why there is none, whether its code raised, and what was warned of on the way."""
     if not callable(function):
-        return None, "lm-eval knows no aggregation of the name that the task gives", []
+        return None, "lm-eval knows no aggregation of the name that the task gives", False, []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             value = function(items)
         except (Exception, SystemExit) as error:
-            return None, f"its aggregation failed: {_cause(error)}", []
+            return None, f"its aggregation failed: {_cause(error)}", True, []
     said = [w.message for w in caught if issubclass(w.category, UserWarning | RuntimeWarning)]
     number = _as_number(value)
     if number is None:
         kind = "None" if value is None else f"a {type(value).__name__}"
-        return None, f"it is no number but {kind}", []
-    return number, "", list(dict.fromkeys(_first_line(message) for message in said))
+        return None, f"it is no number but {kind}", False, []
+    return number, "", False, list(dict.fromkeys(_first_line(message) for message in said))
 
 
 def _as_number(value: Any) -> float | None:

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.methods.inputs import fingerprint
@@ -28,7 +27,7 @@ from harness.records.record import (
 from harness.redaction import redact_json
 from harness.requests import CUT_IN_THINKING
 from harness.run import questions
-from harness.run.environment import environment
+from harness.run.environment import environment, now
 from harness.run.groups import GroupScore
 from harness.run.identity import plugin_part, settings_of
 from harness.run.metrics import Measured, declared_aggregations, names_of
@@ -213,7 +212,7 @@ class RecordMaker:
             scoring=effort.scoring,
         )
         record = Record(
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            created=now(),
             status="ok" if value is not None else "invalid",
             task=task,
             metric=metric,

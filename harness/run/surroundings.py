@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from harness.folders import umask
 from harness.names import printable
 from harness.progress import say
 
@@ -74,12 +75,6 @@ def _working_folder() -> str | None:
         return os.getcwd()
     except OSError:
         return None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _handlers() -> dict[int, Any]:
@@ -264,7 +259,7 @@ def _numpy_errors() -> Any:
 
 _PROCESS = (
     Part("the working folder", _working_folder, os.chdir, _folder_told),
-    Part("the umask", _umask, os.umask, lambda _, after: f" (to {after:03o})"),
+    Part("the umask", umask, os.umask, lambda _, after: f" (to {after:03o})"),
     Part("signal handlers", _handlers, _set_handlers),
     Part("the alarm", _is_timed, _stop_timer),
     Part("blocked signals", _blocked, lambda mask: signal.pthread_sigmask(signal.SIG_SETMASK, mask)),

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.names import printable, suggestion
+from harness.names import cause_of, printable, suggestion
 from harness.tasks.documents import impossible, in_file, is_lm_evals
 
 # What lm-eval computes for each kind of answer; names it knows else it drops there in silence.
@@ -272,8 +272,7 @@ def _of_filters(task: Any) -> Iterator[str]:
             try:
                 build()
             except Exception as error:  # a wrong pattern, an argument too many
-                cause = f"{type(error).__name__}: {printable(error)}"
-                yield f"filter '{printable(ensemble.name)}' cannot be made: {cause}"
+                yield f"filter '{printable(ensemble.name)}' cannot be made: {cause_of(error)}"
 
 
 def _of_fields(task: Any) -> Iterator[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.names import printable
+from harness.names import cause_of, printable
 
 Doc = Mapping[str, Any]
 # Of more documents than this, only those that are drawn are compared with the one that is asked.
@@ -79,9 +79,8 @@ def _try_out(drawing: _Drawing, task: Any, seed: int | None) -> list[str]:
         except HarnessError:
             raise
         except Exception as error:
-            cause = f"{type(error).__name__}: {printable(error)}".rstrip(": ")
             raise HarnessError(
-                f"task '{printable(task.task_name)}': its few-shot sampler fails for document {number}: {cause}"
+                f"task '{printable(task.task_name)}': its few-shot sampler fails for document {number}: {cause_of(error)}"
             ) from error
         fewer += len(drawn) < drawing.shots
     if not fewer:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.names import printable
+from harness.names import counted, printable
 from harness.records import ledger, samples
 from harness.records.ledger import Line, Reading
 from harness.verifying import claims, following, sampled
@@ -81,11 +81,6 @@ class Report:
         )
         parts = [f"{count} {one if count == 1 else many}" for count, one, many in told if count or many == told[0][2]]
         return f"{counted(self.records, 'record')}: {'; '.join(parts)}"
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def check(reading: Reading, root: Path) -> list[Finding]:
