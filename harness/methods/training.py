@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, Literal
 
 import torch
 
 from harness.errors import HarnessError
+from harness.methods.chunked_loss import next_token_loss
+from harness.methods.gradients import Gradients, Loss
+from harness.methods.micro_batches import IGNORED, Batch, label_count, pad
 from harness.progress import bar
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-IGNORED = -100
+__all__ = ["IGNORED", "Batch", "Loss", "TrainingLog", "next_token_loss", "pad", "train"]
 FLOOR = 0.1  # the cosine ends at this share of the peak learning rate
-
-
-class Batch(NamedTuple):
-    """One optimiser step's rows: (B, T) ids, labels (-100 where no loss is due) and attention mask.
-
-    ``labels[:, t]`` is due at position ``t - 1``, as in transformers. A loss over pairs puts their rows one below the other.
-    """
-
-    input_ids: Tensor
-    labels: Tensor
-    attention_mask: Tensor
-
-
-Loss = Callable[[torch.nn.Module, Batch], "Tensor"]
 
 
 @dataclass
 class TrainingLog:
-    """What a training stage did: the loss of every step (nats per label), labels and tokens seen, seconds."""
+    """What a training stage did: the loss of every step (nats per label), labels and tokens seen, seconds.
+
+    ``micro_batches`` counts the parts that steps were taken in.
+    """
 
     losses: list[float] = field(default_factory=list)
     tokens: int = 0
     labels: int = 0
+    micro_batches: int = 0
     seconds: float = 0.0
 
     def add(self, loss: float, batch: Batch) -> None:
         """Count one step."""
         self.losses.append(loss)
         self.tokens += int(batch.attention_mask.sum())
-        self.labels += int((batch.labels[:, 1:] != IGNORED).sum())
+        self.labels += label_count(batch)
 
     def report(self) -> dict[str, Any]:
         """Return the figures a record keeps: first and last losses as means over a tenth of the steps."""
@@ -63,14 +53,6 @@ class TrainingLog:
         }
 
 
-def next_token_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy over the labels, in nats; the softmax sees only positions that have one."""
-    labels = batch.labels[:, 1:]
-    output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-    is_scored = labels != IGNORED
-    return torch.nn.functional.cross_entropy(output.logits[:, :-1][is_scored].float(), labels[is_scored])
-
-
 def train(
     model: torch.nn.Module,
     batches: Iterable[Batch],
@@ -80,11 +62,13 @@ def train(
     warmup_steps: int,
     label: str,
     loss: Loss = next_token_loss,
+    mean_of: Literal["labels", "rows", "pairs"] | None = None,
 ) -> TrainingLog:
     """Take ``steps`` AdamW steps on what takes gradients, one per batch, with linear warm-up and cosine decay.
 
     Gradients are clipped at norm 1. The model is in training mode meanwhile, and in evaluation mode afterwards; a method
-    with several stages calls this once for each.
+    with several stages calls this once for each. A step is taken in parts that fit the memory, and again in smaller ones when
+    memory runs out; nothing of it is applied before all of it is done.
 
     Args:
         model: as ``add_adapter`` returned it, or any whose ``requires_grad`` says what is trained.
@@ -95,9 +79,12 @@ def train(
         label: what the progress bar says.
         loss: given the model and a batch on the model's device, returns the scalar to minimise. It may run the model as
             often as it likes, without adapters too (``adapters.using(model, None)``).
+        mean_of: what ``loss`` is the mean of: labels, rows, or pairs of rows (0 and 1, 2 and 3). It is then asked for some of
+            a step's at a time, and gets them in another order. None: it is given whole batches, unless it is
+            ``next_token_loss``.
 
     Raises:
-        HarnessError: the loss is no longer finite.
+        HarnessError: the loss is no longer finite, a step has no label, or memory ran out with nothing left to halve.
         ValueError: nothing takes gradients, such as after an adapter was loaded or switched to.
     """
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -107,38 +94,49 @@ def train(
         )
     optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup_steps))
-    log, started, device = TrainingLog(), time.monotonic(), next(iter(weights)).device
+    gradients = Gradients(model, weights, loss, "labels" if loss is next_token_loss else mean_of)
+    log, started = TrainingLog(), time.monotonic()
     model.train()
-    with bar(steps, label, unit="step") as progress:
-        for step, batch in zip(range(steps), batches, strict=False):
-            found = loss(model, Batch(*(tensor.to(device) for tensor in batch)))
-            value = float(found.detach())
-            if not math.isfinite(value):
-                raise HarnessError(f"training broke down at step {step + 1}: the loss is {value}; lower learning_rate")
-            found.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            log.add(value, batch)
-            progress.set_postfix_str(f"loss {value:.3f}", refresh=False)
-            progress.update()
-    model.eval()
-    log.seconds = time.monotonic() - started
+    try:
+        with bar(steps, label, unit="step") as progress:
+            for step, batch in zip(range(steps), batches, strict=False):
+                value = _take_step(gradients, batch, optimizer, number=step + 1)
+                schedule.step()
+                log.add(value, batch)
+                progress.set_postfix_str(f"loss {value:.3f}", refresh=False)
+                progress.update()
+    finally:
+        optimizer.zero_grad(set_to_none=True)
+        model.eval()
+    log.micro_batches, log.seconds = gradients.micro_batches, time.monotonic() - started
     return log
 
 
-def pad(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
-    """Return (ids, labels) rows as one batch, padded on the right with id 0, label -100 and mask 0."""
-    longest = max(len(ids) for ids, _ in rows)
-    input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
-    labels = torch.full((len(rows), longest), IGNORED)
-    mask = torch.zeros((len(rows), longest), dtype=torch.long)
-    for number, (ids, targets) in enumerate(rows):
-        input_ids[number, : len(ids)] = torch.tensor(ids)
-        labels[number, : len(ids)] = torch.tensor(targets)
-        mask[number, : len(ids)] = 1
-    return Batch(input_ids, labels, mask)
+def _take_step(gradients: Gradients, batch: Batch, optimizer: torch.optim.Optimizer, *, number: int) -> float:
+    """Take one step and return its loss; where that is not finite, nothing is changed.
+
+    Raises:
+        HarnessError: it is not finite, or the batch has no label.
+    """
+    losses = gradients.find(batch, number)
+    norm = torch.nn.utils.clip_grad_norm_(gradients.weights, 1.0)
+    *values, size = torch.stack(
+        [*losses, norm.to(losses[0].dtype)]
+    ).tolist()  # the one time that a device is waited for
+    broken = next((place for place, value in enumerate(values) if not math.isfinite(value)), None)
+    if broken is not None:
+        where = f", in part {broken + 1} of {len(values)}" if len(values) > 1 else ""
+        raise HarnessError(
+            f"training broke down at step {number}{where}: the loss is {values[broken]}; lower learning_rate"
+        )
+    if not math.isfinite(size):
+        raise HarnessError(
+            f"training broke down at step {number}: the gradient's norm is {size}, though the loss is {sum(values):.4g}; lower "
+            "learning_rate"
+        )
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(sum(values))
 
 
 def _rate(step: int, steps: int, warmup_steps: int) -> float:

@@ -1,0 +1,108 @@
+"""The gradients of one optimiser step, found in parts that fit the memory, and in smaller ones when it runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from harness.errors import HarnessError
+from harness.methods.chance import Chance
+from harness.methods.chunked_loss import next_token_loss
+from harness.methods.micro_batches import IGNORED, Batch, MeanOf, MicroBatch, split
+from harness.models.tree.memory import is_out_of_memory
+from harness.progress import say
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Loss = Callable[[torch.nn.Module, Batch], "Tensor"]
+# A CPU is as fast with this many tokens at once as with more; a GPU gains nothing measurable beyond these.
+CPU_TOKENS, DEVICE_TOKENS = 1024, 16384
+
+
+class Gradients:
+    """Finds the gradients of step after step.
+
+    Args:
+        model: in training mode.
+        weights: what takes gradients.
+        loss: what is minimised.
+        mean_of: what ``loss`` is the mean of, see ``MeanOf``; None: it needs whole batches.
+    """
+
+    def __init__(
+        self, model: torch.nn.Module, weights: Sequence[torch.nn.Parameter], loss: Loss, mean_of: str | None
+    ) -> None:
+        self.model, self.weights, self.loss = model, weights, loss
+        self.mean_of = None if mean_of is None else MeanOf(mean_of)
+        self.device = weights[0].device
+        self.tokens = CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS
+        self.micro_batches = 0
+
+    def find(self, batch: Batch, number: int) -> list[Tensor]:
+        """Leave the gradient of a step's loss in the weights, and return what each part adds to the loss.
+
+        Args:
+            batch: on the CPU.
+            number: the step's, for people.
+
+        Raises:
+            HarnessError: no row has a label, or the memory does not hold a part that cannot be made smaller.
+        """
+        chance = Chance(self.device)
+        while True:
+            parts = self._parts(batch, number)
+            try:
+                return [self._of_part(part) for part in parts]
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self._can_shrink(parts):
+                    raise _too_large(parts[0].batch, number) from error
+            # Not while the error is handled, which holds the tensors of the pass that failed.
+            self._shrink(parts)
+            chance.restore()
+
+    def _parts(self, batch: Batch, number: int) -> list[MicroBatch]:
+        if self.mean_of is None:
+            return [MicroBatch(batch, 1.0)]
+        parts = split(batch, tokens=self.tokens, mean_of=self.mean_of)
+        if not parts:
+            raise HarnessError(
+                f"step {number} of the training has no label: each of its rows has {IGNORED} at every place after the first"
+            )
+        return parts
+
+    def _of_part(self, part: MicroBatch) -> Tensor:
+        batch = part.batch
+        if self.loss is not next_token_loss:  # which moves what it needs
+            batch = Batch(*(tensor.to(self.device) for tensor in batch))
+        found = self.loss(self.model, batch) * part.share
+        found.backward()
+        self.micro_batches += 1
+        return found.detach()
+
+    def _can_shrink(self, parts: Sequence[MicroBatch]) -> bool:
+        """Return whether a part has more rows than have to stay together."""
+        if self.mean_of is None:
+            return False
+        return max(len(part.batch.labels) for part in parts) > (2 if self.mean_of is MeanOf.PAIRS else 1)
+
+    def _shrink(self, parts: Sequence[MicroBatch]) -> None:
+        for weight in self.weights:
+            weight.grad = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.tokens = max(1, min(self.tokens, max(part.batch.labels.numel() for part in parts)) // 2)
+        say(f"memory ran out; training goes on with {self.tokens} tokens at a time (the step is taken again)")
+
+
+def _too_large(batch: Batch, number: int) -> HarnessError:
+    rows, longest = batch.labels.shape
+    what = f"{rows} rows of {longest} tokens" if rows > 1 else f"one row of {longest} tokens"
+    return HarnessError(
+        f"the memory does not hold step {number} of the training, not even {what} by itself; train on shorter rows, a smaller "
+        "model or one of fewer bits"
+    )
