@@ -145,10 +145,10 @@ _WITH_CLUE = {
     "short": tuple(word for word in WORDS if len(word) >= 2),
     "long": tuple(word for word in WORDS if len(word) >= 3),
 }
-_MATCHES: dict[str, Callable[[str, str], bool]] = {
-    "contains": lambda word, piece: piece in word,
-    "starts_with": str.startswith,
-    "ends_with": str.endswith,
+_WITHOUT: dict[str, Callable[[str], list[str]]] = {
+    "contains": lambda piece: [word for word in WORDS if piece not in word],
+    "starts_with": lambda piece: [word for word in WORDS if not word.startswith(piece)],
+    "ends_with": lambda piece: [word for word in WORDS if not word.endswith(piece)],
 }
 _VERBS = {"contains": "contains", "starts_with": "starts with", "ends_with": "ends with"}
 
@@ -175,8 +175,7 @@ def _clue_puzzle(question_type: str, draws: Draws, clue: Clue) -> tuple[str, str
     last_start = len(right) - letters
     start = {"contains": draws.below(last_start + 1), "starts_with": 0, "ends_with": last_start}[question_type]
     piece = right[start : start + letters]
-    matches = _MATCHES[question_type]
-    return f"{_VERBS[question_type]} '{piece}'?", right, _wrong(draws, lambda word: not matches(word, piece))
+    return f"{_VERBS[question_type]} '{piece}'?", right, draws.several_of(_WITHOUT[question_type](piece), 3)
 
 
 def _clue_letters(word_letters: int, draws: Draws, clue: Clue) -> int:
