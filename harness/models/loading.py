@@ -30,7 +30,7 @@ def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -
     """
     from harness.models.causal import CausalLM
 
-    tokenizer = source.check()
+    tokenizer = source.take_tokenizer()
     model = load_model(source, device=pick_device(device))
     return CausalLM(model, tokenizer, batch_size=batch_size, **source.lm_args)
 

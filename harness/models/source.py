@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.models import files
-from harness.models.identity import digest_files
+from harness.models.identity import chat_template_digest, digest_files, tokenizer_digest
 from harness.names import printable
 
 if TYPE_CHECKING:
@@ -149,8 +149,26 @@ class ModelSource:
             return None
         return Path(found) if found else None
 
+    @property
+    def tokenizer_digests(self) -> tuple[str, str | None]:
+        """The digests of the tokenizer that the model comes with and of its chat template, None where it has none.
+
+        They are of the tokenizer that was checked; as long as none was, of what is there now.
+        """
+        is_checked = bool({"_tokenizer", "_checked_digests"} & vars(self).keys())
+        return self._checked_digests if is_checked else _digests(self.load_tokenizer())
+
+    @cached_property
+    def _checked_digests(self) -> tuple[str, str | None]:
+        return _digests(self._tokenizer)
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer, to be looked at; who may change it is given one of its own."""
+        return self.load_tokenizer()
+
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer.
+        """Return the tokenizer, which is the caller's own.
 
         Raises:
             HarnessError: there is none, or it needs something that is missing.
@@ -177,8 +195,14 @@ class ModelSource:
             )
         return tokenizer
 
+    def take_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Do every check that needs no weights, and return the tokenizer that was checked, from now on the caller's own."""
+        tokenizer = self.check()
+        vars(self).pop("_tokenizer", None)
+        return tokenizer
+
     def check(self) -> PreTrainedTokenizerBase:
-        """Do every check that needs no weights, and return the tokenizer.
+        """Do every check that needs no weights, and return the tokenizer, to be looked at.
 
         Raises:
             HarnessError: no configuration, no tokenizer, or one that cuts usual text into ids that the model does not embed.
@@ -189,7 +213,7 @@ class ModelSource:
             kind = "an" if self.is_encoder_decoder else "no"
             raise HarnessError(f"'{printable(self.name)}' is {kind} encoder-decoder; leave backend={self.backend} out")
         rows = getattr(self.config.get_text_config(), "vocab_size", None)
-        tokenizer = self.load_tokenizer()
+        tokenizer = self._tokenizer
         prefix = self.lm_args.get("prefix_token_id")
         if prefix is not None and not 0 <= prefix < (rows or len(tokenizer)):
             raise HarnessError(
@@ -210,6 +234,10 @@ class ModelSource:
 
     def _gguf(self) -> dict[str, Any]:
         return {} if self.gguf_file is None else {"gguf_file": self.gguf_file}
+
+
+def _digests(tokenizer: PreTrainedTokenizerBase) -> tuple[str, str | None]:
+    return tokenizer_digest(tokenizer), chat_template_digest(tokenizer)
 
 
 def _hub_commit(name: str, file: str, **revision: str) -> str:

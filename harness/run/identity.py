@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness import own_code
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
-from harness.models.identity import bits_per_weight, chat_template_digest, parameter_count, tokenizer_digest
+from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
 from harness.models.lm_eval_args import changes_nothing
 from harness.records.asked import joined_digest
 from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
@@ -139,8 +139,7 @@ class Deciding:
     @property
     def base_tokenizer(self) -> str:
         """The tokenizer that the model comes with, and its chat template."""
-        tokenizer = self.chosen.source.load_tokenizer()
-        return " ".join(filter(None, (tokenizer_digest(tokenizer), chat_template_digest(tokenizer))))
+        return " ".join(filter(None, self.chosen.source.tokenizer_digests))
 
     @property
     def model_args(self) -> dict[str, Any]:
@@ -153,7 +152,7 @@ class Deciding:
         run = self.chosen.run
         settings = settings_of(run, run.num_fewshot).model_dump()
         if run.apply_chat_template:
-            settings["chat_template"] = chat_template_digest(self.chosen.source.load_tokenizer())
+            _, settings["chat_template"] = self.chosen.source.tokenizer_digests
         return settings
 
     @property

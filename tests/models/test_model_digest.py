@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -218,3 +219,24 @@ def test_states_that_are_kept_are_of_the_code_that_made_them(odd_model: Path) ->
     edited(odd_model / "conf.py")
     source = ModelSource("odd", str(odd_model), trust_remote_code=True)
     assert Frozen(loading.load_lm(source, device="cpu", batch_size=1)).digest() != first  # type: ignore[arg-type]
+
+
+def test_a_checked_tokenizer_is_given_away_once_and_what_it_was_called_stays(tiny_model: Path) -> None:
+    """From the command to the first forward pass the tokenizer is read once: who may change it gets none that others see."""
+    source = ModelSource("model", str(tiny_model))
+    assert source.check() is source.check()
+    digests, given = source.tokenizer_digests, source.take_tokenizer()
+    given.add_tokens(["clockmaker"])
+    assert source.take_tokenizer() is not given
+    assert source.tokenizer_digests == digests == (tokenizer_digest(source.load_tokenizer()), None)
+    assert tokenizer_digest(given) != digests[0]
+
+
+def test_a_tokenizer_that_was_digested_before_is_told_from_an_edited_one(tokenizer: Any) -> None:
+    """A remembered digest is of these rules, this vocabulary and these special tokens, and of no others."""
+    first, other = copy.deepcopy(tokenizer), copy.deepcopy(tokenizer)
+    before = tokenizer_digest(first)
+    other.eos_token = "the"
+    assert tokenizer_digest(first) == before != tokenizer_digest(other)
+    vars(first)["get_vocab"] = lambda: {"a": 0}
+    assert tokenizer_digest(first) != before
