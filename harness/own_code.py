@@ -33,6 +33,7 @@ DECIDES_NOTHING = (
     "comparing",
     "errors",
     "hookspecs",
+    "imports",
     "names",
     "own_code",
     "pages",

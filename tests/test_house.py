@@ -57,6 +57,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.folders",
         "harness.json_lines",
         "harness.pages",
+        "harness.imports",
         "harness.timeouts",
         "harness.own_code",
         "harness.isolation",

@@ -11,7 +11,7 @@ from harness import own_code
 
 # What decides may build on these, which say things to people, find plugins and keep time.
 HELPS = {
-    "__init__", "errors", "hookspecs", "names", "own_code", "plugins", "progress", "redaction", "removal",
+    "__init__", "errors", "hookspecs", "imports", "names", "own_code", "plugins", "progress", "redaction", "removal",
     "secret_shapes", "timeouts",
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.errors import Failed, HarnessError
+from harness.imports import without_collecting
 from harness.methods import Baseline
 from harness.names import printable
 from harness.progress import forget_said, process_count, say, suit_the_terminal
@@ -43,13 +44,14 @@ def evaluate(*runs: Run) -> list[Record]:
         HarnessError: a mistake the user can correct; all that can be found without weights comes before loading them.
         SomeFailed: a task has no score; the others were asked, and their records are on disk.
     """
-    from harness.run.asking import Asked
-    from harness.run.baselines import that_differ
-    from harness.run.untouched import Untouched
-
     suit_the_terminal()
     forget_said()
     prepared = prepare(runs[0])
+    with without_collecting():
+        from harness.run.asking import Asked
+        from harness.run.baselines import that_differ
+        from harness.run.untouched import Untouched
+
     model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
     for number, run in enumerate(that_differ(prepared, runs, model)):
         part = Asked()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness import plugins
 from harness.errors import HarnessError
 from harness.folders import cache_folder, check_writable
+from harness.imports import without_collecting
 from harness.methods import Baseline, options
 from harness.methods.inputs import fingerprint
 from harness.models.kinds import KINDS, kind_of
@@ -129,7 +130,9 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         for name, notes in generating.set_generation(task_set.tasks, run.gen_kwargs).items():
             task_set.notes.setdefault(name, []).extend(notes)
     if run.model in KINDS:  # another one is told where the model is looked for
-        _check_fit(run, method, task_set, KINDS[run.model].lm())
+        with without_collecting():
+            lm = KINDS[run.model].lm()
+        _check_fit(run, method, task_set, lm)
     for name, notes in task_set.notes.items():
         for note in notes:
             say_once(f"task '{printable(name)}': {note}", named=note)

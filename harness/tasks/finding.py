@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from harness import plugins
 from harness.errors import HarnessError
 from harness.folders import cache_folder, write_atomic
+from harness.imports import without_collecting
 from harness.names import printable, suggestion
 from harness.progress import say_once
 from harness.tasks import whole_set
@@ -91,13 +92,14 @@ def load(
     absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
     _check_beside(absent, found)
     found.tell()
+    builtin = [name for name, is_ours in requested if not is_ours]
+    _check_known(builtin, _remembered_names(), found)
     with heard() as warned:
-        from lm_eval.tasks import TaskManager
+        with without_collecting():
+            from lm_eval.tasks import TaskManager
 
         whole_set.tell_lm_eval()
         compile_once()
-        builtin = [name for name, is_ours in requested if not is_ours]
-        _check_known(builtin, _remembered_names(), found)
         manager = TaskManager(include_defaults=bool(builtin or absent), metadata=dict(metadata or {}))
         known = frozenset(manager.all_tasks)
         if builtin or absent:
