@@ -8,7 +8,7 @@ from harness.board.omissions import DOES_NOT_FOLLOW
 from harness.names import counted
 from harness.records.record import Record
 
-VERSIONS = ("lm_eval", "harness", "transformers", "torch", "device")
+VERSIONS = ("lm_eval", "harness", "transformers", "torch", "engine", "device")
 
 
 def contradictions(count: int) -> tuple[str, ...]:

@@ -52,7 +52,11 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("model")
     group.add_argument(
-        "--model", "-M", metavar="KIND", help="hf (default): a Hugging Face model; tokenizer: no weights"
+        "--model",
+        "-M",
+        metavar="KIND",
+        help="hf (default): a Hugging Face model; vllm: computed by vLLM, no methods "
+        "(docs/vllm.md); tokenizer: no weights",
     )
     group.add_argument(
         "--model_args", "-a", nargs="+", metavar="K=V",

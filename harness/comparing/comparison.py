@@ -25,7 +25,7 @@ MARGIN, MARGIN_DEVIATIONS = 0.05, 0.1
 # Documents that do not differ at all show that there is no difference, when they are as many.
 ENOUGH_ALIKE = 30
 UNPAIRED, NO_TEST = "unpaired interval, no test", "no test"
-ENVIRONMENT = ("device", "harness", "lm_eval", "transformers", "torch")
+ENVIRONMENT = ("device", "engine", "harness", "lm_eval", "transformers", "torch")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """One published technique, as a change to the LM under evaluation.
 
-    A frozen dataclass; its fields are its options. Three members are optional:
+    A frozen dataclass; its fields are its options. Four members are optional:
 
     * ``leaves_model_unchanged`` (bool): True when, with these options, no tensor and no tokenizer will change. Without
       it, a method that changed nothing is an error.
@@ -22,6 +22,8 @@ class Method(Protocol):
       raises ``HarnessError`` when it cannot be used, and returns a digest of its content.
     * ``answers`` (frozenset of request types): what the LM that ``apply`` returns answers besides what the one it is
       given does. Without it, a task that asks for more is refused before weights are loaded.
+    * ``needs_weights`` (bool): False when it asks the LM and looks at nothing below it, so that an engine may compute the model
+      (``--model vllm``). Without it, such a kind of model is refused before weights are loaded.
     """
 
     name: ClassVar[str]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.models.vllm.asking import NO_WEIGHTS
 from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ class Kind:
         lm: gives the class of its LM, whose ``answers`` say what tasks it fits; imports torch where it has to.
         check: does every check of a source that needs no weights, and returns the tokenizer.
         load: returns the LM, given the source, the device (None: the best there is) and the batch size.
+        device: returns where it computes, given what is wanted, and raises ``HarnessError`` where it cannot.
+        engine: names what computes in torch's place, with its version; None where torch does.
+        refusal: why a method that needs the weights in hand cannot have them; empty where it can.
     """
 
     name: str
@@ -31,12 +35,9 @@ class Kind:
     lm: Callable[[], type]
     check: Callable[[ModelSource], Any]
     load: Callable[[ModelSource, str | None, int | str], LM]
-
-    def device(self, wanted: str | None) -> str:
-        """Return where a model of this kind computes when ``wanted`` is asked for. Raises ``HarnessError`` when it cannot."""
-        from harness.models.loading import pick_device
-
-        return pick_device(wanted) if self.has_weights else "cpu"
+    device: Callable[[str | None], str]
+    engine: Callable[[], str | None] = lambda: None
+    refusal: str = ""
 
 
 def _causal() -> type:
@@ -51,6 +52,12 @@ def _load_causal(source: ModelSource, device: str | None, batch_size: int | str)
     return load_lm(source, device=device, batch_size=batch_size)
 
 
+def _pick_device(wanted: str | None) -> str:
+    from harness.models.loading import pick_device
+
+    return pick_device(wanted)
+
+
 def _tokenizer_only() -> type:
     from harness.models.tokenizer_only import TokenizerOnly
 
@@ -63,11 +70,49 @@ def _load_tokenizer_only(source: ModelSource, _device: str | None, _batch_size: 
     return TokenizerOnly(source.load_tokenizer())
 
 
+def _vllm() -> type:
+    from harness.models.vllm.lm import VLLM
+
+    return VLLM
+
+
+def _check_vllm(source: ModelSource) -> Any:
+    from harness.models.vllm.loading import check
+
+    return check(source)
+
+
+def _load_vllm(source: ModelSource, device: str | None, batch_size: int | str) -> LM:
+    from harness.models.vllm.loading import load
+
+    return load(source, device, batch_size)
+
+
+def _vllm_device(wanted: str | None) -> str:
+    from harness.models.vllm.loading import place
+
+    return place(wanted)
+
+
+def _vllm_engine() -> str:
+    from harness.models.vllm.engine import installed
+
+    return f"vllm {installed()}"
+
+
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("hf", True, _causal, lambda source: source.check(), _load_causal),
-        Kind("tokenizer", False, _tokenizer_only, lambda source: source.load_tokenizer(), _load_tokenizer_only),
+        Kind("hf", True, _causal, lambda source: source.check(), _load_causal, _pick_device),
+        Kind(
+            "tokenizer",
+            False,
+            _tokenizer_only,
+            lambda source: source.load_tokenizer(),
+            _load_tokenizer_only,
+            lambda _: "cpu",
+        ),
+        Kind("vllm", True, _vllm, _check_vllm, _load_vllm, _vllm_device, _vllm_engine, NO_WEIGHTS),
     )
 }
 

@@ -66,7 +66,7 @@ def _read(source: ModelSource, device: str) -> PreTrainedModel:
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
     _check_keys(keys, source)
-    _check_places(model, source)
+    check_places(model, source)
     if source.gguf_file:
         model = without_quantization_config(model)
     if source.quantization == "none" and not source.device_map:
@@ -150,7 +150,7 @@ def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
         )
 
 
-def _check_places(model: PreTrainedModel, source: ModelSource) -> None:
+def check_places(model: PreTrainedModel, source: ModelSource) -> None:
     """Raise when ``max_length`` asks for places that a model with learned positions has none of."""
     import torch
 

@@ -42,6 +42,7 @@ class ModelSource:
     subfolder: str | None = None
     backend: str = "default"
     lm_args: dict[str, Any] = field(default_factory=dict)
+    engine_args: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_local(self) -> bool:

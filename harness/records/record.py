@@ -126,7 +126,10 @@ class SeedsPart(_Part):
 
 
 class EnvironmentPart(_Part):
-    """Versions of everything that can move a score."""
+    """Versions of everything that can move a score.
+
+    ``engine``: what computed the model in torch's place, such as vLLM.
+    """
 
     python: str
     torch: str
@@ -134,6 +137,7 @@ class EnvironmentPart(_Part):
     lm_eval: str
     peft: str
     bitsandbytes: str | None = None
+    engine: str | None = None
     harness: str
     harness_commit: str | None = None
     harness_digest: str | None = None
@@ -306,8 +310,10 @@ class Record(_Part):
     @cached_property  # a board asks 100,000 records for their keys
     def _board_key(self) -> str:
         task = [self.task.name, self.task.version, self.task.docs_digest]
+        engine = self.environment.engine  # its numbers are another's by more than rounding
         return _digest(
             {
+                **({"engine": engine.split()[0]} if engine else {}),
                 "model": self.model.model_dump(include={"name", "digest", "dtype", "quantization", "tokenizer_digest"}),
                 "task": [*task, self.task.prompts_digest] if self.task.prompts_digest else task,
                 "settings": self.settings.model_dump() | {"fewshot_seed": self.fewshot_seed},

@@ -150,5 +150,5 @@ def _software(run: Run) -> dict[str, Any]:
     from harness.run.environment import environment
     from harness.run.identity import asked_by
 
-    device = kind_of(run.model).device(run.device)
-    return environment(device).model_dump(include=set(asked_by("baseline")))
+    kind = kind_of(run.model)
+    return environment(kind.device(run.device), kind.engine()).model_dump(include=set(asked_by("baseline")))

@@ -19,8 +19,8 @@ _CLEAR_PEAK = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
 
-def environment(device: str) -> EnvironmentPart:
-    """Return what this process runs on; ``device`` is where the model lives."""
+def environment(device: str, engine: str | None = None) -> EnvironmentPart:
+    """Return what this process runs on; ``device`` is where the model lives, ``engine`` computes it in torch's place."""
     import torch
 
     name = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
@@ -31,6 +31,7 @@ def environment(device: str) -> EnvironmentPart:
         lm_eval=_version("lm_eval") or "unknown",
         peft=_version("peft") or "unknown",
         bitsandbytes=_version("bitsandbytes"),
+        engine=engine,
         harness=_version("token-harness") or "0+unknown",
         harness_commit=harness_commit(),
         harness_digest=harness_digest(),

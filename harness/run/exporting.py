@@ -31,7 +31,7 @@ def apply_and_write(run: Run, output: Path) -> str:
     from harness.run.applying import apply_to
 
     suit_the_terminal()
-    if not kind_of(run.model).has_weights:
+    if not kind_of(run.model).has_weights or kind_of(run.model).refusal:
         raise HarnessError("harness apply writes weights, so it needs --model hf")
     refuse_links(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

@@ -13,6 +13,7 @@ from harness import own_code
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
+from harness.models.kinds import kind_of
 from harness.models.lm_eval_args import changes_nothing
 from harness.records.asked import joined_digest
 from harness.records.record import EnvironmentPart, PluginPart, SettingsPart
@@ -54,6 +55,7 @@ DECIDES: dict[str, str] = {
     "lm_eval":        "         journal baseline reproduce",
     "peft":           "    work journal          reproduce",
     "bitsandbytes":   "    work journal baseline reproduce",
+    "engine":         "         journal baseline reproduce",        # what computes in torch's place
     "harness":        "    work journal          reproduce",
     "harness_digest": "         journal baseline reproduce",        # of the harness, all code that decides
     "platform":       "         journal          reproduce",
@@ -96,7 +98,8 @@ class Deciding:
     def picked(self, asker: Asker) -> dict[str, Any]:
         """Return what ``asker`` asks for, by name."""
         names = asked_by(asker)
-        known = environment(self.device).model_dump() if ENVIRONMENT & set(names) else {}
+        engine = kind_of(self.chosen.run.model).engine()
+        known = environment(self.device, engine).model_dump() if ENVIRONMENT & set(names) else {}
         return {name: known[name] if name in ENVIRONMENT else getattr(self, name) for name in names}
 
     def digest(self, asker: Asker) -> str:
@@ -120,9 +123,10 @@ class Deciding:
 
     @property
     def model(self) -> list[Any]:
-        """The model by its files, and the adapter it is loaded with."""
-        source = self.chosen.source
-        return [source.name, source.digest, source.quantization, source.peft]
+        """The model by its files, the adapter it is loaded with, and what computes it where torch does not."""
+        source, kind = self.chosen.source, kind_of(self.chosen.run.model)
+        known = [source.name, source.digest, source.quantization, source.peft]
+        return [*known, kind.name] if kind.engine() is not None else known
 
     @property
     def revision(self) -> str | None:

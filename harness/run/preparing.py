@@ -62,6 +62,7 @@ def prepare(run: Run) -> Prepared:
     output = run.output_path.absolute()  # before any code runs that may go elsewhere
     _check_numbers(run)
     plugin, method = find_method(run)
+    check_weights_in_hand(run, method)
     refuse_links(output / UNFINISHED_FOLDER)
     check_writable(run.output_path)
     if not isinstance(method, Baseline):
@@ -95,6 +96,21 @@ def find_method(run: Run) -> tuple[Plugin | None, Method]:
     return plugin, method
 
 
+def check_weights_in_hand(run: Run, method: Method) -> None:
+    """Raise ``HarnessError`` where a method needs the weights in hand, and this kind of model keeps them to itself."""
+    kind = KINDS.get(run.model)  # another one is told where the model is looked for
+    if (
+        kind is not None
+        and kind.refusal
+        and not isinstance(method, Baseline)
+        and getattr(method, "needs_weights", True)
+    ):
+        raise HarnessError(
+            f"method '{printable(method.name)}' needs the weights in hand, and --model {kind.name} has none to give: "
+            f"{kind.refusal}"
+        )
+
+
 def find_model(run: Run) -> ModelSource:
     """Return where the model comes from, its configuration and tokenizer checked."""
     kind = kind_of(run.model)
@@ -103,6 +119,8 @@ def find_model(run: Run) -> ModelSource:
     if not kind.has_weights and run.quantization != "none":
         raise HarnessError(f"--quantization needs weights, which --model {kind.name} does not load")
     source = finding.resolve(run.model_args, quantization=run.quantization, needs_weights=kind.has_weights)
+    if source.engine_args and not kind.refusal:
+        raise HarnessError(f"--model_args {next(iter(source.engine_args))} is for --model vllm")
     tokenizer = kind.check(source)
     if run.apply_chat_template:
         _check_chat_template(tokenizer, run.apply_chat_template)

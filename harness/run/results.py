@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
 from harness.models.identity import tokenizer_digest
+from harness.models.kinds import kind_of
 from harness.records.asked import joined_digest, of_first_filter, of_samples
 from harness.records.record import (
     CostPart,
@@ -75,7 +76,7 @@ class RecordMaker:
                 prefix_token_id=lm.prefix_token_id,
             ),
             "seeds": SeedsPart(**dict(zip(("random", "numpy", "torch", "fewshot"), run.seeds, strict=True))),
-            "environment": environment(str(lm.device)),
+            "environment": environment(str(lm.device), kind_of(run.model).engine()),
             "batch_size": str(run.batch_size),
             "report": applied.report,
             "command": run.command(),

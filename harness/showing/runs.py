@@ -214,9 +214,8 @@ def _what_ran(run: Shown) -> list[tuple[str, Any]]:
     lines += [("note", note) for note in dict.fromkeys(note for each in run.records for note in each.notes)]
     lines.append(("seeds", ", ".join(f"{name} {seed}" for name, seed in record.seeds.model_dump().items())))
     place = record.environment
-    lines.append(
-        ("with", f"torch {place.torch}, transformers {place.transformers}, lm_eval {place.lm_eval}, {place.device}")
-    )
+    versions = [f"torch {place.torch}", f"transformers {place.transformers}", f"lm_eval {place.lm_eval}", place.device]
+    lines.append(("with", ", ".join([*([place.engine] if place.engine else []), *versions])))
     return [*lines, ("command", record.command)]
 
 

