@@ -28,6 +28,7 @@ from harness.commands import (
 from harness.errors import HarnessError, Terminated
 from harness.names import printable
 from harness.redaction import protect_output, redact
+from harness.threads import wait_passively
 
 STOPS = ("SIGTERM", "SIGHUP")
 EXAMPLES = """\
@@ -63,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    wait_passively()
     _stop_in_order()
     try:
         return int(args.execute(args))

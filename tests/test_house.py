@@ -58,6 +58,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.json_lines",
         "harness.pages",
         "harness.imports",
+        "harness.threads",
         "harness.timeouts",
         "harness.own_code",
         "harness.isolation",
@@ -65,6 +66,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.generation_settings",),
     ("harness.arguments",),
     (
+        "harness.cores",
         "harness.plain_files",
         "harness.progress",
         "harness.removal",

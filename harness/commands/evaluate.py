@@ -17,6 +17,8 @@ metric, with all that is needed to repeat it), lm-eval's own files, the method's
 on disk as soon as it ends; a command that was stopped goes on when it is given again. A second identical command trains
 nothing. Two processes with the same run do it once: the second waits. Every task of lm-eval works too.
 --seeds 1,2,3 is one process for three runs, whose records are those of three commands with --seed 1, 2 and 3.
+On a CPU the number of threads is measured unless OMP_NUM_THREADS or the like says it (docs/scoring.md, "Threads").
+
 Exit status: 0 all there, 1 something has no score or could not be saved, 2 nothing was done, 130 or 143 stopped.
 """
 

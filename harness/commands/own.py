@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.folders import write_atomic
 from harness.names import printable
+from harness.threads import wait_passively
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,7 @@ def run(work: Callable[[], int | None], *, prefix: str = "error") -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    wait_passively()
     try:
         status = int(work() or 0)
         sys.stdout.flush()

@@ -128,7 +128,7 @@ class SeedsPart(_Part):
 class EnvironmentPart(_Part):
     """Versions of everything that can move a score.
 
-    ``engine``: what computed the model in torch's place, such as vLLM.
+    ``engine``: what computed the model in torch's place, such as vLLM. ``threads_from`` says how ``threads`` came about (``Threads.how``); None where no weights were loaded.
     """
 
     python: str
@@ -144,6 +144,7 @@ class EnvironmentPart(_Part):
     platform: str
     device: str
     threads: Whole | None = None
+    threads_from: str | None = None
     processes: Whole | None = None
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.own_code import code_of
 from harness.progress import process_count
 from harness.records.record import EnvironmentPart
+from harness.threads import OF_THIS_PROCESS
 
 _CLEAR_PEAK = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -38,6 +39,7 @@ def environment(device: str, engine: str | None = None) -> EnvironmentPart:
         platform=f"{platform.system()} {platform.machine()}",
         device=name,
         threads=torch.get_num_threads(),
+        threads_from=OF_THIS_PROCESS.how,
         processes=process_count(),
     )
 

@@ -21,6 +21,7 @@ from harness.removal import refuse_links
 from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
 from harness.run.surroundings import undisturbed
+from harness.threads import OF_THIS_PROCESS, USUAL_WIDTH
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
@@ -132,8 +133,15 @@ def load(chosen: Chosen) -> LM:
     """Load the LM of a run."""
     run, source, kind = chosen.run, chosen.source, kind_of(chosen.run.model)
     if kind.has_weights:
+        OF_THIS_PROCESS.choose(kind.device(run.device), _width(source))
         say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
     return kind.load(source, run.device, run.batch_size)
+
+
+def _width(source: ModelSource) -> int:
+    """Return the width of the model, a usual one where its configuration gives it another name."""
+    width = getattr(source.config.get_text_config(), "hidden_size", None)
+    return width if isinstance(width, int) else USUAL_WIDTH
 
 
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:

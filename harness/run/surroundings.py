@@ -18,6 +18,7 @@ from typing import Any
 from harness.folders import umask
 from harness.names import printable
 from harness.progress import say
+from harness.threads import OF_THIS_PROCESS
 
 try:
     import resource
@@ -270,8 +271,8 @@ _PROCESS = (
     Part("torch's default device", _of_torch(lambda torch: torch.get_default_device()), _to_torch(_set_device)),
     Part("torch's grad mode", _of_torch(lambda torch: torch.is_grad_enabled()),
          _to_torch(lambda torch, is_on: torch.set_grad_enabled(is_on))),
-    Part("torch's threads", _of_torch(lambda torch: torch.get_num_threads()),
-         _to_torch(lambda torch, number: torch.set_num_threads(number)), lambda _, after: f" (to {after})"),
+    Part("torch's threads", _of_torch(lambda _: OF_THIS_PROCESS.seen()), OF_THIS_PROCESS.put_back,
+         lambda _, after: f" (to {after})"),
     Part("torch's arithmetic", _of_torch(_arithmetic), _to_torch(_set_arithmetic)),
 )  # fmt: skip
 _ALL = (

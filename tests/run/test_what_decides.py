@@ -184,10 +184,10 @@ def test_a_seed_that_draws_nothing_names_no_other_run_of_the_untouched_model(cho
         assert len(names) == (2 if is_drawn else 1)
 
 
-def test_all_of_the_table_has_a_value_and_all_of_the_environment_but_the_commit_is_in_it(chosen: Chosen) -> None:
+def test_all_of_the_table_has_a_value_and_all_of_the_environment_that_decides_is_in_it(chosen: Chosen) -> None:
     deciding = Deciding(chosen)
     assert [name for name in DECIDES if name not in ENVIRONMENT and not hasattr(deciding, name)] == []
-    assert EnvironmentPart.model_fields.keys() - DECIDES.keys() == {"harness_commit"}
+    assert EnvironmentPart.model_fields.keys() - DECIDES.keys() == {"harness_commit", "threads_from"}
     assert set(asked_by("baseline")) <= ENVIRONMENT  # the rest is in the name of its run
 
 
