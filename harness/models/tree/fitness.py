@@ -24,14 +24,16 @@ from harness.models.tree.trie import Trie, plan
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from harness.models.tree.trie import Pack
+    from harness.models.tree.trie import Ints, Pack
     from harness.models.tree.work import Work
 
 Tensor = torch.Tensor
 KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
 KNOWN_PACKAGES = frozenset({"transformers", "torch", "peft", "bitsandbytes", "accelerate"})
 # Tokens the try-out needs: enough for a stem, a trunk and branches.
-PROBE_TOKENS = 32
+PROBE_TOKENS = 15
+# Rows from which is learnt what the model does to its logits.
+HEAD_ROWS = 8
 # The largest difference of centred logits, relative to their size, that rounding explains.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 0.05
@@ -114,15 +116,15 @@ def check_generation(found: Fit, call: Callable[[Tensor], Tensor], token_ids: Se
         if is_out_of_memory(error):
             raise
         raise Refused(f"trying to generate ended in {type(error).__name__}: {str(error)[:150]}") from error
-    for number, sequence in enumerate(probe):
-        ids = [*sequence, *texts[number]]
-        logits = call(torch.tensor([ids[:-1]], device=tree_model.device))[0, len(sequence) - 1 :]
-        logits = logits.to(tree_model.head.wide)
-        chosen = logits.gather(-1, torch.tensor(texts[number], device=logits.device)[:, None])[:, 0]
-        # As near to the likeliest as rounding may have brought another one.
-        size_of = (logits - logits.mean(-1, keepdim=True)).square().mean(-1).sqrt()
-        if bool((logits.amax(-1) - chosen > 4 * _tolerance(logits.dtype) * size_of).any()):
-            raise Refused("the tokens it generates differ when prompts share what they have in common")
+    written = [[*sequence, *texts[number]] for number, sequence in enumerate(probe)]
+    rows = [np.arange(len(text) - 1, len(ids) - 1) for text, ids in zip(probe, written, strict=True)]
+    logits = _hidden(tree_model, call, [ids[:-1] for ids in written], rows)[1].to(tree_model.head.wide)
+    tokens = torch.tensor([token for number in range(len(probe)) for token in texts[number]], device=logits.device)
+    chosen = logits.gather(-1, tokens[:, None])[:, 0]
+    # As near to the likeliest as rounding may have brought another one.
+    size_of = (logits - logits.mean(-1, keepdim=True)).square().mean(-1).sqrt()
+    if bool((logits.amax(-1) - chosen > 4 * _tolerance(logits.dtype) * size_of).any()):
+        raise Refused("the tokens it generates differ when prompts share what they have in common")
 
 
 def check_kind(model: Any, config: Any) -> None:
@@ -209,18 +211,16 @@ def _try(
 def _compare(
     tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
 ) -> set[int]:
-    plain, tolerance = _plainly(tree_model, call, sequences, last)
-    if any(bool(torch.isnan(logits).any()) for logits in plain):
+    trie = Trie.build(sequences, [len(sequence) for sequence in sequences])
+    rows = _rows(trie, last)
+    plain, tolerance = _plainly(tree_model, call, sequences, rows)
+    if bool(torch.isnan(plain).any()):
         raise Refused("its logits are not numbers")
     windows: set[int] = set()
-    trie = Trie.build(sequences, [len(s) if last is None else last for s in sequences])
-    longest = max(map(len, sequences))
-    # With everything as one unit, and with whatever is shared as trunks.
-    for packs in (plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)):
-        ours = _as_tree(tree_model, trie, packs, windows)
-        worst = max(difference(a, b) for a, b in zip(plain, ours, strict=True))
+    for packs in _plans(trie, is_long=last is not None):
+        worst = difference(plain, _as_tree(tree_model, trie, packs, rows, windows))
         if not worst <= tolerance:
-            tolerance = max(tolerance, min(MOST_TOLERANCE, 3 * _rounding(tree_model, call, sequences, last, plain)))
+            tolerance = max(tolerance, min(MOST_TOLERANCE, 3 * _rounding(tree_model, call, sequences, rows, plain)))
         if not worst <= tolerance:
             raise Refused(
                 f"its logits differ by {worst:.2g} of their size when requests share what they have in common"
@@ -228,98 +228,121 @@ def _compare(
     return windows
 
 
+def _rows(trie: Trie, last: int | None) -> list[Ints]:
+    """Return the rows of each sequence that are compared: its last ones, or those that no sequence before it has.
+
+    Of what it shares with these, two rows more are compared, which would differ if what comes later were seen.
+    """
+    if last is not None:
+        return [np.arange(len(path) - last, len(path)) for path in trie.paths]
+    rows, seen = [], np.empty(0, np.int64)
+    for path in trie.paths:
+        shared = int(np.isin(path, seen).sum())
+        rows.append(np.arange(max(0, shared - 2), len(path)))
+        seen = np.union1d(seen, path)
+    return rows
+
+
+def _plans(trie: Trie, *, is_long: bool) -> list[list[Pack]]:
+    """Return ways to push ``trie`` that show the model all there is: stems, branches, trunks and what stands on them."""
+    longest = int(trie.depth.max()) + 1
+    if is_long:  # with everything as one unit, and with whatever is shared as trunks
+        return [plan(trie, 10 * longest), plan(trie, longest, branch_tokens=0, trunk_cost=-1)]
+    # The first beginning that is shared as a trunk; under it a stem with branches, and a text without any.
+    return [plan(trie, 10 * longest, branch_tokens=len(trie) // 2, trunk_cost=-1)]
+
+
 def _rounding(
     tree_model: TreeModel,
     call: Callable[[Tensor], Tensor],
     sequences: Sequence[Sequence[int]],
-    last: int | None,
-    plain: list[Tensor],
+    rows: Sequence[Ints],
+    plain: Tensor,
 ) -> float:
-    """Return how far plain logits are from plain logits of a padded batch, and of another attention kernel."""
-    others = [_together(tree_model, call, sequences, last)]
+    """Return how far plain logits are from those of each text without padding, and of another attention kernel."""
+    head = tree_model.head
+    alone = [_hidden(tree_model, call, [text], [own])[0] for text, own in zip(sequences, rows, strict=True)]
+    others = [head.logits(torch.cat(alone))]
     try:
         with attention_of(tree_model.model, "eager"):
-            others.append(_together(tree_model, call, sequences, last))
+            others.append(head.logits(_hidden(tree_model, call, sequences, rows)[0]))
     except Exception as error:  # not every model has it
         if is_out_of_memory(error):
             raise
-    return max(difference(a, b) for other in others for a, b in zip(plain, other, strict=True))
+    return max(difference(plain, other) for other in others)
 
 
 def _plainly(
     tree_model: TreeModel,
     call: Callable[[Tensor], Tensor],
     sequences: Sequence[Sequence[int]],
-    last: int | None,
-) -> tuple[list[Tensor], float]:
-    """Return each sequence's logits (rows, V), one forward pass each, as the model itself makes them.
+    rows: Sequence[Ints],
+) -> tuple[Tensor, float]:
+    """Return the logits (R, V) of those rows, one text's after the other's, as the model itself makes them of a batch.
 
-    Checks on the way that the head alone makes the same of the same hidden states, having learnt how from the first.
-    Returned, too, is the largest difference that the precision of the logits explains.
+    The head learns on the way how the model makes them of its hidden states. Returned, too, is the largest difference
+    that the precision of the logits explains.
     """
-    answers = []
-    head, tolerance = tree_model.head, 0.0
-    for number, sequence in enumerate(sequences):
-        rows = torch.arange(0 if last is None else len(sequence) - last, len(sequence))
-        with head.taking(rows, pass_on=len(rows)):
-            logits = call(torch.tensor([sequence], device=tree_model.device))[0]
-        hidden = head.taken()
-        tolerance = max(_tolerance(logits.dtype), _tolerance(tree_model.model.dtype))
-        if number == 0:
-            head.learn_finish(hidden, logits, tolerance)
-        elif not head.agrees(hidden, logits, tolerance):
-            raise Refused("it changes its logits after the output head in a way of its own")
-        answers.append(logits.to(head.wide))
-    return answers, tolerance
+    hidden, logits = _hidden(tree_model, call, sequences, rows)
+    tolerance = max(_tolerance(logits.dtype), _tolerance(tree_model.model.dtype))
+    some = torch.linspace(0, len(hidden) - 1, min(len(hidden), HEAD_ROWS), device=hidden.device).long()
+    tree_model.head.learn_finish(hidden[some], logits[some], tolerance)
+    return logits.to(tree_model.head.wide), tolerance
+
+
+def _hidden(
+    tree_model: TreeModel,
+    call: Callable[[Tensor], Tensor],
+    sequences: Sequence[Sequence[int]],
+    rows: Sequence[Ints],
+) -> tuple[Tensor, Tensor]:
+    """Return hidden states (R, width) before the head, and the model's own logits (R, V), of rows of a batch of texts.
+
+    Texts are padded on the right with their own last token, which nothing before it sees.
+    """
+    longest = max(map(len, sequences))
+    batch = torch.tensor([[*text, *[text[-1]] * (longest - len(text))] for text in sequences])
+    wanted = torch.as_tensor(np.concatenate([number * longest + own for number, own in enumerate(rows)]))
+    taken: list[Tensor] = []
+
+    def keep(hidden: Tensor) -> Tensor:
+        taken.append(hidden.flatten(0, 1).index_select(0, wanted.to(hidden.device)))
+        return taken[-1][None]
+
+    with reading(tree_model.head.module, keep):
+        logits = call(batch.to(tree_model.device))
+    if len(taken) != 1:
+        raise Refused("its output head is called more than once" if taken else "its output head is not called")
+    return taken[0], logits[0]
 
 
 def _tolerance(dtype: torch.dtype) -> float:
     return TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
 
 
-def _together(
-    tree_model: TreeModel, call: Callable[[Tensor], Tensor], sequences: Sequence[Sequence[int]], last: int | None
-) -> list[Tensor]:
-    """Return the same logits from one padded batch, as a plain batch gives them: rounding differs, nothing else may."""
-    longest = max(map(len, sequences))
-    batch = torch.zeros((len(sequences), longest), dtype=torch.long)
-    for row, sequence in zip(batch, sequences, strict=True):
-        row[: len(sequence)] = torch.tensor(sequence)
-    taken: list[Tensor] = []
-
-    def keep(hidden: Tensor) -> Tensor:
-        taken.append(hidden)
-        return hidden[:, :1]
-
-    with reading(tree_model.head.module, keep):
-        call(batch.to(tree_model.device))
-    return [
-        tree_model.head.logits(rows[0 if last is None else len(sequence) - last : len(sequence)])
-        for rows, sequence in zip(taken[0], sequences, strict=True)
-    ]
-
-
-def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], windows: set[int]) -> list[Tensor]:
-    """Return the logits at the end of each sequence, by way of packs."""
+def _as_tree(tree_model: TreeModel, trie: Trie, packs: list[Pack], rows: Sequence[Ints], windows: set[int]) -> Tensor:
+    """Return the logits (R, V) of rows of each sequence, by way of packs."""
     trunks: dict[int, Trunk] = {}
-    wanted = np.unique(np.concatenate(trie.paths))
+    wanted = np.concatenate([path[own] for path, own in zip(trie.paths, rows, strict=True)])
+    distinct, place = np.unique(wanted, return_inverse=True)
     hidden_of: dict[int, Tensor] = {}
     for pack in packs:
         positions = pack.positions
-        rows = np.flatnonzero(np.isin(positions, wanted))
+        found = np.flatnonzero(np.isin(positions, distinct))
         attention = TreeAttention(pack, trie, trunks, tree_model.device)
         with route(tree_model.model, attention):
-            hidden = tree_model.push(pack, trie, attention, rows)
+            hidden = tree_model.push(pack, trie, attention, found)
         windows |= attention.windows
-        hidden_of |= dict(zip(positions[rows].tolist(), hidden, strict=True))
-    return [tree_model.head.logits(torch.stack([hidden_of[int(p)] for p in path])) for path in trie.paths]
+        hidden_of |= dict(zip(positions[found].tolist(), hidden, strict=True))
+    logits = tree_model.head.logits(torch.stack([hidden_of[position] for position in distinct.tolist()]))
+    return logits[torch.as_tensor(place, device=logits.device)]
 
 
 def _probe(token_ids: Sequence[int], size: int) -> list[list[int]]:
-    """Return three short sequences that branch, and branch again."""
+    """Return four short sequences: one leaves the others early, the others have a stem, a branch and a branch of it."""
     ids = _varied(token_ids, size, PROBE_TOKENS)
-    stem = ids[:16]
-    return [stem + ids[16:22], stem + ids[16:18] + ids[22:26], ids[:7] + ids[26:32]]
+    stem = ids[:6]
+    return [stem + ids[6:9], stem + ids[6:7] + ids[9:11], stem + ids[11:13], ids[:3] + ids[13:15]]
 
 
 def _varied(token_ids: Sequence[int], size: int, count: int) -> list[int]:
