@@ -305,3 +305,23 @@ def test_one_request_at_a_time_is_few_rows_at_a_time(
     assert lm.generate_until(requests, True) == lm_eval_of(model, tokenizer).generate_until(requests, True)
     assert is_shared(lm)
     assert 1 <= max(rows) <= 4
+
+
+def test_freed_memory_is_at_hand_within_and_given_back_after() -> None:
+    """Demand: pages are not cleared anew for each layer; where a C library cannot be told so, nothing happens."""
+    resource = pytest.importorskip("resource")
+
+    def faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.zeros(8 << 20)  # 32 MB: 8,192 pages
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+    with memory.freed_memory_kept():
+        first = faults()
+        with memory.freed_memory_kept():
+            faults()
+        assert not memory._glibc() or faults() < 1000, "an inner use does not end the outer one"
+    assert first >= 0 and memory._keeping == [0]
+    with pytest.raises(ValueError, match="inside"), memory.freed_memory_kept():
+        raise ValueError("inside")
+    assert memory._keeping == [0], "it ends with an exception, too"

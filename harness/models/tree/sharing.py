@@ -10,7 +10,7 @@ import torch
 from harness.models.refused import Refused
 from harness.models.tree.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
 from harness.models.tree.generation import Choose, OnDone, Prompt, common_length, generate, most_likely
-from harness.models.tree.memory import Budget, is_out_of_memory
+from harness.models.tree.memory import Budget, freed_memory_kept, is_out_of_memory
 from harness.models.tree.scoring import Scored, Scoring
 from harness.models.tree.work import Work
 from harness.progress import say
@@ -56,6 +56,10 @@ class Sharing:
             sequences: token ids, two or more each.
             counts: how many of its last tokens are scored.
         """
+        with freed_memory_kept():
+            yield from self._score(sequences, counts)
+
+    def _score(self, sequences: Sequences, counts: Sequence[int]) -> Iterator[tuple[int, Scored]]:
         inputs = [sequence[:-1] for sequence in sequences]
         longest = max(map(len, inputs))
         waiting = self._able(sequences, [len(ids) for ids in inputs])
