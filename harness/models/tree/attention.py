@@ -155,13 +155,14 @@ def attend(
         is_causal: a query sees the keys up to its own number.
         needs_sum: without it a faster kernel may be used where the device has one.
     """
-    is_fused = how.softcap is None and query.shape[-1] == value.shape[-1] and how.window is None
-    if is_fused and query.device.type == "cpu":
+    if on_cpu_kernel(query, value, how):
+        # The kernel takes the last dimension to be dense, and reads other numbers where it is not.
+        query, key, value = (of if of.stride(-1) == 1 else of.contiguous() for of in (query, key, value))
         result, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, 0.0, is_causal, attn_mask=bias, scale=how.scale
         )
         return result, sums
-    if is_fused and not needs_sum:
+    if _is_usual(query, value, how) and not needs_sum:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, is_causal=is_causal, scale=how.scale
         ), None
@@ -176,6 +177,15 @@ def attend(
         for i in range(0, query.shape[-2], step)
     ]
     return torch.cat([part for part, _ in parts], 2), torch.cat([sums for _, sums in parts], 2)
+
+
+def on_cpu_kernel(query: Tensor, value: Tensor, how: How) -> bool:
+    """Return whether ``attend`` uses torch's fused kernel for CPUs, which tells the log-sum-exp and reads any strides."""
+    return query.device.type == "cpu" and _is_usual(query, value, how)
+
+
+def _is_usual(query: Tensor, value: Tensor, how: How) -> bool:
+    return how.softcap is None and query.shape[-1] == value.shape[-1] and how.window is None
 
 
 def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, how: How, bias: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from harness.models.tree.attention import (
     calls,
     hide,
     join,
+    on_cpu_kernel,
     pick_rows,
     see_trunk,
     sink,
@@ -99,19 +100,24 @@ class _Piece:
     """Some rows of tokens that attend to some rows of tokens, B units side by side.
 
     ``queries`` (B, Q) and ``keys`` (B, K) are row numbers, padded; ``is_real`` (B, Q) marks the queries that are not
-    padding. ``allowed`` (B, Q, K) says who sees whom; None stands for causal, with queries the same as keys.
+    padding. ``allowed`` (B, Q, K) says who sees whom; None stands for causal, with queries the same as keys: then
+    ``spans`` has each unit's first row and number of rows.
     """
 
     queries: Tensor
     keys: Tensor
     is_real: Tensor | None
     allowed: Tensor | None
+    spans: Sequence[tuple[int, int]] = ()
     biases: dict[Any, Tensor] = field(default_factory=dict)
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, how: How, depth: Tensor, out: Tensor, total: Tensor | None
     ) -> None:
         """Write the attention of the piece's queries to ``out`` (T, heads, width) and ``total`` (heads, T)."""
+        if self.spans and on_cpu_kernel(query, value, how):
+            self._attend_each(query, key, value, how, out, total)
+            return
         q, k, v = pick_rows(query, self.queries), pick_rows(key, self.keys), pick_rows(value, self.keys)
         groups = q.shape[1] // k.shape[1]
         batch, heads, length, width = q.shape
@@ -133,6 +139,21 @@ class _Piece:
         if total is not None and sums is not None:
             sums = sums.transpose(0, 1).reshape(heads, -1)
             total[:, rows] = sums if self.is_real is None else sums[:, self.is_real]
+
+    def _attend_each(
+        self, query: Tensor, key: Tensor, value: Tensor, how: How, out: Tensor, total: Tensor | None
+    ) -> None:
+        """Do the same unit after unit, where nothing has to be copied or padded: rows are slices, heads strides."""
+        heads, key_heads = len(query), len(key)
+        shape = key_heads, heads // key_heads
+        query, key, value = query.unflatten(0, shape), key[:, None], value[:, None]
+        for start, length in self.spans:
+            rows = slice(start, start + length)
+            k, v = (of[:, :, rows].expand(*shape, -1, -1) for of in (key, value))
+            result, sums = attend(query[:, :, rows], k, v, how, is_causal=True)
+            out[rows] = result.flatten(0, 1).transpose(0, 1)
+            if total is not None and sums is not None:
+                total[:, rows] = sums.flatten(0, 1)
 
     def _bias(self, dtype: torch.dtype, window: int | None, depth: Tensor, groups: int) -> Tensor:
         """Return 0 where a query sees a key and minus infinity where not: (B, 1, groups x Q, K)."""
@@ -169,7 +190,7 @@ def _stem_pieces(spans: Sequence[tuple[Any, int, int]], device: torch.device) ->
         rows, is_real = padded(bucket)
         index = torch.as_tensor(rows, device=device)
         real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
-        pieces.append(_Piece(index, index, real, None))
+        pieces.append(_Piece(index, index, real, None, bucket))
     return pieces
 
 
