@@ -17,6 +17,8 @@ WORDED = (
     "A dozen and a half in all",
 )
 LETTERS = ("A", "B", "C", "D")
+# The case that counts what trying the model out costs.
+SHORT = "choices, short, tried out"
 STOPS = ["\n\n", "Question:"]
 NAMES = ("Ada", "Bilal", "Chloe", "Dmitri", "Esra", "Femi", "Greta", "Hiro", "Ines", "Jonas")
 THINGS = ("lamps", "pears", "stamps", "marbles", "ribbons", "candles", "tickets", "shells", "bricks", "maps")
@@ -80,6 +82,7 @@ class Cases:
         """Return the cases that the README's table names."""
         fixed = self.shots(self.questions[:5])
         return {
+            SHORT: self.short(),
             "choices, 0-shot, worded": self.choices(48, lambda _: WORDED, lambda _: ""),
             "choices, 5-shot, worded": self.choices(48, lambda _: WORDED, lambda _: fixed),
             "choices, 5-shot, letters": self.choices(48, lambda _: LETTERS, lambda _: fixed),
@@ -90,6 +93,14 @@ class Cases:
             "generation, 5-shot": self.generation(16, fixed),
             "rolling": self.rolling(),
         }
+
+    def short(self) -> Requests:
+        """Return 48 requests with contexts of about twelve tokens, so few that trying the model out shows."""
+        return [
+            _request("loglikelihood", (question.split(".")[0] + ".", f" {name} has them all"), doc, number)
+            for doc, (question, _) in enumerate(self._docs(12))
+            for number, name in enumerate(NAMES[:4])
+        ]
 
     def generation(self, count: int, shots: str) -> Requests:
         """Return prompts to answer, with two stop strings."""
