@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from harness.methods.chance import Chance
 from harness.methods.micro_batches import IGNORED, Batch
-from harness.models.head import DEVICE_BLOCK, Head, reading
+from harness.methods.packing import check_packable, row_lengths, run_packed
+from harness.models.head import DEVICE_BLOCK, Head, difference, reading
 from harness.models.refused import Refused
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, parts_of
 from harness.models.tree.memory import is_out_of_memory
@@ -21,8 +24,18 @@ Tensor = torch.Tensor
 # Rows whose logits are made at once on a CPU: enough to multiply with the head's weights at full speed.
 CPU_ROWS = 256
 PROBE_TOKENS = 32
-# What is known of the heads of models that are still there: how to use one, or None where it is used the plain way.
-_KNOWN: weakref.WeakKeyDictionary[torch.nn.Module, tuple[object, Head | None]] = weakref.WeakKeyDictionary()
+
+
+@dataclass
+class _Known:
+    """What was found out about a model: its head, None where that is used the plain way, and whether rows may be packed."""
+
+    parts: object
+    head: Head | None
+    packs: bool | None = None
+
+
+_KNOWN: weakref.WeakKeyDictionary[torch.nn.Module, _Known] = weakref.WeakKeyDictionary()
 
 
 def next_token_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
@@ -31,15 +44,21 @@ def next_token_loss(model: torch.nn.Module, batch: Batch) -> Tensor:
     The output head sees only positions that have a label, some at a time, and nothing of the size of the vocabulary is kept for
     the backward pass. Models whose head cannot be used apart run it on all positions.
     """
-    head = _head_of(model, batch)
-    if head is None:
+    known = _known(model, batch)
+    if known.head is None:
         return _plainly(model, batch)
-    hidden, _ = _read(model, head, batch)
     labels = batch.labels[:, 1:]
     places = (labels != IGNORED).nonzero()
-    rows = (places[:, 0] * hidden.shape[1] + places[:, 1]).to(hidden.device)
+    lengths = row_lengths(batch)
+    if lengths is not None and _packs(model, known, batch):
+        hidden, _ = _read(model, known.head, lambda: run_packed(model, batch, lengths, _device(model)))
+        starts = torch.tensor(lengths).cumsum(0) - torch.tensor(lengths)
+    else:
+        hidden, _ = _read(model, known.head, lambda: _call(model, batch))
+        starts = torch.arange(len(labels)) * hidden.shape[1]
+    rows = (starts.to(places.device)[places[:, 0]] + places[:, 1]).to(hidden.device)
     targets = labels[places[:, 0], places[:, 1]].to(hidden.device)
-    return summed_loss(head, hidden.flatten(0, 1).index_select(0, rows), targets) / len(targets)
+    return summed_loss(known.head, hidden.flatten(0, 1).index_select(0, rows), targets) / len(targets)
 
 
 def summed_loss(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -136,7 +155,9 @@ def _plainly(model: torch.nn.Module, batch: Batch) -> Tensor:
     )
 
 
-def _read(model: torch.nn.Module, head: Head, batch: Batch, *, pass_on: int | None = 0) -> tuple[Tensor, Tensor]:
+def _read(
+    model: torch.nn.Module, head: Head, call: Callable[[], Any], *, pass_on: int | None = 0
+) -> tuple[Tensor, Tensor]:
     """Return what the head reads (B, T, width), and the logits of the ``pass_on`` first places of each row (None: of all)."""
     read: list[Tensor] = []
 
@@ -145,41 +166,83 @@ def _read(model: torch.nn.Module, head: Head, batch: Batch, *, pass_on: int | No
         return hidden[:, :pass_on]
 
     with reading(head.module, take):
-        logits = _call(model, batch).logits
+        logits = call().logits
     if len(read) != 1:
         raise Refused(f"its output head is called {len(read)} times")
     return read[0], logits
 
 
 def _call(model: torch.nn.Module, batch: Batch) -> Any:
-    device = next(model.parameters()).device
+    device = _device(model)
     # Keys and values are never looked at again.
     options = {"use_cache": False} if hasattr(getattr(model, "config", None), "use_cache") else {}
     return model(input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), **options)
 
 
-def _head_of(model: torch.nn.Module, batch: Batch) -> Head | None:
-    """Return the model's head, tried out once, or None where it has to be used the plain way."""
+def _device(model: torch.nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _known(model: torch.nn.Module, batch: Batch) -> _Known:
+    """Return what is known of the model as it is now; its head is tried out once."""
     parts = parts_of(model)
     known = _KNOWN.get(model)
-    if known is None or known[0] != parts:
-        known = (parts, _tried(model, batch))
+    if known is None or known.parts != parts:
+        known = _Known(parts, _tried(model, batch))
         _KNOWN[model] = known
-    return known[1]
+    return known
+
+
+def _packs(model: Any, known: _Known, batch: Batch) -> bool:
+    """Return whether rows may stand side by side; tried out once, on the first rows of different lengths."""
+    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
+        return False  # layers that run again in the backward pass would do so outside
+    if known.packs is None:
+        chance = Chance(_device(model))
+        try:
+            known.packs = _packs_rows(model, cast("Head", known.head), batch)
+        except Exception as error:  # whatever an architecture does not accept
+            if is_out_of_memory(error):
+                raise
+            known.packs = False
+        finally:
+            chance.restore()
+    return known.packs
+
+
+@torch.no_grad()
+def _packs_rows(model: Any, head: Head, batch: Batch) -> bool:
+    """Return whether the longest and the shortest row give the same side by side as alone, up to rounding."""
+    check_packable(model)
+    lengths = batch.attention_mask.sum(1)
+    chosen = [int(lengths.argmin()), int(lengths.argmax()), int(lengths.argmin())]
+    probe = Batch(*(tensor[chosen, : 2 * PROBE_TOKENS] for tensor in batch))
+    short = [
+        min(int(lengths[row]), limit) for row, limit in zip(chosen, (PROBE_TOKENS, 2 * PROBE_TOKENS, 7), strict=True)
+    ]
+    packed, _ = _read(model, head, lambda: run_packed(model, probe, short, _device(model)))
+    tolerance, start = TOLERANCE.get(model.dtype, LOW_PRECISION_TOLERANCE), 0
+    for row, length in enumerate(short):
+        one = Batch(*(tensor[row : row + 1, :length] for tensor in probe))
+        alone, _ = _read(model, head, lambda one=one: _call(model, one))  # type: ignore[misc]
+        if difference(alone[0].to(head.wide), packed[0, start : start + length].to(head.wide)) > tolerance:
+            return False
+        start += length
+    return True
 
 
 def _tried(model: Any, batch: Batch) -> Head | None:
     """Return the head if the rows it reads, and what is known of it, give the model's own logits."""
     row = int((batch.labels != IGNORED).sum(1).argmax())
     probe = Batch(*(tensor[row : row + 1, :PROBE_TOKENS] for tensor in batch))
-    chance = Chance(next(model.parameters()).device)
+    chance = Chance(_device(model))
     try:
         with torch.no_grad():
             head = Head(cast("PreTrainedModel", model))
-            hidden, logits = _read(model, head, probe, pass_on=None)
+            hidden, logits = _read(model, head, lambda: _call(model, probe), pass_on=None)
             tolerance = TOLERANCE.get(model.dtype, LOW_PRECISION_TOLERANCE)
             head.learn_finish(hidden[0], logits[0], tolerance)
-            _read(model, head, probe)
+            _read(model, head, lambda: _call(model, probe))
     except Exception as error:  # whatever an architecture does not accept
         if is_out_of_memory(error):
             raise

@@ -11,15 +11,14 @@ from harness.errors import HarnessError
 from harness.methods.chance import Chance
 from harness.methods.chunked_loss import next_token_loss
 from harness.methods.micro_batches import IGNORED, Batch, MeanOf, MicroBatch, split
+from harness.methods.training_memory import Room
 from harness.models.tree.memory import is_out_of_memory
-from harness.progress import say
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[[torch.nn.Module, Batch], "Tensor"]
-# A CPU is as fast with this many tokens at once as with more; a GPU gains nothing measurable beyond these.
-CPU_TOKENS, DEVICE_TOKENS = 1024, 16384
+ROWS_TOGETHER = {MeanOf.LABELS: 1, MeanOf.ROWS: 1, MeanOf.PAIRS: 2}
 
 
 class Gradients:
@@ -38,7 +37,7 @@ class Gradients:
         self.model, self.weights, self.loss = model, weights, loss
         self.mean_of = None if mean_of is None else MeanOf(mean_of)
         self.device = weights[0].device
-        self.tokens = CPU_TOKENS if self.device.type == "cpu" else DEVICE_TOKENS
+        self.room = Room(model, self.device)
         self.micro_batches = 0
 
     def find(self, batch: Batch, number: int) -> list[Tensor]:
@@ -54,21 +53,26 @@ class Gradients:
         chance = Chance(self.device)
         while True:
             parts = self._parts(batch, number)
+            self.room.prepare(parts)
             try:
-                return [self._of_part(part) for part in parts]
+                losses = [self._of_part(part) for part in parts]
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                if not self._can_shrink(parts):
-                    raise _too_large(parts[0].batch, number) from error
+            else:
+                self.micro_batches += len(parts)
+                return losses
             # Not while the error is handled, which holds the tensors of the pass that failed.
-            self._shrink(parts)
+            for weight in self.weights:
+                weight.grad = None
+            if not self.room.shrink(parts, rows_together=None if self.mean_of is None else ROWS_TOGETHER[self.mean_of]):
+                raise _too_large(parts[0].batch, number)
             chance.restore()
 
     def _parts(self, batch: Batch, number: int) -> list[MicroBatch]:
         if self.mean_of is None:
             return [MicroBatch(batch, 1.0)]
-        parts = split(batch, tokens=self.tokens, mean_of=self.mean_of)
+        parts = split(batch, tokens=self.room.tokens, mean_of=self.mean_of)
         if not parts:
             raise HarnessError(
                 f"step {number} of the training has no label: each of its rows has {IGNORED} at every place after the first"
@@ -81,22 +85,7 @@ class Gradients:
             batch = Batch(*(tensor.to(self.device) for tensor in batch))
         found = self.loss(self.model, batch) * part.share
         found.backward()
-        self.micro_batches += 1
         return found.detach()
-
-    def _can_shrink(self, parts: Sequence[MicroBatch]) -> bool:
-        """Return whether a part has more rows than have to stay together."""
-        if self.mean_of is None:
-            return False
-        return max(len(part.batch.labels) for part in parts) > (2 if self.mean_of is MeanOf.PAIRS else 1)
-
-    def _shrink(self, parts: Sequence[MicroBatch]) -> None:
-        for weight in self.weights:
-            weight.grad = None
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.tokens = max(1, min(self.tokens, max(part.batch.labels.numel() for part in parts)) // 2)
-        say(f"memory ran out; training goes on with {self.tokens} tokens at a time (the step is taken again)")
 
 
 def _too_large(batch: Batch, number: int) -> HarnessError:

@@ -13,6 +13,7 @@ import torch
 from harness.errors import HarnessError
 from harness.methods.chunked_loss import next_token_loss
 from harness.methods.gradients import Gradients, Loss
+from harness.methods.lean_layers import lean
 from harness.methods.micro_batches import IGNORED, Batch, label_count, pad
 from harness.progress import bar
 
@@ -98,7 +99,7 @@ def train(
     log, started = TrainingLog(), time.monotonic()
     model.train()
     try:
-        with bar(steps, label, unit="step") as progress:
+        with lean(model), bar(steps, label, unit="step") as progress:
             for step, batch in zip(range(steps), batches, strict=False):
                 value = _take_step(gradients, batch, optimizer, number=step + 1)
                 schedule.step()
@@ -106,6 +107,7 @@ def train(
                 progress.set_postfix_str(f"loss {value:.3f}", refresh=False)
                 progress.update()
     finally:
+        gradients.room.restore()
         optimizer.zero_grad(set_to_none=True)
         model.eval()
     log.micro_batches, log.seconds = gradients.micro_batches, time.monotonic() - started

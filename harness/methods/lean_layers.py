@@ -1,0 +1,260 @@
+"""LoRA layers and gated feed-forward layers that keep less for the backward pass and go over their tensors less often.
+
+What they give is what PEFT's and transformers' own give, up to the order of sums. They stand in for those only while a model
+is trained, and only where a layer is of a known kind and the first of its kind was tried out on numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+
+from harness.methods.chance import Chance
+from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
+
+Tensor = torch.Tensor
+TRIED_ROWS = 4
+
+
+@contextmanager
+def lean(model: torch.nn.Module) -> Iterator[None]:
+    """Within it the layers of ``model`` that are known are run in the lean way; what they give is the same up to rounding."""
+    exchanged: list[torch.nn.Module] = []
+    try:
+        # The feed-forward layers call their parts, so these come first.
+        for find in (_lean_lora, _lean_gated):
+            tried: dict[object, bool] = {}
+            for module in model.modules():
+                forward = None if has_hooks(module) or has_other_forward(module) else find(module)
+                if forward is None:
+                    continue
+                kind = _kind_of(module)
+                if kind not in tried:
+                    tried[kind] = _is_same(module, forward)
+                if tried[kind]:
+                    vars(module)["forward"] = forward
+                    exchanged.append(module)
+        yield
+    finally:
+        for module in exchanged:
+            vars(module).pop("forward", None)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What makes a layer of its inputs: ``base(x) + scaling * B A x``.
+
+    ``a`` (rank, inputs) and ``b`` (outputs, rank) take gradients; ``weight`` (outputs, inputs) and ``bias`` are frozen. Without
+    ``weight`` the base is called as it is.
+    """
+
+    a: Tensor
+    b: Tensor
+    scaling: float
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def run(self, flat: Tensor, base: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return outputs (M, outputs) and ``A x`` (M, rank) of inputs (M, inputs)."""
+        inner = flat.to(self.a.dtype) @ self.a.t()
+        if base is None:
+            assert self.weight is not None
+            result = torch.nn.functional.linear(flat, self.weight, self.bias)
+            return _add_(result, inner, self.b.t(), self.scaling), inner
+        if base.dtype == inner.dtype:
+            return torch.addmm(base, inner, self.b.t(), alpha=self.scaling), inner
+        return (base + (inner @ self.b.t()).mul_(self.scaling)).to(base.dtype), inner
+
+    def back(self, upstream: Tensor, inner: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the gradients of ``A x`` (M, rank) and of B, from that of the outputs (M, outputs)."""
+        wide = upstream.to(self.b.dtype)
+        # The product of the narrow side from the left is half as fast again.
+        return (wide @ self.b).mul_(self.scaling), (inner.t() @ wide).t().mul(self.scaling)
+
+    def back_to_inputs(self, upstream: Tensor, of_inner: Tensor) -> Tensor:
+        """Return the gradient of the inputs (M, inputs); that through the base only where its weight is known."""
+        if self.weight is None:
+            return (of_inner @ self.a).to(upstream.dtype)
+        return _add_(upstream @ self.weight, of_inner, self.a, 1.0)
+
+
+class _Lora(torch.autograd.Function):
+    """A linear layer with an adapter: inputs (M, inputs) and, where it is computed apart, the base's outputs (M, outputs)."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, a: Tensor, b: Tensor, base: Tensor | None, update: Update) -> Tensor:
+        result, inner = update.run(flat, base)
+        ctx.update = update
+        ctx.save_for_backward(flat, inner)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
+        flat, inner = ctx.saved_tensors
+        (upstream,) = upstreams
+        of_inner, of_b = ctx.update.back(upstream, inner)
+        needs_inputs, needs_a, needs_b, needs_base, _ = ctx.needs_input_grad
+        return (
+            ctx.update.back_to_inputs(upstream, of_inner) if needs_inputs else None,
+            of_inner.t() @ flat.to(of_inner.dtype) if needs_a else None,
+            of_b if needs_b else None,
+            upstream if needs_base else None,
+            None,
+        )
+
+
+class _GatedDown(torch.autograd.Function):
+    """The last layer of a gated feed-forward: ``down(act(gate) * up)``, the product made again in the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, gate: Tensor, up: Tensor, a: Tensor, b: Tensor, update: Update, act: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        result, inner = update.run(act(gate) * up, None)
+        ctx.update, ctx.act = update, act
+        ctx.save_for_backward(gate, up, inner)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up, inner = ctx.saved_tensors
+        of_inner, of_b = ctx.update.back(upstreams[0], inner)
+        of_product = ctx.update.back_to_inputs(upstreams[0], of_inner)
+        with torch.enable_grad():
+            inside = gate.detach().requires_grad_(True)
+            active = ctx.act(inside)
+        of_a = of_inner.t() @ (active.detach() * up).to(of_inner.dtype) if ctx.needs_input_grad[2] else None
+        of_up = active.detach() * of_product
+        (of_gate,) = torch.autograd.grad(active, inside, of_product.mul_(up))
+        return of_gate, of_up, of_a, of_b if ctx.needs_input_grad[3] else None, None, None
+
+
+class _Gated(torch.autograd.Function):
+    """``act(gate) * up``, of which only ``gate`` and ``up`` are kept."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.act = act
+        ctx.save_for_backward(gate, up)
+        return act(gate) * up
+
+    @staticmethod
+    def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
+        gate, up = ctx.saved_tensors
+        with torch.enable_grad():
+            inside = gate.detach().requires_grad_(True)
+            active = ctx.act(inside)
+        of_up = active.detach() * upstreams[0]
+        (of_gate,) = torch.autograd.grad(active, inside, upstreams[0] * up)
+        return of_gate, of_up, None
+
+
+def _lean_lora(module: torch.nn.Module) -> Callable[..., Tensor] | None:
+    """Return a forward for a LoRA layer of PEFT, None where ``module`` is none."""
+    from peft.tuners.lora import LoraLayer
+
+    if not isinstance(module, LoraLayer) or not hasattr(module, "base_layer") or isinstance(module, torch.nn.Embedding):
+        return None
+    base = module.get_base_layer()
+    if not hasattr(base, "in_features") or isinstance(base, torch.nn.Embedding):
+        return None
+    plain = module.forward
+
+    def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        update = None if args or kwargs else _update_of(module)
+        if update is None:
+            return cast("Tensor", plain(x, *args, **kwargs))
+        flat = x.reshape(-1, x.shape[-1])
+        apart = base(x) if update.weight is None else None
+        width = None if apart is None else apart.flatten(0, -2)
+        result = cast("Tensor", _Lora.apply(flat, update.a, update.b, width, update))
+        return result.view(*x.shape[:-1], result.shape[-1])
+
+    return forward
+
+
+def _lean_gated(module: torch.nn.Module) -> Callable[..., Tensor] | None:
+    """Return a forward for a gated feed-forward layer as Llama's, None where ``module`` is none."""
+    parts = {name for name, _ in module.named_children()}
+    act: Any = getattr(module, "act_fn", None)
+    if not parts >= {"gate_proj", "up_proj", "down_proj"} or parts - {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        return None
+    if not callable(act) or (isinstance(act, torch.nn.Module) and any(True for _ in act.parameters())):
+        return None
+    own: Any = module
+
+    def forward(x: Tensor) -> Tensor:
+        gate, up = own.gate_proj(x), own.up_proj(x)
+        update = _update_of(own.down_proj)
+        if update is None or update.weight is None:
+            return cast("Tensor", own.down_proj(_Gated.apply(gate, up, act)))
+        flat = gate.flatten(0, -2), up.flatten(0, -2)
+        result = cast("Tensor", _GatedDown.apply(*flat, update.a, update.b, update, act))
+        return result.view(*x.shape[:-1], result.shape[-1])
+
+    return forward
+
+
+def _update_of(module: Any) -> Update | None:
+    """Return what a LoRA layer does now, None where that is more than one plain adapter on a frozen base."""
+    if not hasattr(module, "lora_A") or module.disable_adapters or module.merged or torch.is_autocast_enabled():
+        return None
+    active = [name for name in module.active_adapters if name in module.lora_A]
+    if len(active) != 1 or active[0] in module.lora_variant or not getattr(module, "cast_input_dtype_enabled", True):
+        return None
+    (name,) = active
+    first, second, dropout = module.lora_A[name], module.lora_B[name], module.lora_dropout[name]
+    if type(dropout) is not torch.nn.Identity or first.bias is not None or second.bias is not None:
+        return None
+    base, weight, bias = module.get_base_layer(), None, None
+    if type(base) is torch.nn.Linear and not (has_hooks(base) or has_other_forward(base)):
+        weight, bias = base.weight, base.bias
+        if weight.requires_grad or (bias is not None and bias.requires_grad):
+            weight, bias = None, None
+    return Update(first.weight, second.weight, float(module.scaling[name]), weight, bias)
+
+
+def _kind_of(module: Any) -> object:
+    base = module.get_base_layer() if hasattr(module, "get_base_layer") else module
+    return type(module), type(base), str(next(iter(module.parameters())).dtype)
+
+
+def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
+    """Return whether a layer gives the same in both ways, outputs and gradients, of a few rows of random numbers."""
+    first = module if hasattr(module, "get_base_layer") else module.gate_proj
+    base = first.get_base_layer() if hasattr(first, "get_base_layer") else first
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    some = next(iter(module.parameters()))
+    dtype = some.dtype if some.dtype.is_floating_point else torch.float32
+    chance = Chance(some.device)
+    try:
+        generator = torch.Generator().manual_seed(0)
+        x = (
+            torch.randn((1, TRIED_ROWS, base.in_features), generator=generator)
+            .to(some.device, dtype)
+            .requires_grad_(True)
+        )
+        found = []
+        for way in (module.forward, forward):
+            chance.restore()
+            result = way(x)
+            found.append([result, *torch.autograd.grad(result.float().square().sum(), [x, *weights])])
+        tolerance = TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
+        return all(
+            bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1e-6)) for a, b in zip(*found, strict=True)
+        )
+    except Exception:  # whatever a layer does not accept; memory that is short here is short in a step, too
+        return False
+    finally:
+        chance.restore()
+
+
+def _add_(result: Tensor, left: Tensor, right: Tensor, scaling: float) -> Tensor:
+    """Add ``scaling * left @ right`` to ``result`` in place, in the wider type of the two."""
+    if result.dtype == left.dtype:
+        return result.addmm_(left, right, alpha=scaling)
+    return result.copy_(result + (left @ right).mul_(scaling))

@@ -1,0 +1,97 @@
+"""Short rows side by side: the same loss and gradients as with padding, and not where a row might see its neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import SIZES
+
+from harness.methods import adapters, chunked_loss
+from harness.methods.chunked_loss import next_token_loss
+from harness.methods.training import IGNORED, Batch, pad
+
+LENGTHS = (30, 9, 28, 5, 12)
+ROWS = [[(7 * row + 3 * place) % 390 + 1 for place in range(length)] for row, length in enumerate(LENGTHS)]
+BATCH = pad([(ids, [IGNORED, IGNORED, *ids[2:]]) for ids in ROWS])
+
+
+@pytest.fixture
+def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of tokens of each row that was packed, tries included."""
+    seen: list[int] = []
+    run = chunked_loss.run_packed
+
+    def running(model: Any, batch: Batch, lengths: Any, device: torch.device) -> Any:
+        seen.append(sum(lengths))
+        return run(model, batch, lengths, device)
+
+    monkeypatch.setattr(chunked_loss, "run_packed", running)
+    return seen
+
+
+def build(kind: str, **settings: Any) -> Any:
+    import transformers
+
+    torch.manual_seed(0)
+    targets = ["in_proj"] if kind == "Mamba" else ["all-linear"]
+    config = getattr(transformers, f"{kind}Config")(vocab_size=400, **(SIZES | settings))
+    model = getattr(transformers, f"{kind}ForCausalLM")(config)
+    return adapters.add_adapter(model, rank=4, alpha=8.0, target_modules=targets, seed=0)
+
+
+def loss_and_gradients(model: Any, loss: Callable[[Any, Batch], torch.Tensor]) -> tuple[float, torch.Tensor]:
+    found = loss(model, BATCH)
+    found.backward()
+    gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    return float(found.detach()), gradients
+
+
+def padded_loss(model: Any, batch: Batch) -> torch.Tensor:
+    logits = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
+    return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch.labels[:, 1:].flatten())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Llama", {}),
+        ("Mistral", {"sliding_window": 8}),
+        ("Gemma2", {"head_dim": 8, "sliding_window": 8, "attn_logit_softcapping": 5.0}),
+    ],
+)
+def test_packed_rows_have_the_loss_and_gradients_of_padded_ones(
+    kind: str, settings: dict[str, Any], packed: list[int]
+) -> None:
+    """No row sees its neighbour, and positions begin anew with each: nothing differs but the padding that is not run."""
+    model = build(kind, **settings).train()
+    expected, wanted = loss_and_gradients(model, padded_loss)
+    found, gradients = loss_and_gradients(model, next_token_loss)
+    assert packed[-1] == sum(LENGTHS)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert float((gradients - wanted).norm() / wanted.norm()) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("Llama", {"attention_dropout": 0.5}), ("Mamba", {"state_size": 4, "hidden_size": 32})],
+)
+def test_models_whose_rows_may_not_stand_side_by_side_are_run_with_padding(
+    kind: str, settings: dict[str, Any], packed: list[int]
+) -> None:
+    model = build(kind, **settings).train()
+    assert torch.isfinite(next_token_loss(model, BATCH))
+    assert sum(LENGTHS) not in packed
+
+
+def test_a_model_that_looks_at_the_row_as_a_whole_is_run_with_padding(packed: list[int]) -> None:
+    """The try-out finds what the kind of a model does not tell."""
+    model = build("Llama").train()
+    model.get_base_model().model.layers[0].register_forward_hook(
+        lambda module, inputs, output: output + output.mean(1, True)
+    )
+    next_token_loss(model, BATCH)
+    assert packed and sum(LENGTHS) not in packed
