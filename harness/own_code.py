@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent
 # and a module of it in the other.
 DECIDES = (
     "arguments",
+    "cores",
     "folders",
     "generation_settings",
     "isolation",  # what a tool gives enters the answer
@@ -24,6 +25,7 @@ DECIDES = (
     "run",
     "seeds",
     "tasks",
+    "threads",  # another number of them is another rounding
 )
 DECIDES_NOTHING = (
     "__init__",
@@ -31,7 +33,6 @@ DECIDES_NOTHING = (
     "cli",
     "commands",
     "comparing",
-    "cores",
     "errors",
     "hookspecs",
     "imports",
@@ -54,7 +55,6 @@ DECIDES_NOTHING = (
     "run.summary",
     "secret_shapes",
     "showing",
-    "threads",  # scores with another number differ by rounding; the environment says it
     "timeouts",
     "verifying",
 )

@@ -40,6 +40,7 @@ MOST_ROWS, MOST_WEIGHTS = 1024, 1024 * 576 * 576  # rows of the product, and the
 SLOWER = 3.0  # of what passes took: look again
 SOON, LATE, LATEST = 5.0, 60.0, 600.0  # seconds until one may look again, until one does where cores are left, at most
 
+_SET_HERE: set[str] = set()  # variables that the user did not set
 Measure = Callable[[Sequence[int], int], Mapping[int, float]]
 
 
@@ -50,6 +51,13 @@ def wait_passively() -> None:
     """
     if "torch" not in sys.modules and not any(name in os.environ for name in WAITING):
         os.environ["OMP_WAIT_POLICY"] = "passive"
+        _SET_HERE.add("OMP_WAIT_POLICY")
+
+
+def wait_as_usual() -> None:
+    """Let processes that are started from here on wait as they would have without ``wait_passively``."""
+    while _SET_HERE:
+        os.environ.pop(_SET_HERE.pop(), None)
 
 
 def seconds_by_threads(numbers: Sequence[int], width: int) -> dict[int, float]:

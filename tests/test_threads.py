@@ -286,3 +286,23 @@ def test_threads_wait_asleep_unless_the_user_says_how_or_it_is_too_late(
         monkeypatch.delitem(sys.modules, "torch")
     threads.wait_passively()
     assert os.environ.get("OMP_WAIT_POLICY") == expected
+    threads.wait_as_usual()  # as an engine of its own begins
+    assert os.environ.get("OMP_WAIT_POLICY") == given.get("OMP_WAIT_POLICY")
+
+
+def test_scoring_and_training_are_watched(machine: Machine, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval.api.instance import Instance
+
+    from harness.methods.training import Batch, train
+    from harness.models.finding import resolve
+    from harness.models.loading import load_lm
+
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr(machine.threads, "saw", lambda kind, tokens, seconds: seen.append((kind, tokens)))
+    lm = load_lm(resolve({"pretrained": str(tiny_model)}), device="cpu", batch_size="auto")
+    lm.loglikelihood([Instance("loglikelihood", {}, ("Forty clocks", " ticked"), 0)])
+    assert seen and {kind for kind, _ in seen} == {"scoring"}
+    seen.clear()
+    ids = torch.arange(8).view(2, 4)
+    train(lm.model, [Batch(ids, ids, torch.ones_like(ids))] * 2, steps=2, learning_rate=0.1, warmup_steps=0, label="")
+    assert seen == [("training", 8)] * 2

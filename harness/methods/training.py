@@ -16,6 +16,7 @@ from harness.methods.gradients import Gradients, Loss
 from harness.methods.lean_layers import lean
 from harness.methods.micro_batches import IGNORED, Batch, label_count, pad
 from harness.progress import bar
+from harness.threads import watched
 
 __all__ = ["IGNORED", "Batch", "Loss", "TrainingLog", "next_token_loss", "pad", "train"]
 FLOOR = 0.1  # the cosine ends at this share of the peak learning rate
@@ -101,7 +102,8 @@ def train(
     try:
         with lean(model), bar(steps, label, unit="step") as progress:
             for step, batch in zip(range(steps), batches, strict=False):
-                value = _take_step(gradients, batch, optimizer, number=step + 1)
+                with watched("training", batch.input_ids.numel()):
+                    value = _take_step(gradients, batch, optimizer, number=step + 1)
                 schedule.step()
                 log.add(value, batch)
                 progress.set_postfix_str(f"loss {value:.3f}", refresh=False)

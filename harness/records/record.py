@@ -128,7 +128,8 @@ class SeedsPart(_Part):
 class EnvironmentPart(_Part):
     """Versions of everything that can move a score.
 
-    ``engine``: what computed the model in torch's place, such as vLLM. ``threads_from`` says how ``threads`` came about (``Threads.how``); None where no weights were loaded.
+    ``engine``: what computed the model in torch's place, such as vLLM. ``threads_from`` says how ``threads`` came about
+    (``Threads.how``); None where torch computes nothing.
     """
 
     python: str

@@ -21,7 +21,7 @@ from harness.removal import refuse_links
 from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
 from harness.run.surroundings import undisturbed
-from harness.threads import OF_THIS_PROCESS, USUAL_WIDTH
+from harness.threads import OF_THIS_PROCESS, USUAL_WIDTH, wait_as_usual
 from harness.timeouts import limited
 
 if TYPE_CHECKING:
@@ -133,7 +133,10 @@ def load(chosen: Chosen) -> LM:
     """Load the LM of a run."""
     run, source, kind = chosen.run, chosen.source, kind_of(chosen.run.model)
     if kind.has_weights:
-        OF_THIS_PROCESS.choose(kind.device(run.device), _width(source))
+        if kind.refusal:
+            wait_as_usual()  # an engine has threads of its own
+        else:
+            OF_THIS_PROCESS.choose(kind.device(run.device), _width(source))
         say(f"loading {printable(source.name)}" + ("" if run.quantization == "none" else f" in {run.quantization}"))
     return kind.load(source, run.device, run.batch_size)
 

@@ -14,6 +14,7 @@ from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, calls, restart, route
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan
+from harness.threads import watched
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +53,7 @@ class TreeModel:
         """Run tokens at their places in the text, and return the hidden states (rows, width) before the head."""
         inputs = torch.as_tensor(token_ids, device=self.device)[None]
         position_ids = torch.as_tensor(places, device=self.device)[None]
-        with self.work.timed("model"):
+        with self.work.timed("model"), watched("scoring", inputs.shape[1]):
             restart()
             with self.autocast(), self.head.taking(torch.as_tensor(rows)):
                 self.model(input_ids=inputs, position_ids=position_ids, use_cache=False)
