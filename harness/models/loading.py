@@ -37,6 +37,7 @@ def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -
 
 def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
     """Return the model on ``device``, in evaluation mode, quantised and with an adapter if the source says so."""
+    _make_current(device)
     if not source.peft:
         return _read(source, device)
     model: PreTrainedModel
@@ -91,15 +92,27 @@ def pick_device(device: str | None) -> str:
 
     if device == "meta":
         raise HarnessError("device 'meta' cannot be used: nothing is computed there")
+    chosen = device
     if device is None:
-        # Each of several processes takes the device that the launcher gave it.
-        cuda = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if process_count() > 1 else "cuda"
-        return cuda if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        chosen = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if chosen == "cuda" and process_count() > 1:
+        chosen = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # each of several processes has the one the launcher gave it
+    assert chosen is not None
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise HarnessError(f"device '{printable(device)}' cannot be used: {_first_line(error)}") from error
-    return device
+        instead = "; choose another with --device" if device is None else ""
+        raise HarnessError(f"device '{printable(chosen)}' cannot be used: {_first_line(error)}{instead}") from error
+    return chosen
+
+
+def _make_current(device: str) -> None:
+    """Have a GPU other than the first take what libraries put on the current one: kernels, and a context of the driver."""
+    import torch
+
+    place = torch.device(device)
+    if place.type == "cuda" and place.index is not None:
+        torch.cuda.set_device(place)
 
 
 def without_quantization_config(model: PreTrainedModel) -> PreTrainedModel:

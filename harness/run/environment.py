@@ -83,6 +83,7 @@ def measured_peak(device: str) -> Iterator[Peak]:
     if device.startswith("cuda"):
         import torch
 
+        torch.cuda.init()  # before which a device that is named by number has no statistics
         torch.cuda.reset_peak_memory_stats(device)
         yield peak
         peak.bytes = int(torch.cuda.max_memory_allocated(device))

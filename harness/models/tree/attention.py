@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from harness.models.refused import Refused
+from harness.models.tree.fused import fused_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -166,6 +167,10 @@ def attend(
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=bias, is_causal=is_causal, scale=how.scale
         ), None
+    if how.softcap is None and how.window is None:
+        found = fused_attention(query, key, value, scale=how.scale, bias=bias, is_causal=is_causal)
+        if found is not None:
+            return found
     if is_causal:
         ones = torch.ones((query.shape[-2], key.shape[-2]), dtype=torch.bool, device=query.device)
         bias = hide(~ones.tril(), query.dtype)

@@ -6,7 +6,7 @@ import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -28,6 +28,8 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 # What glibc's own adjustment ends with once a process has freed blocks as large as a model's.
 USUAL = {TRIM_THRESHOLD: 64 << 20, MMAP_THRESHOLD: 32 << 20}
 KEPT = 1 << 30
+# What errors say that are not of a kind of their own.
+OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "bad_alloc", "STATUS_ALLOC_FAILED")
 
 
 class Budget:
@@ -41,9 +43,8 @@ class Budget:
         self.asked_rows = rows
         device = model.get_input_embeddings().weight.device
         self.tokens, self.rows = CPU_TOKENS, CPU_ROWS
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = free_bytes(device)
+        if free is not None:
             self.tokens = int(min(MOST_TOKENS, max(LEAST_TOKENS, SHARE * free / bytes_per_token(model))))
             self.rows = int(min(MOST_ROWS, max(1, SHARE * free / (2048 * cache_bytes_per_token(model)))))
 
@@ -66,8 +67,7 @@ class Budget:
         self.tokens, self.rows = max(LEAST_TOKENS, self.tokens // 2), max(1, self.rows // 2)
         if self.asked_rows is not None:
             self.asked_rows = max(1, self.asked_rows // 2)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
         say(f"memory ran out; going on with {self.tokens} tokens at a time (nothing that was answered is lost)")
 
 
@@ -85,13 +85,43 @@ def in_portions(numbers: Sequence[int], answer: Callable[[list[int]], None], bud
             start += PORTION
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Return the memory that a device has left for tensors of this process; None for a CPU, and where it cannot be told.
+
+    Memory that torch holds without a tensor in it counts as free. Of a part of a GPU (MIG) it is the part's; a share that the
+    process was given (``set_per_process_memory_fraction``) bounds it.
+    """
+    if device.type == "mps":  # which shares its memory with the CPU
+        return max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    if device.type not in {"cuda", "xpu"}:
+        return None
+    of: Any = getattr(torch, device.type)
+    free, total = of.mem_get_info(device)
+    taken = of.memory_allocated(device)
+    share = getattr(of, "get_per_process_memory_fraction", lambda _: 1.0)(
+        device
+    )  # younger than the oldest torch we take
+    return int(max(0, min(free + of.memory_reserved(device) - taken, share * total - taken)))
+
+
+def give_back() -> None:
+    """Give memory that torch holds without a tensor in it back to the devices."""
+    for of in (torch.cuda, torch.xpu):
+        if of.is_initialized():
+            of.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that a device or the CPU has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError):
+    """Return whether an exception says that a device or the CPU has no memory left.
+
+    ``torch.cuda.OutOfMemoryError`` is ``torch.OutOfMemoryError``; drivers and libraries that want memory of their own
+    (cuBLAS, cuDNN) say it in words.
+    """
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("out of memory", "not enough memory", "can't allocate memory")
-    )
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def bytes_per_token(model: PreTrainedModel) -> float:
