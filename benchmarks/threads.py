@@ -22,7 +22,7 @@ from typing import Any
 TORCH, ONE, OURS, BEFORE = "torch's choice", "one thread", "ours", "ours, chosen before"
 WAYS = (TORCH, ONE, OURS, BEFORE)
 WORK = ("training", "scoring")
-STEPS, QUICK_STEPS = {"training": 12, "scoring": 6}, {"training": 4, "scoring": 2}
+STEPS, QUICK_STEPS = {"training": 8, "scoring": 4}, {"training": 4, "scoring": 2}
 # The busy loops end by themselves, too, should this script be killed.
 LOOP = "import os, time\nparent, end = os.getppid(), time.time() + 300\nwhile time.time() < end and os.getppid() == parent: pass"
 
