@@ -47,6 +47,7 @@ class Settings:
     model: Path
     files: Path
     threads: int
+    is_eager: bool = False
 
 
 class Engine:
@@ -120,6 +121,7 @@ class Vllm(Engine):
         self.llm: Any = vllm.LLM(
             str(settings.model), dtype="float32", max_model_len=2048, enable_prefix_caching=True, block_size=32, seed=0,
             max_num_batched_tokens=2048, kv_cache_memory_bytes=2 << 30, generation_config="vllm",
+            enforce_eager=settings.is_eager,
         )  # fmt: skip
 
     def answer(self, asked: Sequence[Asked], size: int | None) -> list[str]:
@@ -217,6 +219,7 @@ def main() -> int:
     parser.add_argument("--files", type=Path, required=True, help="folder with the model in the engine's own format")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sizes", type=json.loads, default={}, help='prompts at a time, {"case": N}')
+    parser.add_argument("--eager", action="store_true", help="vLLM without torch.compile")
     parser.add_argument("--search", action="store_true", help="try several numbers of prompts at a time instead")
     arguments = parser.parse_args()
     logging.getLogger("lm-eval").setLevel(logging.ERROR)
@@ -224,7 +227,7 @@ def main() -> int:
     try:
         found: dict[str, Any] = {"engine": arguments.engine, "version": _version(kind.packages)}
         started = time.perf_counter()
-        engine = kind(Settings(arguments.model, arguments.files, arguments.threads))
+        engine = kind(Settings(arguments.model, arguments.files, arguments.threads, arguments.eager))
     except ImportError as error:
         arguments.answers.write_text(json.dumps({"absent": str(error)}), encoding="utf-8")
         return 0

@@ -140,7 +140,7 @@ def _run(name: str, arguments: argparse.Namespace, model: Path, requests: Path, 
     command = [
         arguments.python.get(name, sys.executable), str(HERE / "peer_engines.py"), name, "--requests", str(requests),
         "--answers", str(answers), "--model", str(model), "--files", str(arguments.files), "--threads", str(arguments.threads),
-        *more,
+        *more, *(["--eager"] if arguments.eager else []),
     ]  # fmt: skip
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(arguments.threads))
     environment = os.environ | threads | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -303,6 +303,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokens", type=int, default=48, metavar="N", help="the most of an answer (default 48)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="turns of each engine (default 3)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of each engine (default 1)")
+    parser.add_argument(
+        "--eager", action="store_true", help="vLLM without torch.compile, whose first start takes some minutes"
+    )
     parser.add_argument("--timeout", type=float, default=600, metavar="S", help="for one turn of one engine")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the rows as JSON lines")
     return parser
