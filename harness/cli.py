@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 
-from harness import __version__
 from harness.commands import (
     apply,
     compare,
@@ -118,13 +117,23 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"token-harness {__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the harness's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (evaluate, apply, list_plugins, list_tasks, compare, leaderboard, show, verify, reproduce, publish):
         subparser = command.add(commands)
         subparser.add_argument("--debug", action="store_true", help="show the cause of an error, with its traceback")
         subparser.set_defaults(execute=command.execute)
     return parser
+
+
+class _Version(argparse.Action):
+    """Show the version, read from package metadata only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import harness
+
+        print(f"token-harness {harness.__version__}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness import plugins
 from harness.errors import HarnessError
-from harness.methods import options
 from harness.names import printable
+
+if TYPE_CHECKING:
+    from harness.plugins import Plugin
 
 
 def add(commands: Any) -> argparse.ArgumentParser:
@@ -25,6 +26,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """List, or explain."""
+    from harness import plugins
+
     if args.name is None:
         _list()
     else:
@@ -33,6 +36,8 @@ def execute(args: argparse.Namespace) -> int:
 
 
 def _list() -> None:
+    from harness import plugins
+
     found = plugins.installed()
     twice = plugins.duplicate_names(found)
     if not found:
@@ -44,7 +49,9 @@ def _list() -> None:
     _print_columns(rows)
 
 
-def _explain(plugin: plugins.Plugin) -> None:
+def _explain(plugin: Plugin) -> None:
+    from harness.methods import options
+
     print(f"{printable(plugin.name)}: {printable(plugin.distribution)} {printable(plugin.version)}")
     for method in plugin.methods.values():
         print(f"\nmethod {printable(method.name)}: {printable(_first_line(method.__doc__))}")

@@ -6,7 +6,6 @@ import argparse
 import sys
 from typing import Any
 
-from harness import plugins
 from harness.commands.list_plugins import _print_columns
 from harness.errors import HarnessError
 from harness.names import printable
@@ -26,6 +25,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
 
 def execute(args: argparse.Namespace) -> int:
     """List; 1 when a plugin, or a file of it, could not be listed."""
+    from harness import plugins
     from harness.tasks.files import TaskFolder, index
 
     names = [args.plugin] if args.plugin else sorted({plugin.name for plugin in plugins.installed()})

@@ -383,10 +383,10 @@ def test_a_terminal_without_unicode_gets_no_traceback(make_plugin: Any, tmp_path
 
 
 def test_a_model_kind_there_is_not_is_told_with_those_there_are(evaluate: Command) -> None:
-    outcome = evaluate("--model", "vllm")
+    outcome = evaluate("--model", "openai-chat")
     assert outcome.code == 2
     assert outcome.sentence.startswith(
-        "harness: --model 'vllm' is unknown; there is hf, tokenizer (API models have no weights"
+        "harness: --model 'openai-chat' is unknown; there is hf, tokenizer, vllm (API models have no weights"
     )
     assert "did you mean 'hf'?" in evaluate("--model", "hff").sentence
 
