@@ -65,13 +65,16 @@ class Blocks:
 
     def write(
         self, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[int, list[int]]]:
+    ) -> list[tuple[int, list[int], bool]]:
         """Return greedy ids; stop strings are left to the caller, who has to cut what vLLM gives beyond them, too."""
         written = []
         for prompt, told in zip(prompts, settings, strict=True):
             new: list[int] = []
+            is_number = True
             while len(new) < told["max_tokens"] and not set(new[-1:]) & set(told["stop_token_ids"]):
                 with torch.no_grad():
-                    new.append(int(self.model(torch.tensor([[*prompt, *new]])).logits[0, -1].argmax()))
-            written.append((0, new))
+                    logits = self.model(torch.tensor([[*prompt, *new]])).logits[0, -1]
+                is_number &= not bool(torch.isnan(logits).any())
+                new.append(int(logits.argmax()))
+            written.append((0, new, is_number))
         return written

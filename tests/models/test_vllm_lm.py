@@ -195,3 +195,27 @@ def test_a_run_by_another_engine_has_another_folder_and_another_row(tiny_model: 
     assert record.environment.engine is None
     other = record.model_copy(update={"environment": record.environment.model_copy(update={"engine": "vllm 0.32.0"})})
     assert other.board_key() != record.board_key()
+
+
+def test_a_least_length_is_bounded_and_temperatures_that_vllm_would_change_are_refused(vllm_lm: VLLM) -> None:
+    """What vLLM would refuse in words of its own, or do with another number, is told before anything is asked."""
+
+    def told(settings: dict[str, Any]) -> dict[str, Any]:
+        (request,) = asking("generate_until", ("Once", settings))
+        asked = greedy.Wishes(vllm_lm, None)
+        return settings_for(asked.wish(request, 3), asked.applied(request), request, seed=7)
+
+    assert told({"min_new_tokens": 9, "max_gen_toks": 3})["min_tokens"] == 3
+    for temperature in (2.5, 0.001):
+        with pytest.raises(HarnessError, match=rf"asks for temperature={temperature}, and vLLM takes 0.01 to 2"):
+            told({"temperature": temperature})
+
+
+def test_a_text_of_logits_that_are_no_numbers_ends_its_task(model: Any, tokenizer: Any) -> None:
+    """An arg-max of NaN is a token like any other: the request is named, as with torch."""
+    shape = copy.deepcopy(model).to("meta")
+    with torch.no_grad():
+        model.model.norm.weight.fill_(torch.nan)
+    lm = VLLM(shape, tokenizer, engine=lambda _: Blocks(model), max_length=MAX_LENGTH)
+    with pytest.raises(HarnessError, match="got NaN logits while generating"):
+        lm.generate_until(asking("generate_until", ("Once", {"max_gen_toks": 2})), True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -94,14 +95,15 @@ class VllmEngine:
 
     def write(
         self, prompts: Sequence[Sequence[int]], settings: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[int, list[int]]]:
-        """Return of each prompt how many of its tokens came from the cache, and the ids that it goes on with.
+    ) -> list[tuple[int, list[int], bool]]:
+        """Return of each prompt how many of its tokens came from the cache, the ids that it goes on with, and whether these were
+        the choice of logits that are numbers.
 
         Args:
             settings: of each prompt, as ``SamplingParams`` takes them.
         """
         outputs = self._generate(prompts, [self._params(**one) for one in settings])
-        return [(int(output.num_cached_tokens or 0), list(output.outputs[0].token_ids)) for output in outputs]
+        return [(int(output.num_cached_tokens or 0), *_written(output.outputs[0])) for output in outputs]
 
     def _scoring_params(self, ask: Ask) -> Any:
         rows = {"prompt_logprobs": 0, "flat_logprobs": True} if ask.wants_rows else {}
@@ -128,6 +130,12 @@ def _reply(output: Any, ask: Ask) -> Reply:
         best=int(completion.token_ids[0]),
         rows=output.prompt_logprobs or (),
     )
+
+
+def _written(completion: Any) -> tuple[list[int], bool]:
+    """Return the ids that were written, and whether each has a log-probability."""
+    ids = list(completion.token_ids)
+    return ids, not any(math.isnan(row[token].logprob) for row, token in zip(completion.logprobs, ids, strict=True))
 
 
 def prepare_environment() -> None:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Settings of ``harness.generation_settings.applied`` by vLLM's names; those of drawn text matter to it alone.
 DRAWING = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 OTHERS = {"repetition_penalty": "repetition_penalty", "min_new_tokens": "min_tokens"}
+# What vLLM draws by; it raises lower ones, and refuses higher ones.
+TEMPERATURES = 0.01, 2.0
 # Said in ``Wish`` itself.
 OURS = frozenset({"max_gen_toks", "max_length", "min_length", "until", "eos_token_id", "do_sample"})
 
@@ -40,9 +42,11 @@ def settings_for(wish: Wish, values: Mapping[str, Any], request: Instance, *, se
             "with --model hf"
         )
     told: dict[str, Any] = {OTHERS[name]: value for name, value in values.items() if name in OTHERS}
-    if wish.settings.get("min_new_tokens"):
-        told["min_tokens"] = int(wish.settings["min_new_tokens"])
+    least = int(wish.settings.get("min_new_tokens") or 0)
+    if least:
+        told["min_tokens"] = min(least, wish.limit)
     if values["do_sample"]:
+        _check_temperature(values, request)
         told |= {DRAWING[name]: value for name, value in values.items() if name in DRAWING} | {"seed": seed}
     else:
         told["temperature"] = 0.0
@@ -53,7 +57,18 @@ def settings_for(wish: Wish, values: Mapping[str, Any], request: Instance, *, se
         "ignore_eos": True,  # what ends a text is among the ids above, the end of text too
         "skip_special_tokens": False,  # a stop string may be one of them
         "detokenize": True,
+        "logprobs": 0,  # of the tokens written: where logits are no numbers, nor are these
+        "flat_logprobs": True,
     }
+
+
+def _check_temperature(values: Mapping[str, Any], request: Instance) -> None:
+    least, most = TEMPERATURES
+    if not least <= values["temperature"] <= most:
+        raise HarnessError(
+            f"{named(request)} asks for temperature={values['temperature']}, and vLLM takes {least} to {most:g}, or 0 for greedy "
+            "text; ask with --model hf"
+        )
 
 
 def ended(token_ids: Sequence[int], stopper: Stopper) -> list[int]:

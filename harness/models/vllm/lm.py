@@ -10,6 +10,7 @@ import torch
 from harness.errors import HarnessError
 from harness.models import greedy
 from harness.models.causal import CausalLM
+from harness.models.guards import refuse_generation
 from harness.models.vllm.asking import NO_WEIGHTS
 from harness.models.vllm.checking import Recheck
 from harness.models.vllm.generating import ended, settings_for
@@ -134,7 +135,9 @@ class VLLM(CausalLM):
         with self.work.timed("model"):
             written = self.engine.write(prompts, [told[n] for n in firsts])
         texts = []
-        for number, prompt, (cached, generated) in zip(firsts, prompts, written, strict=True):
+        for number, prompt, (cached, generated, is_number) in zip(firsts, prompts, written, strict=True):
+            if not is_number:
+                refuse_generation(requests[number])
             wish, text = wishes[number], requests[number].args[0]
             new = len(generated) - 1
             self.work.requested_tokens += new
