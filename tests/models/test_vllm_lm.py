@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
+import shutil
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -20,6 +22,7 @@ from harness.models import greedy
 from harness.models.causal import CausalLM
 from harness.models.finding import resolve
 from harness.models.kinds import kind_of
+from harness.models.vllm import loading
 from harness.models.vllm.generating import settings_for
 from harness.models.vllm.lm import VLLM
 from harness.models.vllm.loading import shape_of
@@ -219,3 +222,37 @@ def test_a_text_of_logits_that_are_no_numbers_ends_its_task(model: Any, tokenize
     lm = VLLM(shape, tokenizer, engine=lambda _: Blocks(model), max_length=MAX_LENGTH)
     with pytest.raises(HarnessError, match="got NaN logits while generating"):
         lm.generate_until(asking("generate_until", ("Once", {"max_gen_toks": 2})), True)
+
+
+@pytest.fixture
+def started(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vLLM that starts at once."""
+    monkeypatch.setattr(loading, "check_installed", lambda: None)
+    monkeypatch.setattr(loading, "place", lambda _: "cpu")
+    monkeypatch.setattr(loading, "VllmEngine", lambda *_, **__: Blocks(model))
+
+
+@pytest.mark.usefixtures("started")
+def test_what_becomes_of_the_lms_tokenizer_does_not_move_the_models_identity(tiny_model: Path) -> None:
+    source = resolve({"pretrained": str(tiny_model)})
+    kind_of("vllm").check(source)
+    kind_of("vllm").load(source, None, "auto").tokenizer.add_tokens(["<new>"])  # type: ignore[attr-defined]
+    assert source.tokenizer_digests == resolve({"pretrained": str(tiny_model)}).tokenizer_digests
+
+
+@pytest.mark.usefixtures("started")
+def test_positions_that_depend_on_the_length_of_a_text_are_refused_beyond_it(tiny_model: Path, tmp_path: Path) -> None:
+    """LongRoPE: torch changes to long factors with the text, vLLM has them for every text once it may have a long one."""
+    folder = tmp_path / "long"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    half = config["hidden_size"] // config["num_attention_heads"] // 2
+    config["rope_parameters"] = {
+        "rope_type": "longrope", "rope_theta": 1e4, "factor": 2.0, "original_max_position_embeddings": 32,
+        "short_factor": [1.0] * half, "long_factor": [4.0] * half,
+    }  # fmt: skip
+    config["original_max_position_embeddings"] = 32
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(HarnessError, match=r"longer than 32 tokens.*max_length=31 or less"):
+        kind_of("vllm").load(resolve({"pretrained": str(folder), "max_length": 32}), None, "auto")
+    assert kind_of("vllm").load(resolve({"pretrained": str(folder), "max_length": 31}), None, "auto").max_length == 31  # type: ignore[attr-defined]

@@ -81,7 +81,7 @@ def fit(
     tree_model = TreeModel(model, Head(model, autocast), layers=layers, work=work, autocast=autocast)
     windows = _try(tree_model, call, _probe(token_ids, len(model.get_input_embeddings().weight)))
     window = _configured_window(config)
-    most = _rope_limit(config)
+    most = rope_limit(config)
     if window is not None and not windows:
         most = window if most is None else min(most, window)
     if windows:  # who sees whom is then a table of a pass by itself
@@ -358,7 +358,7 @@ def _configured_window(config: Any) -> int | None:
     return int(window) if window else None
 
 
-def _rope_limit(config: Any) -> int | None:
+def rope_limit(config: Any) -> int | None:
     """Return the length up to which positions do not depend on the length of the text."""
     kinds = set(_rope_kinds(getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None)))
     if not kinds & {"dynamic", "longrope"}:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.models.loading import check_places
+from harness.models.tree.fitness import rope_limit
 from harness.models.tree.memory import cache_bytes_per_token
 from harness.models.vllm.engine import VllmEngine, check_installed, device_type
 from harness.names import printable
@@ -84,8 +85,9 @@ def load(source: ModelSource, device: str | None, batch_size: int | str) -> VLLM
     """
     from harness.models.vllm.lm import VLLM
 
-    tokenizer, _ = check(source), place(device)
-    model = shape_of(source)
+    check(source)
+    place(device)
+    tokenizer, model = source.take_tokenizer(), shape_of(source)
     settings = {"batch_size": batch_size, **source.lm_args}
     rows = {"max_num_seqs": batch_size} if isinstance(batch_size, int) else {}
     arguments: dict[str, Any] = {
@@ -102,11 +104,22 @@ def load(source: ModelSource, device: str | None, batch_size: int | str) -> VLLM
     }
 
     def start(most_tokens: int) -> VllmEngine:
+        _check_positions(source, most_tokens)
         return VllmEngine(
             arguments | {"max_model_len": most_tokens}, cache_bytes_per_token=cache_bytes_per_token(model)
         )
 
     return VLLM(model, tokenizer, engine=start, **settings)
+
+
+def _check_positions(source: ModelSource, most_tokens: int) -> None:
+    """Raise where positions depend on the length of the text: vLLM has those of ``most_tokens`` for every text."""
+    limit = rope_limit(source.config.get_text_config())
+    if limit is not None and most_tokens > limit:
+        raise HarnessError(
+            f"what '{printable(source.name)}' makes of a position changes where a text is longer than {limit} tokens, and vLLM "
+            f"takes one of both for all texts: say --model_args max_length={limit - 1} or less, or ask with --model hf"
+        )
 
 
 def shape_of(source: ModelSource) -> PreTrainedModel:
