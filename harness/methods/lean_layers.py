@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from harness.methods.chance import Chance
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
@@ -23,7 +24,7 @@ TRIED_ROWS = 4
 @contextmanager
 def lean(model: torch.nn.Module) -> Iterator[None]:
     """Within it the layers of ``model`` that are known are run in the lean way; what they give is the same up to rounding."""
-    exchanged: list[torch.nn.Module] = []
+    exchanged: list[tuple[torch.nn.Module, Any]] = []  # with the forward that stood there
     try:
         # The feed-forward layers call their parts, so these come first.
         for find in (_lean_lora, _lean_gated):
@@ -36,12 +37,14 @@ def lean(model: torch.nn.Module) -> Iterator[None]:
                 if kind not in tried:
                     tried[kind] = _is_same(module, forward)
                 if tried[kind]:
+                    exchanged.append((module, vars(module).get("forward")))
                     vars(module)["forward"] = forward
-                    exchanged.append(module)
         yield
     finally:
-        for module in exchanged:
+        for module, before in reversed(exchanged):
             vars(module).pop("forward", None)
+            if before is not None:
+                vars(module)["forward"] = before
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class _Lora(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
         flat, inner = ctx.saved_tensors
         (upstream,) = upstreams
@@ -120,6 +124,7 @@ class _GatedDown(torch.autograd.Function):
         return result
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
         gate, up, inner = ctx.saved_tensors
         of_inner, of_b = ctx.update.back(upstreams[0], inner)
@@ -143,6 +148,7 @@ class _Gated(torch.autograd.Function):
         return act(gate) * up
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
         gate, up = ctx.saved_tensors
         with torch.enable_grad():
@@ -189,7 +195,8 @@ def _lean_gated(module: torch.nn.Module) -> Callable[..., Tensor] | None:
 
     def forward(x: Tensor) -> Tensor:
         gate, up = own.gate_proj(x), own.up_proj(x)
-        update = _update_of(own.down_proj)
+        # Who hooked the last layer or gave it another forward is to see it called.
+        update = _update_of(own.down_proj) if is_own(own.down_proj) else None
         if update is None or update.weight is None:
             return cast("Tensor", own.down_proj(_Gated.apply(gate, up, act)))
         flat = gate.flatten(0, -2), up.flatten(0, -2)
@@ -201,7 +208,7 @@ def _lean_gated(module: torch.nn.Module) -> Callable[..., Tensor] | None:
 
 def _update_of(module: Any) -> Update | None:
     """Return what a LoRA layer does now, None where that is more than one plain adapter on a frozen base."""
-    if not hasattr(module, "lora_A") or module.disable_adapters or module.merged or torch.is_autocast_enabled():
+    if not hasattr(module, "lora_A") or module.disable_adapters or module.merged or _is_autocast(module):
         return None
     active = [name for name in module.active_adapters if name in module.lora_A]
     if len(active) != 1 or active[0] in module.lora_variant or not getattr(module, "cast_input_dtype_enabled", True):
@@ -218,9 +225,21 @@ def _update_of(module: Any) -> Update | None:
     return Update(first.weight, second.weight, float(module.scaling[name]), weight, bias)
 
 
+def _is_autocast(module: torch.nn.Module) -> bool:
+    return torch.is_autocast_enabled(next(module.parameters()).device.type)
+
+
+def is_own(module: torch.nn.Module) -> bool:
+    """Return whether a part runs what its class says, in the way of this file or not, and nobody looks on."""
+    forward = vars(module).get("forward")
+    return not has_hooks(module) and (forward is None or getattr(forward, "__module__", None) == __name__)
+
+
 def _kind_of(module: Any) -> object:
+    """Return what decides how a layer computes, as far as it can be told without trying it: a switch of its own may, too."""
     base = module.get_base_layer() if hasattr(module, "get_base_layer") else module
-    return type(module), type(base), str(next(iter(module.parameters())).dtype)
+    own = sorted((name, value) for name, value in vars(module).items() if isinstance(value, bool | int | float | str))
+    return type(module), type(base), str(next(iter(module.parameters())).dtype), tuple(own)
 
 
 def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:

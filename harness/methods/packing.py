@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.methods.lean_layers import is_own
+from harness.methods.micro_batches import IGNORED
 from harness.models.refused import Refused
-from harness.models.tree.attention import How, attend, calls, hide, pick_rows, route, sink, wide
-from harness.models.tree.fitness import check_kind
+from harness.models.tree.attention import How, attend, calls, hide, pick_rows, route, wide
+from harness.models.tree.fitness import KNOWN_PACKAGES, check_kind, has_hooks
 from harness.models.tree.tree_attention import padded
 
 if TYPE_CHECKING:
@@ -22,10 +24,13 @@ SIMILAR = 0.8
 
 
 def row_lengths(batch: Batch) -> list[int] | None:
-    """Return the length of each row, None where padding stands elsewhere than on the right or there is none."""
+    """Return the length of each row, None where padding or a label stands elsewhere than it would, or there is no padding."""
     lengths = (batch.attention_mask != 0).sum(1)
     places = torch.arange(batch.attention_mask.shape[1], device=lengths.device)
     if not bool(((places < lengths[:, None]) == (batch.attention_mask != 0)).all()):
+        return None
+    # The last token gives the label behind it; of padding, nothing is left side by side.
+    if bool(((places > lengths[:, None]) & (batch.labels != IGNORED)).any()):
         return None
     found: list[int] = lengths.tolist()
     return found if min(found) and min(found) < max(found) else None
@@ -38,6 +43,15 @@ def check_packable(model: Any) -> None:
     for name in ("attention_dropout", "attn_pdrop", "attn_dropout"):
         if getattr(config, name, None):
             raise Refused("its attention leaves out some of what it sees while it is trained")
+    for module in model.modules():
+        # What looks at its neighbours may begin as nothing, which no try-out would see, and learn to.
+        if type(module).__module__.split(".")[0] not in KNOWN_PACKAGES or not (is_own(module) or _is_moved(module)):
+            raise Refused(f"its part {type(module).__name__} is not the libraries' own")
+
+
+def _is_moved(module: Any) -> bool:
+    """Return whether a part's forward is accelerate's, which moves tensors and does nothing else."""
+    return hasattr(module, "_hf_hook") and not has_hooks(module)
 
 
 def run_packed(model: Any, batch: Batch, lengths: Sequence[int], device: torch.device) -> Any:
@@ -76,26 +90,29 @@ class PackedAttention:
         self.back = torch.argsort(torch.cat(order)).to(device)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
-        """See ``Routed``."""
-        results, sums = [], []
+        """See ``Routed``.
+
+        Raises:
+            Refused: attention has sinks: fused kernels tell the sum that these need, and no gradient goes through it.
+        """
+        if how.sinks is not None:
+            raise Refused("its attention has sinks")
+        results = []
         for rows, real in zip(self.rows, self.real, strict=True):
-            result, total = _causal(pick_rows(query, rows), pick_rows(key, rows), pick_rows(value, rows), how)
+            result = _causal(pick_rows(query, rows), pick_rows(key, rows), pick_rows(value, rows), how)
             results.append(result.transpose(1, 2).flatten(0, 1).index_select(0, real))
-            if how.sinks is not None:
-                assert total is not None
-                sums.append(total.transpose(0, 1).flatten(1).index_select(1, real))
-        out = torch.cat(results).index_select(0, self.back)
-        sink(out, torch.cat(sums, 1).index_select(1, self.back) if sums else None, how)
-        return out
+        return torch.cat(results).index_select(0, self.back)
 
 
-def _causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> tuple[Tensor, Tensor | None]:
+def _causal(query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
     groups, length = query.shape[1] // key.shape[1], query.shape[2]
     if groups > 1:
         key, value = (tensor.repeat_interleave(groups, dim=1) for tensor in (key, value))
     if how.window is not None and how.window >= length:
         how = replace(how, window=None)
     if how.window is None:
-        return attend(query, key, value, how, is_causal=True, needs_sum=how.sinks is not None)
+        return attend(query, key, value, how, is_causal=True, needs_sum=False)[0]
     apart = torch.arange(length, device=query.device)[:, None] - torch.arange(length, device=query.device)
-    return attend(query, key, value, how, bias=hide((apart < 0) | (apart >= how.window), wide(query)))
+    return attend(query, key, value, how, bias=hide((apart < 0) | (apart >= how.window), wide(query)), needs_sum=False)[
+        0
+    ]

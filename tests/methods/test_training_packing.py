@@ -87,11 +87,59 @@ def test_models_whose_rows_may_not_stand_side_by_side_are_run_with_padding(
     assert sum(LENGTHS) not in packed
 
 
+def test_sinks_have_the_gradients_of_padded_rows(packed: list[int]) -> None:
+    """What a fused kernel tells of its sums has the right numbers and no gradient, so such rows are not packed."""
+    model = build("GptOss", head_dim=8, num_local_experts=2, num_experts_per_tok=1).train()
+    with torch.no_grad():
+        for layer in model.get_base_model().model.layers:
+            layer.self_attn.q_proj.weight.mul_(9.0)
+    expected, wanted = loss_and_gradients(model, padded_loss)
+    found, gradients = loss_and_gradients(model, next_token_loss)
+    assert sum(LENGTHS) not in packed and found == pytest.approx(expected, abs=1e-5)
+    assert float((gradients - wanted).norm() / wanted.norm()) < 1e-3
+
+
 def test_a_model_that_looks_at_the_row_as_a_whole_is_run_with_padding(packed: list[int]) -> None:
     """The try-out finds what the kind of a model does not tell."""
     model = build("Llama").train()
-    model.get_base_model().model.layers[0].register_forward_hook(
-        lambda module, inputs, output: output + output.mean(1, True)
-    )
+    model.get_base_model().model.layers[0].mlp = torch.nn.Softmax(dim=1)
     next_token_loss(model, BATCH)
     assert packed and sum(LENGTHS) not in packed
+
+
+class Mixing(torch.nn.Module):
+    """Adds the mean of the tokens so far, nothing at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden + self.share * hidden.cumsum(1)
+
+
+@pytest.mark.parametrize("is_hook", [True, False], ids=["a hook", "a part"])
+def test_what_may_learn_to_look_at_its_neighbours_is_never_shown_them(packed: list[int], is_hook: bool) -> None:
+    """A part that begins as nothing passes every try-out; rows stay apart all the same once it has learnt."""
+    model, mixing = build("Llama").train(), Mixing()
+    layer = model.get_base_model().model.layers[0]
+    if is_hook:
+        layer.register_forward_hook(lambda module, inputs, output: mixing(output))
+    else:
+        layer.mlp = torch.nn.Sequential(layer.mlp, mixing)
+    next_token_loss(model, BATCH)
+    with torch.no_grad():
+        mixing.share.fill_(0.5)
+    expected, wanted = loss_and_gradients(model, padded_loss)
+    found, gradients = loss_and_gradients(model, next_token_loss)
+    assert not packed and found == pytest.approx(expected, abs=1e-5)
+    assert float((gradients - wanted).norm() / wanted.norm()) < 1e-3
+
+
+def test_a_label_behind_the_end_of_its_row_is_due_where_it_stands(packed: list[int]) -> None:
+    """Packing would take the neighbour's place for it."""
+    labels = BATCH.labels.clone()
+    labels[1, 15] = 7
+    model, batch = build("Llama").train(), BATCH._replace(labels=labels)
+    found = next_token_loss(model, batch)
+    assert float(found.detach()) == pytest.approx(float(padded_loss(model, batch).detach()), abs=1e-5) and not packed
