@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch.autograd.function import once_differentiable
 
 from harness.methods.chance import Chance
 from harness.methods.micro_batches import IGNORED, Batch
@@ -71,7 +72,7 @@ def summed_loss(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
         hidden: (N, width) before the head.
         targets: (N,) ids.
     """
-    if not any(parameter.requires_grad for parameter in head.module.parameters()):
+    if not _is_trained(head, hidden):
         return cast("Tensor", _FrozenHead.apply(hidden, targets, head))
     from torch.utils.checkpoint import checkpoint
 
@@ -79,6 +80,13 @@ def summed_loss(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     for rows in _chunks(head, len(hidden)):
         total = total + checkpoint(_cross_entropy, head, hidden[rows], targets[rows], use_reentrant=False)
     return total
+
+
+def _is_trained(head: Head, hidden: Tensor) -> bool:
+    """Return whether gradients go to more than the hidden states: to the head, or to what a hook on it adds."""
+    if any(parameter.requires_grad for parameter in head.module.parameters()):
+        return True
+    return torch.is_grad_enabled() and not head.is_linear and bool(head.module(hidden[:1].detach()).requires_grad)
 
 
 class _FrozenHead(torch.autograd.Function):
@@ -98,6 +106,7 @@ class _FrozenHead(torch.autograd.Function):
         return total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, None, None]:
         return None if ctx.gradient is None else ctx.gradient * upstream[0].to(ctx.gradient.dtype), None, None
 
@@ -185,7 +194,7 @@ def _device(model: torch.nn.Module) -> torch.device:
 
 def _known(model: torch.nn.Module, batch: Batch) -> _Known:
     """Return what is known of the model as it is now; its head is tried out once."""
-    parts = parts_of(model)
+    parts = (getattr(model, "dtype", None), parts_of(model))
     known = _KNOWN.get(model)
     if known is None or known.parts != parts:
         known = _Known(parts, _tried(model, batch))

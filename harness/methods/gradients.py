@@ -85,7 +85,10 @@ class Gradients:
             batch = Batch(*(tensor.to(self.device) for tensor in batch))
         found = self.loss(self.model, batch) * part.share
         found.backward()
-        return found.detach()
+        found = found.detach()
+        return found.to(
+            torch.promote_types(found.dtype, torch.float32)
+        )  # parts are added up, and a norm stands beside them
 
 
 def _too_large(batch: Batch, number: int) -> HarnessError:

@@ -99,6 +99,7 @@ def train(
     gradients = Gradients(model, weights, loss, "labels" if loss is next_token_loss else mean_of)
     log, started = TrainingLog(), time.monotonic()
     model.train()
+    optimizer.zero_grad(set_to_none=True)  # of what the method did before
     try:
         with lean(model), bar(steps, label, unit="step") as progress:
             for step, batch in zip(range(steps), batches, strict=False):
@@ -124,9 +125,7 @@ def _take_step(gradients: Gradients, batch: Batch, optimizer: torch.optim.Optimi
     """
     losses = gradients.find(batch, number)
     norm = torch.nn.utils.clip_grad_norm_(gradients.weights, 1.0)
-    *values, size = torch.stack(
-        [*losses, norm.to(losses[0].dtype)]
-    ).tolist()  # the one time that a device is waited for
+    *values, size = torch.stack([*losses, norm.to(losses[0])]).tolist()  # the one time that a device is waited for
     broken = next((place for place, value in enumerate(values) if not math.isfinite(value)), None)
     if broken is not None:
         where = f", in part {broken + 1} of {len(values)}" if len(values) > 1 else ""

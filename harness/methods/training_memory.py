@@ -121,12 +121,23 @@ def _free_in_groups() -> list[int]:
     group = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
     # Version 2 has a limit at every level; the first version, one folder.
     folders = [CGROUPS / group, *(CGROUPS / group).parents] if group else [CGROUPS]
-    named = [(folder / "memory.max", folder / "memory.current") for folder in folders if folder.is_relative_to(CGROUPS)]
-    named.append((CGROUPS / "memory/memory.limit_in_bytes", CGROUPS / "memory/memory.usage_in_bytes"))
+    named = [(folder, "memory.max", "memory.current") for folder in folders if folder.is_relative_to(CGROUPS)]
+    named.append((CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
     free = []
-    for limit, used in named:
+    for folder, limit, used in named:
         try:
-            free.append(max(0, int(limit.read_text(encoding="ascii")) - int(used.read_text(encoding="ascii"))))
+            most, taken = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
         except (OSError, ValueError):  # no such level, or "max"
             continue
+        free.append(max(0, min(most, most - taken + _given_back(folder))))
     return free
+
+
+def _given_back(folder: Path) -> int:
+    """Return what a control group counts as used and gives back when it is short: copies of files that were read once."""
+    try:
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        numbers = {name: int(number) for name, number in map(str.split, lines)}
+    except (OSError, ValueError):
+        return 0
+    return numbers.get("total_inactive_file", numbers.get("inactive_file", 0))

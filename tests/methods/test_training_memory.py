@@ -87,6 +87,38 @@ def test_other_weights_give_the_plain_loss(load: Any, settings: dict[str, Any]) 
         assert float(next_token_loss(model, pad(ROWS))) == pytest.approx(float(plain_loss(model, pad(ROWS))), abs=1e-2)
 
 
+def test_who_looks_at_a_layer_sees_it_called_while_it_is_lean(model: Any) -> None:
+    layers = [module for module in model.modules() if hasattr(module, "down_proj")]
+    seen: list[torch.Tensor] = []
+    layers[1].down_proj.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    own = layers[0].act_fn.forward  # as accelerate leaves one: to be there afterwards
+    vars(layers[0])["forward"], layers[0]._hf_hook = layers[0].forward, own
+    with lean(model):
+        assert "forward" in vars(layers[1])
+        next_token_loss(model, pad(ROWS))
+    assert "forward" in vars(layers[0]) and "forward" not in vars(layers[1]) and seen
+
+
+def test_weights_that_a_hook_on_the_head_uses_get_their_gradients(load: Any) -> None:
+    model, batch = adapted(load), pad(ROWS)
+    bias = torch.nn.Parameter(torch.linspace(-1, 1, len(model.get_output_embeddings().weight)))
+    model.get_output_embeddings().register_forward_hook(lambda module, inputs, output: output + bias)
+    (wanted,) = torch.autograd.grad(plain_loss(model, batch), bias)
+    (found,) = torch.autograd.grad(next_token_loss(model, batch), bias)
+    assert torch.allclose(found, wanted, atol=1e-6)
+
+
+def test_gradients_from_before_are_no_part_of_a_step(load: Any) -> None:
+    outcomes = []
+    for is_used in (False, True):
+        model = adapted(load)
+        if is_used:
+            plain_loss(model, pad(ROWS[:1])).backward()
+        train(model, [pad(ROWS)], steps=1, **SETTINGS)
+        outcomes.append(trained(model))
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
 def test_nothing_of_the_size_of_the_vocabulary_is_kept_for_the_backward_pass(model: Any) -> None:
     batch, sizes = pad(ROWS), []
     parameters = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -262,5 +294,7 @@ def test_free_memory_respects_the_limit_of_a_container(tmp_path: Any, monkeypatc
     (tmp_path / "memory.current").write_text("1500000\n", encoding="ascii")
     monkeypatch.setattr(training_memory, "CGROUPS", tmp_path)
     assert free_bytes(torch.device("cpu")) == 500_000
+    (tmp_path / "memory.stat").write_text("anon 900000\ninactive_file 300000\nactive_file 100000\n", encoding="ascii")
+    assert free_bytes(torch.device("cpu")) == 800_000  # what was read from files goes when memory is short
     (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
     assert free_bytes(torch.device("cpu")) > 500_000
