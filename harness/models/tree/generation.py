@@ -293,6 +293,7 @@ class _Generation:
             guesses.append(row.drafts.guess(min(spare, left)) if is_next else [])
             spare -= len(guesses[-1])
         widths = [len(tokens) + len(guess) for tokens, guess in zip(fed, guesses, strict=True)]
+        self.cache.in_use = len(self.rows)
         attention = RowAttention(rows, widths, self.cache, self.trunks, self.tree_model.device)
         pushed = [token for tokens, guess in zip(fed, guesses, strict=True) for token in (*tokens, *guess)]
         asked, places = self._asked(rows, fed, guesses)

@@ -45,9 +45,13 @@ class KeptKeys:
 
 
 class RowCache:
-    """Keys and values of the rows under way: one (rows, heads, places, width) pair per layer, grown as needed."""
+    """Keys and values of the rows under way: one (rows, heads, places, width) pair per layer, grown as needed.
+
+    ``in_use`` rows, the first ones, stay when places are added; the room of the others is let go.
+    """
 
     def __init__(self) -> None:
+        self.in_use = 0
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def add(self, places: Sequence[Ints], kept: list[tuple[Tensor, Tensor]], *, at: int) -> None:
@@ -65,21 +69,21 @@ class RowCache:
         have = self.layers[0][0].shape if self.layers else (0, 0, 0, 0)
         if rows <= have[0] and places <= have[2]:
             return
-        rows = max(rows, have[0] if rows <= have[0] else int(1.25 * have[0]))
-        places = max(have[2], places + 63) if places > have[2] else have[2]
-        fresh = []
+        fresh: list[tuple[Tensor, Tensor]] = []
+        if places > have[2]:
+            rows, places = max(rows, self.in_use), places + 63
+        else:
+            rows, places = max(rows, int(1.25 * have[0])), have[2]
         for layer, pair in enumerate(like):
-            grown = []
-            for side, tensor in enumerate(pair):
-                heads, width = (
-                    (tensor.shape[0], tensor.shape[-1]) if tensor.dim() == 3 else (tensor.shape[1], tensor.shape[-1])
-                )
-                room = tensor.new_zeros((rows, heads, places, width))
-                if self.layers:
-                    room[: have[0], :, : have[2]] = self.layers[layer][side]
-                grown.append(room)
-            fresh.append((grown[0], grown[1]))
-        self.layers = fresh
+            heads, before = pair[0].shape[-3], self.layers[layer] if self.layers else pair
+            keys, values = (side.new_zeros((rows, heads, places, side.shape[-1])) for side in pair)
+            if have[0]:
+                kept = slice(min(rows, have[0]))
+                keys[kept, :, : have[2]], values[kept, :, : have[2]] = before[0][kept], before[1][kept]
+                self.layers[layer] = keys, values  # what was there goes layer by layer
+            else:
+                fresh.append((keys, values))
+        self.layers = self.layers or fresh
 
     def take(self, row: int, trunk: int, base: int, token_ids: list[int]) -> KeptKeys:
         """Return a copy of a row's keys: those of ``token_ids`` after the first ``base``, which are its trunk's."""
