@@ -12,6 +12,7 @@ import torch
 
 from harness.errors import HarnessError
 from harness.models.refused import Refused
+from harness.models.tree.products import linear
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -186,7 +187,7 @@ class Head:
 
     def _part(self, hidden: Tensor, tokens: slice) -> Tensor:
         weight, bias = self.module.weight[tokens], self.module.bias
-        return torch.nn.functional.linear(hidden.to(weight.device), weight, None if bias is None else bias[tokens])
+        return linear(hidden.to(weight.device), weight, None if bias is None else bias[tokens])
 
 
 def has_separate_head(model: PreTrainedModel) -> bool:

@@ -12,6 +12,7 @@ import torch
 from harness.models.head import ENOUGH_ROWS, Head
 from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, calls, restart, route
+from harness.models.tree.products import few_rows
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan
 from harness.threads import watched
@@ -55,7 +56,7 @@ class TreeModel:
         position_ids = torch.as_tensor(places, device=self.device)[None]
         with self.work.timed("model"), watched("scoring", inputs.shape[1]):
             restart()
-            with self.autocast(), self.head.taking(torch.as_tensor(rows)):
+            with self.autocast(), few_rows(inputs.shape[1], self.device), self.head.taking(torch.as_tensor(rows)):
                 self.model(input_ids=inputs, position_ids=position_ids, use_cache=False)
                 hidden = self.head.taken()
             if calls() != self.layers:

@@ -1,0 +1,168 @@
+"""A matrix product for few rows, in C: compiled once by the machine's own compiler, where there is one.
+
+Libraries copy the weights into another order before they multiply, which pays with hundreds of rows. With few rows it takes
+longer than the product. Here each weight is read once, as it lies, and multiplied with all rows while it is in the cache.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.folders import cache_folder, scratch_folder, write_atomic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# No -ffast-math: a library linked with it changes how the whole process rounds.
+FLAGS = ("-O3", "-mavx2", "-mfma", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fopenmp", "-shared")
+COMPILE_SECONDS = 60
+# Rows and columns whose sums stand in registers: 12 sums, 3 vectors of rows and one of weights fill 16 registers.
+ROWS, COLUMNS = 3, 4
+
+HEAD = """
+typedef float v8 __attribute__((vector_size(32), aligned(4)));
+#define INLINE static inline __attribute__((always_inline))
+/* Keeps a vector in its register: read again for each product it would take twice as long. */
+#define HOLD(v) __asm__("" : "+x"(v))
+
+INLINE void finish(v8 s, const float *x, const float *w, long k, long width, const float *bias, float *out) {
+    float sum = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+    for (; k < width; k++) sum += x[k] * w[k];
+    *out = bias ? sum + *bias : sum;
+}
+"""
+TILE = """
+INLINE void tile_%(rows)s_%(columns)s(const float *x, const float *w, long width, const float *bias, float *out, long stride) {
+    v8 v, %(sums)s;
+    long k = 0;
+    for (; k + 8 <= width; k += 8) {
+        %(load)s
+        %(multiply)s
+    }
+    %(finish)s
+}
+"""
+# While a block of columns is multiplied the next one is fetched.
+BLOCK = """
+INLINE void block_%(columns)s(long rows, const float *x, const float *w, long width, const float *bias, float *out,
+                              long stride, long lines) {
+    const float *next = w + %(columns)s * width;
+    long r = 0, at = 0, each = lines / ((rows + 2) / 3) + 1;
+    for (; r < rows; r += 3) {
+        for (long end = at + each; at < end && at < lines; at++) __builtin_prefetch(next + 16 * at, 0, 2);
+        if (rows - r >= 3) tile_3_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
+        else if (rows - r == 2) tile_2_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
+        else tile_1_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
+    }
+}
+"""
+PRODUCT = """
+/* out (rows, columns) = x (rows, width) times w (columns, width) transposed, plus bias (columns) or NULL */
+void few_rows(long rows, long columns, long width, const float *x, const float *w, const float *bias, float *out) {
+    long whole = columns / 4;
+#pragma omp parallel for schedule(static) if (columns * width > 65536)
+    for (long b = 0; b < whole; b++)
+        block_4(rows, x, w + 4 * b * width, width, bias ? bias + 4 * b : 0, out + 4 * b, columns,
+                b + 1 < whole ? width / 4 : 0);
+    for (long c = 4 * whole; c < columns; c++)
+        block_1(rows, x, w + c * width, width, bias ? bias + c : 0, out + c, columns, 0);
+}
+"""
+
+
+def source() -> str:
+    """Return the program in C."""
+    tiles = [_tile(rows, columns) for columns in (1, COLUMNS) for rows in range(1, ROWS + 1)]
+    blocks = [BLOCK % {"columns": columns} for columns in (1, COLUMNS)]
+    return "".join([HEAD, *tiles, *blocks, PRODUCT])
+
+
+@functools.cache
+def kernel() -> Callable[..., None] | None:
+    """Return the compiled product, which takes rows, columns, width and four addresses; None where there is none.
+
+    It is made at the first call on a machine and kept in the cache. A machine without a compiler, of another kind, or whose
+    compiler makes something that multiplies wrong, has none; nothing is said of it.
+    """
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return None
+    try:
+        found = _loaded(_compiled())
+    except (OSError, subprocess.SubprocessError, AttributeError):
+        return None
+    return found if is_right(found) else None
+
+
+def is_right(found: Callable[..., None]) -> bool:
+    """Return whether a compiled product is that of torch, for shapes with and without rests."""
+    generator = torch.Generator().manual_seed(0)
+    for rows, columns, width in [(1, 4, 8), (2, 9, 7), (5, 130, 67), (24, 259, 520)]:
+        x, w, bias = (
+            torch.randn(shape, generator=generator) for shape in ((rows, width), (columns, width), (columns,))
+        )
+        for added in (bias, None):
+            out = torch.full((rows, columns), torch.nan)
+            address = added.data_ptr() if added is not None else None
+            found(rows, columns, width, x.data_ptr(), w.data_ptr(), address, out.data_ptr())
+            right = torch.nn.functional.linear(x.double(), w.double(), None if added is None else added.double())
+            if not bool(((out - right).abs() <= 1e-5 * (1 + width**0.5)).all()):
+                return False
+    return True
+
+
+def _compiled() -> Path:
+    """Return the library, made now if it was not yet. Raises ``OSError`` or ``SubprocessError`` where it cannot be."""
+    text = source()
+    digest = hashlib.sha256("\n".join([*FLAGS, text]).encode()).hexdigest()[:16]
+    target = cache_folder() / "kernels" / f"few_rows-{digest}.so"
+    if target.is_file():
+        return target
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise OSError("no compiler")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as folder:
+        made = folder / "few_rows.so"
+        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
+        subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=COMPILE_SECONDS)
+        write_atomic(target, made.read_bytes())
+    return target
+
+
+def _loaded(path: Path) -> Callable[..., None]:
+    function: Any = ctypes.CDLL(str(path)).few_rows
+    function.argtypes = [ctypes.c_long] * 3 + [ctypes.c_void_p] * 4
+    function.restype = None
+    loaded: Callable[..., None] = function
+    return loaded
+
+
+def _tile(rows: int, columns: int) -> str:
+    """Return the product of so many rows and columns, with all sums in registers."""
+    places = [(r, c) for c in range(columns) for r in range(rows)]
+    return TILE % {
+        "rows": rows,
+        "columns": columns,
+        "sums": ", ".join(f"s{r}{c} = {{0}}" for r, c in places),
+        "load": " ".join(f"v8 x{r} = *(const v8 *)(x + {r} * width + k); HOLD(x{r});" for r in range(rows)),
+        "multiply": "\n        ".join(
+            f"v = *(const v8 *)(w + {c} * width + k); HOLD(v); "
+            + " ".join(f"s{r}{c} += x{r} * v;" for r in range(rows))
+            for c in range(columns)
+        ),
+        "finish": "\n    ".join(
+            f"finish(s{r}{c}, x + {r} * width, w + {c} * width, k, width, bias ? bias + {c} : 0, out + {r} * stride + {c});"
+            for r, c in places
+        ),
+    }

@@ -1,0 +1,65 @@
+"""Products of few rows with a model's weights: by a kernel of our own where the machine can have one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from harness.models.tree.few_rows_kernel import kernel
+
+Tensor = torch.Tensor
+# With more rows than these the library's products are as fast. With wide vectors they are so earlier.
+MOST_ROWS = {"AVX2": 64, "AVX512": 16}
+
+_linear = torch.nn.functional.linear
+_plain = (Tensor, torch.nn.Parameter)
+
+
+@contextmanager
+def few_rows(rows: int, device: torch.device) -> Iterator[None]:
+    """Within it ``torch.nn.functional.linear`` is ours, where the pass is one of few rows on a CPU."""
+    most = MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
+    if device.type != "cpu" or rows > most or kernel() is None:
+        yield
+        return
+    before = torch.nn.functional.linear
+    torch.nn.functional.linear = linear
+    try:
+        yield
+    finally:
+        torch.nn.functional.linear = before
+
+
+def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:  # the names are torch's
+    """As ``torch.nn.functional.linear``: what is float32 and lies row by row goes to the kernel, the rest to torch."""
+    found = kernel()
+    if found is None or not _is_ours(input, weight, bias):
+        return _linear(input, weight, bias)
+    x = input.contiguous()
+    columns, width = weight.shape
+    out = x.new_empty((*x.shape[:-1], columns))
+    address = None if bias is None else bias.data_ptr()
+    found(x.numel() // width, columns, width, x.data_ptr(), weight.data_ptr(), address, out.data_ptr())
+    return out
+
+
+def _is_ours(input: Any, weight: Any, bias: Any) -> bool:
+    if type(input) is not Tensor or type(weight) not in _plain or weight.dim() != 2 or not input.numel():
+        return False
+    most = MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
+    return (
+        input.dtype == weight.dtype == torch.float32
+        and input.device.type == weight.device.type == "cpu"
+        and input.shape[-1] == weight.shape[1]
+        and input.numel() <= most * weight.shape[1]
+        and weight.is_contiguous()
+        and not torch.is_grad_enabled()
+        and not torch.is_autocast_enabled("cpu")
+        and (
+            bias is None
+            or (type(bias) in _plain and bias.dtype == torch.float32 and bias.is_contiguous() and bias.dim() == 1)
+        )
+    )
