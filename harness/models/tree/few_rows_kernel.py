@@ -67,9 +67,10 @@ INLINE void block_%(columns)s(long rows, const float *x, const float *w, long wi
 """
 PRODUCT = """
 /* out (rows, columns) = x (rows, width) times w (columns, width) transposed, plus bias (columns) or NULL */
-void few_rows(long rows, long columns, long width, const float *x, const float *w, const float *bias, float *out) {
+void few_rows(long rows, long columns, long width, long threads, const float *x, const float *w, const float *bias,
+              float *out) {
     long whole = columns / 4;
-#pragma omp parallel for schedule(static) if (columns * width > 65536)
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1 && columns * width > 65536)
     for (long b = 0; b < whole; b++)
         block_4(rows, x, w + 4 * b * width, width, bias ? bias + 4 * b : 0, out + 4 * b, columns,
                 b + 1 < whole ? width / 4 : 0);
@@ -88,7 +89,7 @@ def source() -> str:
 
 @functools.cache
 def kernel() -> Callable[..., None] | None:
-    """Return the compiled product, which takes rows, columns, width and four addresses; None where there is none.
+    """Return the compiled product, which takes rows, columns, width, threads and four addresses; None where there is none.
 
     It is made at the first call on a machine and kept in the cache. A machine without a compiler, of another kind, or whose
     compiler makes something that multiplies wrong, has none; nothing is said of it.
@@ -114,7 +115,7 @@ def is_right(found: Callable[..., None]) -> bool:
         for added in (bias, None):
             out = torch.full((rows, columns), torch.nan)
             address = added.data_ptr() if added is not None else None
-            found(rows, columns, width, x.data_ptr(), w.data_ptr(), address, out.data_ptr())
+            found(rows, columns, width, 1 + columns % 2, x.data_ptr(), w.data_ptr(), address, out.data_ptr())
             right = torch.nn.functional.linear(x.double(), w.double(), None if added is None else added.double())
             if not bool(((out - right).abs() <= 1e-5 * (1 + width**0.5)).all()):
                 return False
@@ -142,7 +143,7 @@ def _compiled() -> Path:
 
 def _loaded(path: Path) -> Callable[..., None]:
     function: Any = ctypes.CDLL(str(path)).few_rows
-    function.argtypes = [ctypes.c_long] * 3 + [ctypes.c_void_p] * 4
+    function.argtypes = [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4
     function.restype = None
     loaded: Callable[..., None] = function
     return loaded

@@ -42,7 +42,8 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:  # the names ar
     columns, width = weight.shape
     out = x.new_empty((*x.shape[:-1], columns))
     address = None if bias is None else bias.data_ptr()
-    found(x.numel() // width, columns, width, x.data_ptr(), weight.data_ptr(), address, out.data_ptr())
+    rows, threads = x.numel() // width, torch.get_num_threads()
+    found(rows, columns, width, threads, x.data_ptr(), weight.data_ptr(), address, out.data_ptr())
     return out
 
 
