@@ -170,3 +170,20 @@ def test_a_wrong_window_is_found_out_whatever_the_first_text_is(
     lm.loglikelihood(asking("loglikelihood", (text, "a")), True)
     assert_scores(lm.loglikelihood(later, True), lm_eval_of(model, tokenizer).loglikelihood(later, True))
     assert "differ" in str(lm._sharing.refusal)
+
+
+class Averaged(Doubled):
+    """A part that mixes in the mean of all tokens of a pass, padding as well."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Return a mixture with the mean."""
+        out: Tensor = self.inner(hidden_states)
+        return out + 0.3 * out.mean(1, keepdim=True)
+
+
+def test_what_padding_changes_is_no_excuse_in_float32(model: Any, tokenizer: Any) -> None:
+    """A part that looks at padding too moves plain logits by as much as sharing does: that is not rounding."""
+    model.model.layers[0].mlp = Averaged(model.model.layers[0].mlp)
+    lm = Declared(model, tokenizer)
+    lm.loglikelihood(pairs(), True)
+    assert "differ" in str(lm._sharing.refusal)
