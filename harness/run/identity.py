@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness import own_code
 from harness.methods.inputs import fingerprint
 from harness.methods.options import resolved_options
+from harness.models.finding import ENGINE_ARGS
 from harness.models.identity import bits_per_weight, parameter_count, tokenizer_digest
 from harness.models.kinds import kind_of
 from harness.models.lm_eval_args import changes_nothing
@@ -66,7 +67,8 @@ DECIDES: dict[str, str] = {
 }  # fmt: skip
 # What of it a record's ``environment`` holds.
 ENVIRONMENT = frozenset(DECIDES) & frozenset(EnvironmentPart.model_fields)
-# Options of the model that a record holds elsewhere, or that change no answer.
+# Options of the model that a record holds elsewhere, or that change no answer; nor do those of an engine, which say how much
+# memory it has and how many devices.
 ELSEWHERE = {"pretrained", "tokenizer", "dtype", "revision", "share_prefixes"}
 
 
@@ -226,7 +228,7 @@ def _other_model_args(run: Run) -> dict[str, Any]:
     return {
         name: value
         for name, value in run.model_args.items()
-        if name not in ELSEWHERE and not changes_nothing(name, value)
+        if name not in ELSEWHERE and name not in ENGINE_ARGS and not changes_nothing(name, value)
     }
 
 

@@ -7,6 +7,7 @@ import json
 import random
 import shutil
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -185,7 +186,7 @@ def test_settings_of_texts_are_vllms_and_what_it_lacks_is_named(vllm_lm: VLLM) -
 
 def test_a_run_by_another_engine_has_another_folder_and_another_row(tiny_model: Path, tmp_path: Path) -> None:
     """The engine decides the numbers: its runs are no repetition of torch's."""
-    from harness.run.identity import Deciding
+    from harness.run.identity import Deciding, settings_of
     from harness.run.preparing import find_method
 
     run = Run(tasks=("langgame_contains",), model_args={"pretrained": str(tiny_model)}, limit=1, output_path=tmp_path)
@@ -194,6 +195,10 @@ def test_a_run_by_another_engine_has_another_folder_and_another_row(tiny_model: 
              for one in (run, Run(tasks=run.tasks, model="vllm", model_args=run.model_args))]  # fmt: skip
     of_torch, of_vllm = (Deciding(side) for side in sides)  # type: ignore[arg-type]
     assert of_vllm.model == [*of_torch.model, "vllm"]
+    roomy = replace(
+        run, model="vllm", model_args={**run.model_args, "kv_cache_memory_bytes": 1 << 30, "max_num_seqs": 8}
+    )
+    assert settings_of(roomy, None) == settings_of(run, None)  # how much memory it has decides no number
     (record, *_) = evaluate(run)
     assert record.environment.engine is None
     other = record.model_copy(update={"environment": record.environment.model_copy(update={"engine": "vllm 0.32.0"})})
