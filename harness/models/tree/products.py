@@ -22,21 +22,21 @@ _plain = (Tensor, torch.nn.Parameter)
 def few_rows(rows: int, device: torch.device) -> Iterator[None]:
     """Within it ``torch.nn.functional.linear`` is ours, where the pass is one of few rows on a CPU."""
     most = MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
-    if device.type != "cpu" or rows > most or kernel() is None:
+    is_others = torch.nn.functional.linear is not _linear  # who put another in its place wants that one
+    if device.type != "cpu" or rows > most or is_others or kernel() is None:
         yield
         return
-    before = torch.nn.functional.linear
     torch.nn.functional.linear = linear
     try:
         yield
     finally:
-        torch.nn.functional.linear = before
+        torch.nn.functional.linear = _linear
 
 
 def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:  # the names are torch's
     """As ``torch.nn.functional.linear``: what is float32 and lies row by row goes to the kernel, the rest to torch."""
-    found = kernel()
-    if found is None or not _is_ours(input, weight, bias):
+    found = kernel() if _is_ours(input, weight, bias) else None  # it is not made where nothing would go to it
+    if found is None:
         return _linear(input, weight, bias)
     x = input.contiguous()
     columns, width = weight.shape

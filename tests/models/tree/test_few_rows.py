@@ -77,3 +77,16 @@ def test_a_machine_that_cannot_compile_goes_on_without_a_word(
 def test_a_product_that_is_wrong_is_not_used() -> None:
     """Property: what a compiler made is tried out before it is used."""
     assert not few_rows_kernel.is_right(lambda *_: None)
+
+
+def test_a_product_that_another_put_in_torchs_place_stays_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A method that exchanged the product has its own within a pass of few rows, too, and afterwards."""
+
+    def doubled(*arguments: torch.Tensor) -> torch.Tensor:
+        return 2 * products._linear(*arguments)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", doubled)
+    layer, rows = torch.nn.Linear(8, 4), torch.randn(2, 8)
+    with torch.no_grad(), products.few_rows(2, torch.device("cpu")):
+        assert torch.equal(layer(rows), doubled(rows, layer.weight, layer.bias))
+    assert torch.nn.functional.linear is doubled
