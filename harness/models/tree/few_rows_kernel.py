@@ -9,8 +9,10 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import os
 import platform
 import shutil
+import stat
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,7 +130,7 @@ def _compiled() -> Path:
     digest = hashlib.sha256("\n".join([*FLAGS, text]).encode()).hexdigest()[:16]
     target = cache_folder() / "kernels" / f"few_rows-{digest}.so"
     if target.is_file():
-        return target
+        return _mine(target)
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise OSError("no compiler")
@@ -138,7 +140,16 @@ def _compiled() -> Path:
         command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
         subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=COMPILE_SECONDS)
         write_atomic(target, made.read_bytes())
+    target.chmod(0o644)  # whatever new files of this user get
     return target
+
+
+def _mine(library: Path) -> Path:
+    """Return a library of the cache. Raises ``OSError`` where somebody else may have written it: loading it runs it."""
+    found = library.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError("somebody else may write it")
+    return library
 
 
 def _loaded(path: Path) -> Callable[..., None]:

@@ -90,3 +90,15 @@ def test_a_product_that_another_put_in_torchs_place_stays_in_use(monkeypatch: py
     with torch.no_grad(), products.few_rows(2, torch.device("cpu")):
         assert torch.equal(layer(rows), doubled(rows, layer.weight, layer.bias))
     assert torch.nn.functional.linear is doubled
+
+
+def test_a_library_that_others_may_have_written_is_not_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Property: what lies in a shared cache runs nobody's code but one's own."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    if few_rows_kernel.kernel.__wrapped__() is None:
+        assert few_rows_kernel.kernel() is None  # this machine has none at all
+        return
+    (library,) = (tmp_path / "kernels").glob("*.so")
+    assert library.stat().st_mode & 0o022 == 0
+    library.chmod(0o666)
+    assert few_rows_kernel.kernel.__wrapped__() is None
