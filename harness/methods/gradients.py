@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Loss = Callable[[torch.nn.Module, Batch], "Tensor"]
-ROWS_TOGETHER = {MeanOf.LABELS: 1, MeanOf.ROWS: 1, MeanOf.PAIRS: 2}
 
 
 class Gradients:
@@ -65,7 +64,7 @@ class Gradients:
             # Not while the error is handled, which holds the tensors of the pass that failed.
             for weight in self.weights:
                 weight.grad = None
-            if not self.room.shrink(parts, rows_together=None if self.mean_of is None else ROWS_TOGETHER[self.mean_of]):
+            if not self.room.shrink(parts, rows_together=None if self.mean_of is None else self.mean_of.rows_together):
                 raise _too_large(parts[0].batch, number)
             chance.restore()
 

@@ -32,6 +32,11 @@ class MeanOf(StrEnum):
     ROWS = "rows"
     PAIRS = "pairs"  # rows 0 and 1, rows 2 and 3, and so on
 
+    @property
+    def rows_together(self) -> int:
+        """How many rows a part has to have at least."""
+        return 2 if self is MeanOf.PAIRS else 1
+
 
 class MicroBatch(NamedTuple):
     """Some rows of a step, without columns that are padding in all of them, and their share of the step's mean."""
@@ -72,7 +77,7 @@ def split(batch: Batch, *, tokens: int, mean_of: MeanOf) -> list[MicroBatch]:
     Raises:
         ValueError: there are pairs, and a row without the other one.
     """
-    size = 2 if mean_of is MeanOf.PAIRS else 1
+    size = mean_of.rows_together
     if len(batch.input_ids) % size:
         raise ValueError(f"a loss over pairs was given {len(batch.input_ids)} rows; pairs stand one below the other")
     labels = (batch.labels[:, 1:] != IGNORED).sum(1)

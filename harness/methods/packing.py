@@ -13,14 +13,12 @@ from harness.methods.micro_batches import IGNORED
 from harness.models.refused import Refused
 from harness.models.tree.attention import How, attend, calls, hide, pick_rows, route, wide
 from harness.models.tree.fitness import KNOWN_PACKAGES, check_kind, has_hooks
-from harness.models.tree.tree_attention import padded
+from harness.models.tree.tree_attention import of_similar_length, padded
 
 if TYPE_CHECKING:
     from harness.methods.micro_batches import Batch
 
 Tensor = torch.Tensor
-# Rows share a product where the shortest is at least this part of the longest.
-SIMILAR = 0.8
 
 
 def row_lengths(batch: Batch) -> list[int] | None:
@@ -75,14 +73,8 @@ class PackedAttention:
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
         starts = [sum(lengths[:number]) for number in range(len(lengths))]
-        buckets: list[list[tuple[int, int]]] = []
-        for start, length in sorted(zip(starts, lengths, strict=True), key=lambda span: -span[1]):
-            if buckets and length >= SIMILAR * buckets[-1][0][1]:
-                buckets[-1].append((start, length))
-            else:
-                buckets.append([(start, length)])
         self.rows, self.real, order = [], [], []
-        for bucket in buckets:
+        for bucket in of_similar_length(list(zip(starts, lengths, strict=True))):
             rows, is_real = (torch.as_tensor(array) for array in padded(bucket))
             self.rows.append(rows.to(device))
             self.real.append(is_real.flatten().nonzero()[:, 0].to(device))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from harness.models.tree import memory
 from harness.progress import say
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class Room:
             parts: of the step that failed.
             rows_together: rows that a part has to have at least; None: all of the step's.
         """
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        memory.give_back()
         if rows_together is not None and max(len(part.batch.labels) for part in parts) > rows_together:
             self.tokens = max(1, min(self.tokens, max(part.batch.labels.numel() for part in parts)) // 2)
             how = f"with {self.tokens} tokens at a time"
@@ -100,11 +100,8 @@ def activation_bytes(model: Any) -> float | None:
 
 def free_bytes(device: torch.device) -> int | None:
     """Return the memory that is free on a device or, on a CPU, for this process; None where the system cannot tell."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
     if device.type != "cpu":
-        return None
+        return memory.free_bytes(device)
     try:
         psutil: Any = import_module("psutil")
     except ImportError:  # which comes with accelerate and peft

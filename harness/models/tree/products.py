@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -18,12 +19,17 @@ _linear = torch.nn.functional.linear
 _plain = (Tensor, torch.nn.Parameter)
 
 
+@cache
+def most_rows() -> int:
+    """Return how many rows a product of the kernel may have on this machine; 0 where there is no kernel for it."""
+    return MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
+
+
 @contextmanager
 def few_rows(rows: int, device: torch.device) -> Iterator[None]:
     """Within it ``torch.nn.functional.linear`` is ours, where the pass is one of few rows on a CPU."""
-    most = MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
     is_others = torch.nn.functional.linear is not _linear  # who put another in its place wants that one
-    if device.type != "cpu" or rows > most or is_others or kernel() is None:
+    if device.type != "cpu" or rows > most_rows() or is_others or kernel() is None:
         yield
         return
     torch.nn.functional.linear = linear
@@ -50,12 +56,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Tensor:  # the names ar
 def _is_ours(input: Any, weight: Any, bias: Any) -> bool:
     if type(input) is not Tensor or type(weight) not in _plain or weight.dim() != 2 or not input.numel():
         return False
-    most = MOST_ROWS.get(torch.backends.cpu.get_cpu_capability(), 0)
     return (
         input.dtype == weight.dtype == torch.float32
         and input.device.type == weight.device.type == "cpu"
         and input.shape[-1] == weight.shape[1]
-        and input.numel() <= most * weight.shape[1]
+        and input.numel() <= most_rows() * weight.shape[1]
         and weight.is_contiguous()
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")

@@ -186,7 +186,7 @@ def _spans_by_trunk(spans: Sequence[tuple[Any, int, int]]) -> list[tuple[int, in
 
 def _stem_pieces(spans: Sequence[tuple[Any, int, int]], device: torch.device) -> list[_Piece]:
     pieces = []
-    for bucket in _buckets([(start, unit.stem) for unit, start, _ in spans]):
+    for bucket in of_similar_length([(start, unit.stem) for unit, start, _ in spans]):
         rows, is_real = padded(bucket)
         index = torch.as_tensor(rows, device=device)
         real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
@@ -200,7 +200,7 @@ def _branch_pieces(
     pieces = []
     branched = [(start, len(unit)) for unit, start, _ in spans if len(unit) > unit.stem]
     stems = {start: unit.stem for unit, start, _ in spans}
-    for bucket in _buckets(branched):
+    for bucket in of_similar_length(branched):
         keys, is_key = padded(bucket)
         queries, is_query = padded([(start + stems[start], length - stems[start]) for start, length in bucket])
         ancestor, own = positions[keys][:, None, :], positions[queries][:, :, None]
@@ -218,7 +218,7 @@ def _branch_pieces(
     return pieces
 
 
-def _buckets(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+def of_similar_length(spans: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     """Group (first row, length) spans of similar length: the shortest at least 0.8 of the longest, or 8 less."""
     buckets: list[list[tuple[int, int]]] = []
     for span in sorted(spans, key=lambda span: -span[1]):
