@@ -11,19 +11,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib import import_module
 
-from harness.commands import (
-    apply,
-    compare,
-    evaluate,
-    leaderboard,
-    list_plugins,
-    list_tasks,
-    publish,
-    reproduce,
-    show,
-    verify,
-)
+from harness.commands import FILES, HELP
 from harness.errors import HarnessError, Terminated
 from harness.names import printable
 from harness.redaction import protect_output, redact
@@ -58,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its code
     protect_output()
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser(next((word for word in words if not word.startswith("-")), "")).parse_args(words)
     # Deprecations inside other packages are not the user's business.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|torch|datasets)\b")
     # Batches are encoded by one process here; lm-eval's own command line sets this too.
@@ -109,8 +100,12 @@ def _terminate(signum: int, _: object) -> None:
     raise Terminated(signum)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands; nothing heavy is imported for it."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands; nothing heavy is imported for it.
+
+    Args:
+        command: the one that is called; the others get no flags then, and their files are not imported.
+    """
     parser = _Parser(
         prog="harness",
         description="Evaluate papers about tokens: take an lm_eval command, add --plugin NAME, read the difference.",
@@ -119,10 +114,14 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the harness's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (evaluate, apply, list_plugins, list_tasks, compare, leaderboard, show, verify, reproduce, publish):
-        subparser = command.add(commands)
+    for name, file in FILES.items():
+        if command not in (None, name):
+            commands.add_parser(name, help=HELP[name])
+            continue
+        module = import_module(f"harness.commands.{file}")
+        subparser = module.add(commands)
         subparser.add_argument("--debug", action="store_true", help="show the cause of an error, with its traceback")
-        subparser.set_defaults(execute=command.execute)
+        subparser.set_defaults(execute=module.execute)
     return parser
 
 

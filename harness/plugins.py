@@ -15,9 +15,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
-from harness import hookspecs
 from harness.errors import HarnessError
 from harness.names import cause_of, printable, suggestion
 
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 
 GROUP = "harness"
 SLOW_IMPORT_SECONDS = 5.0
-HOOKS = tuple(name for name in vars(hookspecs) if name.startswith("harness_"))
 # Of a plugin's own folder: what is shown of answers, and the command that shows it.
 DECIDES_NOTHING = frozenset({"report", "__main__.py"})
 
@@ -99,7 +95,7 @@ def load(name: str) -> Plugin:
     methods = _checked_methods(plugin, method_lists)
     folders = _checked_folders(plugin, folder_lists)
     if not methods and not folders:
-        unmarked = [name for name in HOOKS if callable(getattr(module, name, None))]
+        unmarked = [name for name in _hooks() if callable(getattr(module, name, None))]
         hint = f"its {unmarked[0]} is not marked with @hookimpl" if unmarked else "it implements no harness hook"
         raise HarnessError(f"{plugin} offers neither methods nor task folders; {hint}")
     return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
@@ -161,7 +157,17 @@ def _import(plugin: Installed) -> Any:
         timer.cancel()
 
 
+def _hooks() -> tuple[str, ...]:
+    from harness import hookspecs
+
+    return tuple(name for name in vars(hookspecs) if name.startswith("harness_"))
+
+
 def _registered(plugin: Installed, module: Any) -> Any:
+    import pluggy
+
+    from harness import hookspecs
+
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     with _blaming(plugin, "does not fit the hooks"):
@@ -169,9 +175,9 @@ def _registered(plugin: Installed, module: Any) -> Any:
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
-        marked = [n for n in dir(module) if getattr(getattr(module, n), "harness_impl", None) and n not in HOOKS]
+        marked = [n for n in dir(module) if getattr(getattr(module, n), "harness_impl", None) and n not in _hooks()]
         unknown = marked[0] if marked else str(error)
-        hint = suggestion(unknown, HOOKS)
+        hint = suggestion(unknown, _hooks())
         raise HarnessError(f"{plugin} implements '{printable(unknown)}', which is no hook; {hint}") from error
     return manager.hook
 

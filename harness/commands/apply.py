@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from harness.commands import HELP
 from harness.commands.run_flags import add_method_flags, to_run
 from harness.redaction import redact
 
@@ -14,7 +15,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "apply",
-        help="write the model a method makes, for use elsewhere",
+        help=HELP["apply"],
         description="Apply a method to a model and write the result as a Hugging Face folder, which lm_eval, vLLM and "
         "from_pretrained load. On a quantised model, which cannot be merged into, the folder is a PEFT adapter.",
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -37,7 +38,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "compare",
-        help="say which of two methods is better, by how much, and whether it is noise",
+        help=HELP["compare"],
         description="Compare methods document by document. Records and samples are read; no plugin has to be installed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

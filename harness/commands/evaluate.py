@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.commands.run_flags import add_method_flags, add_task_flags, to_runs
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "eval",
-        help="evaluate a model, or a method on a model, on tasks",
+        help=HELP["eval"],
         description="Evaluate a method on a model: an lm_eval command with --plugin NAME.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -30,7 +31,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "leaderboard",
-        help="render a folder of records to Markdown or HTML, or check it",
+        help=HELP["leaderboard"],
         description="Render records: a table for each task, with ranks, differences to the baseline and, in HTML, plots, "
         "options, commands and sample answers. No plugin has to be installed; nothing in the folder is executed.",
         epilog=EPILOG,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -16,7 +17,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "plugins",
-        help="list plugins, or explain one",
+        help=HELP["plugins"],
         description="List the installed plugins from package metadata alone, importing none of them. With NAME, import "
         "that one and show its methods, their options and its tasks.",
     )

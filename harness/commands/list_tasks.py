@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from harness.commands import HELP
 from harness.commands.list_plugins import _print_columns
 from harness.errors import HarnessError
 from harness.names import printable
@@ -15,7 +16,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "tasks",
-        help="list tasks with the plugin they come from",
+        help=HELP["tasks"],
         description="List the tasks, groups and tags of all installed plugins, or of one. A plugin that is broken is told, "
         "and the others are listed. lm-eval's own 14,000 names are listed by `lm_eval ls tasks`.",
     )

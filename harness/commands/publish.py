@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
 
@@ -43,7 +44,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "publish",
-        help="send records to a leaderboard, the Hub, or another format",
+        help=HELP["publish"],
         description="Publish the records of a results folder. --dry-run shows what would be written or sent.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

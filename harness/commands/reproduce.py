@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from harness.commands import HELP
 from harness.commands.run_flags import add_method_flags, add_task_flags, key_values, to_run
 from harness.errors import HarnessError
 from harness.names import printable
@@ -31,7 +32,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "reproduce",
-        help="run a record again on random documents, and compare",
+        help=HELP["reproduce"],
         description="Run a record again on random documents of its task, and say whether the same comes out.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

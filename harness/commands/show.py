@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -27,7 +28,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "show",
-        help="look at a run: what ran, results, costs, documents one by one",
+        help=HELP["show"],
         description="Show one run: what ran, results, time and memory, what the method left, and its documents.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.commands import HELP
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -26,7 +27,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     """Declare the command."""
     parser: argparse.ArgumentParser = commands.add_parser(
         "verify",
-        help="check that records follow from their samples, and that nothing was edited",
+        help=HELP["verify"],
         description="Check every record of a results folder, a board or a file, and name each that does not follow.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
