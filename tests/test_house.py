@@ -19,7 +19,14 @@ ROOT = Path(__file__).parents[1]
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("benchmarks", "docs"),
     # The last two are the plugins that tests bring, as somebody else would write them.
-    ("harness_stochastok", "harness_tool_tokens", "harness_tasks", "harness_temperature", "harness_contrastive"),
+    (
+        "harness_stochastok",
+        "harness_tool_tokens",
+        "harness_critical_tokens",
+        "harness_tasks",
+        "harness_temperature",
+        "harness_contrastive",
+    ),
     ("harness.cli",),
     ("harness",),
     ("harness.commands",),

@@ -1,0 +1,84 @@
+"""Pairs of a right and a wrong response that people bring, one JSON object a line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import HarnessError
+from harness.json_lines import read_json_lines
+from harness.names import printable
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prompt with a right response and a wrong one, under its number in the file (from 0); ``row`` is all that stands there."""
+
+    number: int
+    prompt: str
+    chosen: str
+    rejected: str
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PairsFile:
+    """The pairs of a file that can be used, how many it has, and how many were dropped for which reason."""
+
+    pairs: tuple[Pair, ...]
+    read: int
+    dropped: Mapping[str, int]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over what the pairs say."""
+        content = json.dumps([[pair.number, dict(pair.row)] for pair in self.pairs], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read_pairs(path: Path) -> PairsFile:
+    """Return the pairs of a file; those with an empty text, equal responses or equal answers are dropped and counted.
+
+    Args:
+        path: JSON lines with ``prompt``, ``chosen`` and ``rejected``, and whatever else.
+
+    Raises:
+        HarnessError: the file cannot be read, a line lacks a key, or no pair is left.
+    """
+    rows = read_json_lines(path, {"prompt": str, "chosen": str, "rejected": str})
+    dropped: dict[str, int] = {}
+    pairs = []
+    for number, row in enumerate(rows):
+        reason = _fault(row)
+        if reason is not None:
+            dropped[reason] = dropped.get(reason, 0) + 1
+            continue
+        pairs.append(Pair(number, row["prompt"], row["chosen"], row["rejected"], row))
+    if not pairs:
+        raise HarnessError(f"no pair of '{printable(path)}' can be used: {counted(dropped)}")
+    return PairsFile(tuple(pairs), len(rows), dropped)
+
+
+def counted(dropped: Mapping[str, int]) -> str:
+    """Return ``3 with equal responses, 1 with an empty response``."""
+    return ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
+
+
+def responses(pairs: Sequence[Pair]) -> list[tuple[Pair, str, str]]:
+    """Return (pair, side, text) of each response, chosen before rejected."""
+    return [(pair, side, getattr(pair, side)) for pair in pairs for side in ("chosen", "rejected")]
+
+
+def _fault(row: Mapping[str, Any]) -> str | None:
+    if not row["prompt"].strip():
+        return "an empty prompt"
+    if not (row["chosen"].strip() and row["rejected"].strip()):
+        return "an empty response"
+    if row["chosen"].strip() == row["rejected"].strip():
+        return "equal responses"
+    answers = row.get("answer"), row.get("rejected_answer")
+    return "equal answers" if None not in answers and answers[0] == answers[1] else None
