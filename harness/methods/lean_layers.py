@@ -15,7 +15,10 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from harness.methods.chance import Chance
+from harness.methods.lean_steps import lean_norm, lean_rotations
+from harness.models.tree.elementwise import gated, gated_back, is_ours
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
+from harness.models.tree.quick_layers import SILU, turning
 
 Tensor = torch.Tensor
 TRIED_ROWS = 4
@@ -27,7 +30,7 @@ def lean(model: torch.nn.Module) -> Iterator[None]:
     exchanged: list[tuple[torch.nn.Module, Any]] = []  # with the forward that stood there
     try:
         # The feed-forward layers call their parts, so these come first.
-        for find in (_lean_lora, _lean_gated):
+        for find in (_lean_lora, _lean_gated, lean_norm):
             tried: dict[object, bool] = {}
             for module in model.modules():
                 forward = None if has_hooks(module) or has_other_forward(module) else find(module)
@@ -39,7 +42,8 @@ def lean(model: torch.nn.Module) -> Iterator[None]:
                 if tried[kind]:
                     exchanged.append((module, vars(module).get("forward")))
                     vars(module)["forward"] = forward
-        yield
+        with turning(list(lean_rotations(model))):
+            yield
     finally:
         for module, before in reversed(exchanged):
             vars(module).pop("forward", None)
@@ -118,7 +122,7 @@ class _GatedDown(torch.autograd.Function):
     def forward(
         ctx: Any, gate: Tensor, up: Tensor, a: Tensor, b: Tensor, update: Update, act: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        result, inner = update.run(act(gate) * up, None)
+        result, inner = update.run(_product(gate, up, act), None)
         ctx.update, ctx.act = update, act
         ctx.save_for_backward(gate, up, inner)
         return result
@@ -129,12 +133,8 @@ class _GatedDown(torch.autograd.Function):
         gate, up, inner = ctx.saved_tensors
         of_inner, of_b = ctx.update.back(upstreams[0], inner)
         of_product = ctx.update.back_to_inputs(upstreams[0], of_inner)
-        with torch.enable_grad():
-            inside = gate.detach().requires_grad_(True)
-            active = ctx.act(inside)
-        of_a = of_inner.t() @ (active.detach() * up).to(of_inner.dtype) if ctx.needs_input_grad[2] else None
-        of_up = active.detach() * of_product
-        (of_gate,) = torch.autograd.grad(active, inside, of_product.mul_(up))
+        of_a = of_inner.t() @ _product(gate, up, ctx.act).to(of_inner.dtype) if ctx.needs_input_grad[2] else None
+        of_gate, of_up = _product_back(gate, up, of_product, ctx.act)
         return of_gate, of_up, of_a, of_b if ctx.needs_input_grad[3] else None, None, None
 
 
@@ -145,18 +145,28 @@ class _Gated(torch.autograd.Function):
     def forward(ctx: Any, gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
         ctx.act = act
         ctx.save_for_backward(gate, up)
-        return act(gate) * up
+        return _product(gate, up, act)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstreams: Tensor) -> tuple[Tensor | None, ...]:
         gate, up = ctx.saved_tensors
-        with torch.enable_grad():
-            inside = gate.detach().requires_grad_(True)
-            active = ctx.act(inside)
-        of_up = active.detach() * upstreams[0]
-        (of_gate,) = torch.autograd.grad(active, inside, upstreams[0] * up)
-        return of_gate, of_up, None
+        return *_product_back(gate, up, upstreams[0], ctx.act), None
+
+
+def _product(gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    return gated(gate, up) if type(act).__name__ in SILU and is_ours(gate, up) else act(gate) * up
+
+
+def _product_back(gate: Tensor, up: Tensor, upstream: Tensor, act: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+    """Return the gradients of both factors of ``act(gate) * up``."""
+    if type(act).__name__ in SILU and is_ours(gate, up, upstream):
+        return gated_back(gate, up, upstream)
+    with torch.enable_grad():
+        inside = gate.detach().requires_grad_(True)
+        active = act(inside)
+    (of_gate,) = torch.autograd.grad(active, inside, upstream * up)
+    return of_gate, active.detach() * upstream
 
 
 def _lean_lora(module: torch.nn.Module) -> Callable[..., Tensor] | None:
@@ -244,8 +254,6 @@ def _kind_of(module: Any) -> object:
 
 def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
     """Return whether a layer gives the same in both ways, outputs and gradients, of a few rows of random numbers."""
-    first = module if hasattr(module, "get_base_layer") else module.gate_proj
-    base = first.get_base_layer() if hasattr(first, "get_base_layer") else first
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     some = next(iter(module.parameters()))
     dtype = some.dtype if some.dtype.is_floating_point else torch.float32
@@ -253,7 +261,7 @@ def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
     try:
         generator = torch.Generator().manual_seed(0)
         x = (
-            torch.randn((1, TRIED_ROWS, base.in_features), generator=generator)
+            torch.randn((1, TRIED_ROWS, _width_of(module)), generator=generator)
             .to(some.device, dtype)
             .requires_grad_(True)
         )
@@ -261,7 +269,9 @@ def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
         for way in (module.forward, forward):
             chance.restore()
             result = way(x)
-            found.append([result, *torch.autograd.grad(result.float().square().sum(), [x, *weights])])
+            # Of a norm the sum of squares has no gradient.
+            upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
+            found.append([result, *torch.autograd.grad(result, [x, *weights], upstream)])
         tolerance = TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
         return all(
             bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1e-6)) for a, b in zip(*found, strict=True)
@@ -270,6 +280,14 @@ def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
         return False
     finally:
         chance.restore()
+
+
+def _width_of(module: Any) -> int:
+    """Return how many numbers a layer takes."""
+    if not hasattr(module, "get_base_layer") and not hasattr(module, "gate_proj"):
+        return len(module.weight)
+    first = module if hasattr(module, "get_base_layer") else module.gate_proj
+    return int((first.get_base_layer() if hasattr(first, "get_base_layer") else first).in_features)
 
 
 def _add_(result: Tensor, left: Tensor, right: Tensor, scaling: float) -> Tensor:

@@ -16,6 +16,7 @@ from harness.methods.lean_layers import lean
 from harness.methods.micro_batches import MeanOf, split
 from harness.methods.training import IGNORED, Batch, pad, train
 from harness.methods.training_memory import Room, free_bytes
+from harness.models.tree.elementwise_kernel import kernels
 
 SETTINGS: dict[str, Any] = {"learning_rate": 0.01, "warmup_steps": 1, "label": "Training"}
 WINDOWS = [
@@ -97,6 +98,22 @@ def test_who_looks_at_a_layer_sees_it_called_while_it_is_lean(model: Any) -> Non
         assert "forward" in vars(layers[1])
         next_token_loss(model, pad(ROWS))
     assert "forward" in vars(layers[0]) and "forward" not in vars(layers[1]) and seen
+
+
+def test_norms_and_rotary_angles_are_the_models_own_again_afterwards(model: Any) -> None:
+    """Forwards and the function that turns are put back, and a norm that is trained keeps its own all along."""
+    from transformers.models.llama import modeling_llama
+
+    norms = [module for module in model.modules() if type(module).__name__ == "LlamaRMSNorm"]
+    norms[0].weight.requires_grad_(True)
+    plain = modeling_llama.apply_rotary_pos_emb
+    with lean(model):
+        next_token_loss(model, pad(ROWS)).backward()
+        is_lean = ["forward" in vars(norm) for norm in norms]
+        assert (modeling_llama.apply_rotary_pos_emb is plain) == (kernels() is None)
+    assert is_lean == [False, *[True] * (len(norms) - 1)]
+    assert norms[0].weight.grad is not None and modeling_llama.apply_rotary_pos_emb is plain
+    assert not any("forward" in vars(norm) for norm in norms)
 
 
 def test_weights_that_a_hook_on_the_head_uses_get_their_gradients(load: Any) -> None:

@@ -8,31 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import stat
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.folders import cache_folder, scratch_folder, write_atomic
+from harness.models.tree.compiled import library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# No -ffast-math: a library linked with it changes how the whole process rounds.
-FLAGS = ("-O3", "-mavx2", "-mfma", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fopenmp", "-shared")
-COMPILE_SECONDS = 60
 # Rows and columns whose sums stand in registers: 12 sums, 3 vectors of rows and one of weights fill 16 registers.
 ROWS, COLUMNS = 3, 4
 
 HEAD = """
-typedef float v8 __attribute__((vector_size(32), aligned(4)));
-#define INLINE static inline __attribute__((always_inline))
 /* Keeps a vector in its register: read again for each product it would take twice as long. */
 #define HOLD(v) __asm__("" : "+x"(v))
 
@@ -96,14 +84,13 @@ def kernel() -> Callable[..., None] | None:
     It is made at the first call on a machine and kept in the cache. A machine without a compiler, of another kind, or whose
     compiler makes something that multiplies wrong, has none; nothing is said of it.
     """
-    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
+    made = library("few_rows", source())
+    function: Any = getattr(made, "few_rows", None)
+    if function is None:
         return None
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
-        return None
-    try:
-        found = _loaded(_compiled())
-    except (OSError, subprocess.SubprocessError, AttributeError):
-        return None
+    function.argtypes = [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4
+    function.restype = None
+    found: Callable[..., None] = function
     return found if is_right(found) else None
 
 
@@ -122,42 +109,6 @@ def is_right(found: Callable[..., None]) -> bool:
             if not bool(((out - right).abs() <= 1e-5 * (1 + width**0.5)).all()):
                 return False
     return True
-
-
-def _compiled() -> Path:
-    """Return the library, made now if it was not yet. Raises ``OSError`` or ``SubprocessError`` where it cannot be."""
-    text = source()
-    digest = hashlib.sha256("\n".join([*FLAGS, text]).encode()).hexdigest()[:16]
-    target = cache_folder() / "kernels" / f"few_rows-{digest}.so"
-    if target.is_file():
-        return _mine(target)
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None:
-        raise OSError("no compiler")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with scratch_folder(target) as folder:
-        made = folder / "few_rows.so"
-        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
-        subprocess.run(command, input=text.encode(), capture_output=True, check=True, timeout=COMPILE_SECONDS)
-        write_atomic(target, made.read_bytes())
-    target.chmod(0o644)  # whatever new files of this user get
-    return target
-
-
-def _mine(library: Path) -> Path:
-    """Return a library of the cache. Raises ``OSError`` where somebody else may have written it: loading it runs it."""
-    found = library.stat()
-    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise OSError("somebody else may write it")
-    return library
-
-
-def _loaded(path: Path) -> Callable[..., None]:
-    function: Any = ctypes.CDLL(str(path)).few_rows
-    function.argtypes = [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4
-    function.restype = None
-    loaded: Callable[..., None] = function
-    return loaded
 
 
 def _tile(rows: int, columns: int) -> str:

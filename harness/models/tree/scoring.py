@@ -13,6 +13,7 @@ from harness.models.head import ENOUGH_ROWS, Head
 from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, calls, restart, route
 from harness.models.tree.products import few_rows
+from harness.models.tree.quick_layers import QuickLayers
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan
 from harness.threads import watched
@@ -44,6 +45,7 @@ class TreeModel:
     def __init__(self, model: PreTrainedModel, head: Head, *, layers: int, work: Work, autocast: Any) -> None:
         self.model, self.head, self.layers, self.work, self.autocast = model, head, layers, work, autocast
         self.device = model.get_input_embeddings().weight.device
+        self.quick_layers = QuickLayers(model)
 
     def push(self, pack: Pack, trie: Trie, attention: TreeAttention, rows: Ints) -> Tensor:
         """Run one pack and return the hidden states (rows, width) before the head."""
@@ -56,7 +58,12 @@ class TreeModel:
         position_ids = torch.as_tensor(places, device=self.device)[None]
         with self.work.timed("model"), watched("scoring", inputs.shape[1]):
             restart()
-            with self.autocast(), few_rows(inputs.shape[1], self.device), self.head.taking(torch.as_tensor(rows)):
+            with (
+                self.autocast(),
+                self.quick_layers.used(),
+                few_rows(inputs.shape[1], self.device),
+                self.head.taking(torch.as_tensor(rows)),
+            ):
                 self.model(input_ids=inputs, position_ids=position_ids, use_cache=False)
                 hidden = self.head.taken()
             if calls() != self.layers:

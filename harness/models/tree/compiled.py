@@ -1,0 +1,67 @@
+"""Small libraries in C, compiled once by the machine's own compiler and kept in the cache, where there is one."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import torch
+
+from harness.folders import cache_folder, scratch_folder, write_atomic
+
+# No -ffast-math: a library linked with it changes how the whole process rounds.
+FLAGS = ("-O3", "-mavx2", "-mfma", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fopenmp", "-shared")
+COMPILE_SECONDS = 60
+# Eight numbers at a time, wherever they lie.
+VECTORS = """
+typedef float v8 __attribute__((vector_size(32), aligned(4)));
+#define INLINE static inline __attribute__((always_inline))
+"""
+
+
+def library(name: str, source: str) -> ctypes.CDLL | None:
+    """Return the library that ``source`` makes, compiled now if it was not yet; None where this machine can have none.
+
+    A machine of another kind, or without a compiler that works, has none; nothing is said of it.
+    """
+    if platform.system() != "Linux" or platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+        return None
+    try:
+        return ctypes.CDLL(str(_compiled(name, VECTORS + source)))
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _compiled(name: str, source: str) -> Path:
+    """Return the library's file, made now if it was not yet. Raises ``OSError`` or ``SubprocessError`` where it cannot be."""
+    digest = hashlib.sha256("\n".join([*FLAGS, source]).encode()).hexdigest()[:16]
+    target = cache_folder() / "kernels" / f"{name}-{digest}.so"
+    if target.is_file():
+        return _mine(target)
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise OSError("no compiler")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(target) as folder:
+        made = folder / "made.so"
+        command = [compiler, *FLAGS, "-x", "c", "-", "-o", str(made)]
+        subprocess.run(command, input=source.encode(), capture_output=True, check=True, timeout=COMPILE_SECONDS)
+        write_atomic(target, made.read_bytes())
+    target.chmod(0o644)  # whatever new files of this user get
+    return target
+
+
+def _mine(library: Path) -> Path:
+    """Return a library of the cache. Raises ``OSError`` where somebody else may have written it: loading it runs it."""
+    found = library.stat()
+    if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise OSError("somebody else may write it")
+    return library
