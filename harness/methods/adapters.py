@@ -153,6 +153,14 @@ def using(model: PeftModel, name: str | None) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def without_adapters(model: PeftModel) -> PreTrainedModel:
+    """Return the base, with its own layers again and its weights as they were to the bit; the adapters are lost."""
+    is_training = model.training
+    base: PreTrainedModel = model.unload()
+    vars(base).pop("peft_config", None)  # which PEFT leaves, and by which an adapter that came with a model is told
+    return base.train(is_training)
+
+
 def save_adapter(model: PeftModel, folder: Path, *, name: str | None = None) -> None:
     """Write one adapter as PEFT's own folder, without the path of the base model on this machine.
 
@@ -196,15 +204,30 @@ def load_adapter(model: PreTrainedModel | PeftModel, folder: Path, *, name: str 
         name: what the adapter is called from here on.
 
     Raises:
-        HarnessError: no adapter can have this name, or the model has one of this name.
+        HarnessError: no adapter can have this name, the model has one of this name, or the adapter does not fit the model.
     """
     from peft import PeftModel
+    from peft.utils import get_peft_model_state_dict, load_peft_weights
 
     _check_possible(name)
-    if model not in _ADAPTED:
-        return _adapted(PeftModel.from_pretrained(model, str(folder), adapter_name=name))
-    _check_free(model, name)
-    model.load_adapter(str(folder), adapter_name=name)
+    if model in _ADAPTED:
+        _check_free(model, name)
+    try:
+        if model in _ADAPTED:
+            model.load_adapter(str(folder), adapter_name=name)
+        else:
+            model = _adapted(PeftModel.from_pretrained(model, str(folder), adapter_name=name))
+        # PEFT says nothing of weights for layers that the model does not have.
+        apart = set(load_peft_weights(str(folder), device="cpu")) ^ set(
+            get_peft_model_state_dict(model, adapter_name=name)
+        )
+    except Exception as error:  # whatever the folder or a wrong base make PEFT raise
+        text = (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+        raise HarnessError(f"adapter '{printable(folder)}' cannot be put on the model: {printable(text)}") from error
+    if apart:
+        raise HarnessError(
+            f"adapter '{printable(folder)}' was made for another model: {min(apart)} is on one side alone; take that model"
+        )
     switch_to(model, name)
     model.train(model.training)
     return model

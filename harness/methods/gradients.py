@@ -81,7 +81,7 @@ class Gradients:
     def _of_part(self, part: MicroBatch) -> Tensor:
         batch = part.batch
         if self.loss is not next_token_loss:  # which moves what it needs
-            batch = Batch(*(tensor.to(self.device) for tensor in batch))
+            batch = batch.map(lambda tensor: tensor.to(self.device))
         found = self.loss(self.model, batch) * part.share
         found.backward()
         found = found.detach()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
+from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -18,11 +20,19 @@ class Batch(NamedTuple):
     """One optimiser step's rows: (B, T) ids, labels (-100 where no loss is due) and attention mask.
 
     ``labels[:, t]`` is due at position ``t - 1``, as in transformers. A loss over pairs puts their rows one below the other.
+    ``extras`` has more (B, T) numbers by name that a loss of one's own needs beside the labels, such as weights of tokens or
+    what a reference said of them: they go where their rows go.
     """
 
     input_ids: Tensor
     labels: Tensor
     attention_mask: Tensor
+    extras: Mapping[str, Tensor] = MappingProxyType({})
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return a batch with each of the tensors changed."""
+        extras = {name: change(tensor) for name, tensor in self.extras.items()}
+        return Batch(change(self.input_ids), change(self.labels), change(self.attention_mask), extras)
 
 
 class MeanOf(StrEnum):
@@ -45,8 +55,15 @@ class MicroBatch(NamedTuple):
     share: float
 
 
-def pad(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
-    """Return (ids, labels) rows as one batch, padded on the right with id 0, label -100 and mask 0."""
+def pad(
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]], extras: Mapping[str, Sequence[Sequence[float]]] | None = None
+) -> Batch:
+    """Return (ids, labels) rows as one batch, padded on the right with id 0, label -100 and mask 0.
+
+    Args:
+        rows: ids and labels of each.
+        extras: by name, for each row as many numbers as it has ids; padded with 0, float32.
+    """
     longest = max(len(ids) for ids, _ in rows)
     input_ids = torch.zeros((len(rows), longest), dtype=torch.long)
     labels = torch.full((len(rows), longest), IGNORED)
@@ -55,7 +72,11 @@ def pad(rows: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Batch:
         input_ids[number, : len(ids)] = torch.tensor(ids)
         labels[number, : len(ids)] = torch.tensor(targets)
         mask[number, : len(ids)] = 1
-    return Batch(input_ids, labels, mask)
+    more = {name: torch.zeros((len(rows), longest)) for name in extras or {}}
+    for name, numbers in (extras or {}).items():
+        for row, of_row in zip(more[name], numbers, strict=True):
+            row[: len(of_row)] = torch.tensor(of_row)
+    return Batch(input_ids, labels, mask, more)
 
 
 def label_count(batch: Batch) -> int:
@@ -92,9 +113,13 @@ def split(batch: Batch, *, tokens: int, mean_of: MeanOf) -> list[MicroBatch]:
         else:
             parts.append((list(group), max(lengths[row] for row in group)))
     return [
-        MicroBatch(Batch(*(tensor[rows, :longest] for tensor in batch)), int(weights[rows].sum()) / total)
+        MicroBatch(batch.map(partial(_some, rows=rows, longest=longest)), int(weights[rows].sum()) / total)
         for rows, longest in parts
     ]
+
+
+def _some(tensor: Tensor, *, rows: list[int], longest: int) -> Tensor:
+    return tensor[rows, :longest]
 
 
 def _lengths(batch: Batch) -> Tensor:

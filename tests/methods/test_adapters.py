@@ -232,3 +232,36 @@ def test_an_adapter_that_came_with_the_model_is_not_trained_over(load: Any, tmp_
     for name in ("default", "other"):
         with pytest.raises(HarnessError, match=r"has an adapter already \(peft=...\)"):
             adapters.add_adapter(given, seed=0, name=name, **LORA)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_hidden_layers": 3}, "was made for another model: base_model.model.model.layers.2"),
+        ({"hidden_size": 128}, "cannot be put on the model: Error"),
+    ],
+    ids=["deeper", "wider"],
+)
+def test_an_adapter_of_another_base_is_refused(
+    load: Any, folders: Any, tmp_path: Path, settings: dict[str, int], said: str
+) -> None:
+    """PEFT drops what it has for layers that are not there without a word."""
+    from transformers import LlamaForCausalLM
+
+    other = LlamaForCausalLM.from_pretrained(folders(**settings))
+    trained = adapters.add_adapter(other, rank=4, alpha=8.0, target_modules=["q_proj"], seed=0)
+    adapters.save_adapter(trained, tmp_path)
+    with pytest.raises(HarnessError, match=said):
+        adapters.load_adapter(load().model, tmp_path)
+
+
+def test_a_base_is_given_back_as_it_was(two: tuple[Any, torch.Tensor], tmp_path: Path) -> None:
+    model, _ = two
+    ids = torch.tensor([[5, 9, 120]])
+    with torch.no_grad(), adapters.using(model, None):
+        expected = model(input_ids=ids).logits
+    base = adapters.without_adapters(model)
+    with torch.no_grad():
+        assert torch.equal(base(input_ids=ids).logits, expected)
+    assert adapters.adapter_names(base) == [] and not any("lora" in name for name, _ in base.named_modules())
+    assert adapters.add_adapter(base, rank=2, alpha=4.0, target_modules=["q_proj"], seed=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import SIZES
 
-from harness.methods import adapters, chunked_loss
+from harness.methods import adapters, label_states
 from harness.methods.chunked_loss import next_token_loss
 from harness.methods.training import IGNORED, Batch, pad
 
@@ -22,13 +22,13 @@ BATCH = pad([(ids, [IGNORED, IGNORED, *ids[2:]]) for ids in ROWS])
 def packed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of tokens of each row that was packed, tries included."""
     seen: list[int] = []
-    run = chunked_loss.run_packed
+    run = label_states.run_packed
 
-    def running(model: Any, batch: Batch, lengths: Any, device: torch.device) -> Any:
-        seen.append(sum(lengths))
-        return run(model, batch, lengths, device)
+    def running(model: Any, batch: Batch, layout: Any, device: torch.device) -> Any:
+        seen.append(len(layout))
+        return run(model, batch, layout, device)
 
-    monkeypatch.setattr(chunked_loss, "run_packed", running)
+    monkeypatch.setattr(label_states, "run_packed", running)
     return seen
 
 
