@@ -31,27 +31,40 @@ INLINE void finish(v8 s, const float *x, const float *w, long k, long width, con
 }
 """
 TILE = """
-INLINE void tile_%(rows)s_%(columns)s(const float *x, const float *w, long width, const float *bias, float *out, long stride) {
+INLINE void tile_%(rows)s_%(columns)s(const float *x, const float *w, long width, const float *bias, float *out, long stride,
+                                    const float *fetch) {
     v8 v, %(sums)s;
     long k = 0;
     for (; k + 8 <= width; k += 8) {
+        if (fetch) __builtin_prefetch(fetch + 2 * k, 0, 2);
         %(load)s
         %(multiply)s
     }
     %(finish)s
 }
 """
-# While a block of columns is multiplied the next one is fetched.
+# While a block of columns is multiplied the next one is fetched: with few rows a line at each step, half of it beside the first
+# rows and half beside the second; with more rows some lines before each three of them.
 BLOCK = """
+INLINE void rows_%(columns)s(long rows, const float *x, const float *w, long width, const float *bias, float *out, long stride,
+                             const float *fetch) {
+    if (rows >= 3) tile_3_%(columns)s(x, w, width, bias, out, stride, fetch);
+    else if (rows == 2) tile_2_%(columns)s(x, w, width, bias, out, stride, fetch);
+    else tile_1_%(columns)s(x, w, width, bias, out, stride, fetch);
+}
 INLINE void block_%(columns)s(long rows, const float *x, const float *w, long width, const float *bias, float *out,
                               long stride, long lines) {
     const float *next = w + %(columns)s * width;
     long r = 0, at = 0, each = lines / ((rows + 2) / 3) + 1;
+    if (lines && rows <= 9) {
+        rows_%(columns)s(rows, x, w, width, bias, out, stride, next);
+        if (rows > 3) rows_%(columns)s(rows - 3, x + 3 * width, w, width, bias, out + 3 * stride, stride, next + 2 * width);
+        r = 6;
+        lines = 0;
+    }
     for (; r < rows; r += 3) {
         for (long end = at + each; at < end && at < lines; at++) __builtin_prefetch(next + 16 * at, 0, 2);
-        if (rows - r >= 3) tile_3_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
-        else if (rows - r == 2) tile_2_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
-        else tile_1_%(columns)s(x + r * width, w, width, bias, out + r * stride, stride);
+        rows_%(columns)s(rows - r, x + r * width, w, width, bias, out + r * stride, stride, 0);
     }
 }
 """

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.models.tree.attention import How, Trunk, attend, calls, hide, join, pick_rows, see_trunk, sink
+from harness.models.tree.row_kernel import can_attend, row_attention
 from harness.models.tree.tree_attention import padded
 
 if TYPE_CHECKING:
@@ -55,35 +56,45 @@ class RowCache:
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def add(self, places: Sequence[Ints], kept: list[tuple[Tensor, Tensor]], *, at: int) -> None:
-        """Copy the keys and values at ``places`` of a pack into rows from ``at`` on."""
-        self.reserve(at + len(places), max(map(len, places)) + 1, kept)
-        device = kept[0][0].device
-        indices = [torch.as_tensor(rows, device=device) for rows in places]
-        for (keys, values), (new_keys, new_values) in zip(self.layers, kept, strict=True):
+        """Move the keys and values at ``places`` of a pack into rows from ``at`` on; ``kept`` is emptied on the way."""
+        room = self._room(at + len(places), max(map(len, places)) + 1)
+        indices = [torch.as_tensor(rows, device=kept[0][0].device) for rows in places]
+        for layer in range(len(kept)):
+            new_keys, new_values = kept.pop(0)  # what has been copied goes layer by layer
+            self._grow(layer, room, (new_keys, new_values))
+            keys, values = self.layers[layer]
             for row, index in enumerate(indices, at):
                 keys[row, :, : len(index)] = new_keys.index_select(1, index)
                 values[row, :, : len(index)] = new_values.index_select(1, index)
 
     def reserve(self, rows: int, places: int, like: list[tuple[Tensor, Tensor]]) -> None:
         """Make room for at least so many rows and places; what is there stays."""
+        room = self._room(rows, places)
+        for layer in range(len(like)) if room is not None else ():
+            self._grow(layer, room, like[layer])
+
+    def _room(self, rows: int, places: int) -> tuple[int, int] | None:
+        """Return how many rows and places to make room for; None where there is room enough."""
         have = self.layers[0][0].shape if self.layers else (0, 0, 0, 0)
         if rows <= have[0] and places <= have[2]:
-            return
-        fresh: list[tuple[Tensor, Tensor]] = []
+            return None
         if places > have[2]:
-            rows, places = max(rows, self.in_use), places + 63
+            return max(rows, self.in_use), places + 63
+        return max(rows, int(1.25 * have[0])), have[2]
+
+    def _grow(self, layer: int, room: tuple[int, int] | None, like: tuple[Tensor, Tensor]) -> None:
+        """Give a layer its room; what is there of it stays, the rest is let go."""
+        if room is None:
+            return
+        rows, places = room
+        keys, values = (side.new_zeros((rows, side.shape[-3], places, side.shape[-1])) for side in like)
+        if layer < len(self.layers):
+            before = self.layers[layer]
+            stay, have = slice(min(rows, len(before[0]))), before[0].shape[2]
+            keys[stay, :, :have], values[stay, :, :have] = before[0][stay], before[1][stay]
+            self.layers[layer] = keys, values
         else:
-            rows, places = max(rows, int(1.25 * have[0])), have[2]
-        for layer, pair in enumerate(like):
-            heads, before = pair[0].shape[-3], self.layers[layer] if self.layers else pair
-            keys, values = (side.new_zeros((rows, heads, places, side.shape[-1])) for side in pair)
-            if have[0]:
-                kept = slice(min(rows, have[0]))
-                keys[kept, :, : have[2]], values[kept, :, : have[2]] = before[0][kept], before[1][kept]
-                self.layers[layer] = keys, values  # what was there goes layer by layer
-            else:
-                fresh.append((keys, values))
-        self.layers = self.layers or fresh
+            self.layers.append((keys, values))
 
     def take(self, row: int, trunk: int, base: int, token_ids: list[int]) -> KeptKeys:
         """Return a copy of a row's keys: those of ``token_ids`` after the first ``base``, which are its trunk's."""
@@ -147,7 +158,21 @@ class RowAttention:
         if how.window is not None and self.longest <= how.window:
             how = replace(how, window=None)
         layer = calls() - 1
-        keys, values = self.cache.layers[layer]
+        out, total = self._attend_rows(query, key, value, how, layer)
+        for trunk, members in self.by_trunk:
+            part, part_total = out[members], total[:, members]
+            above = self.trunks[trunk].layers[layer]
+            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members]))
+            out[members], total[:, members] = part, part_total
+        sink(out, total, how)
+        return out
+
+    def _attend_rows(self, query: Tensor, key: Tensor, value: Tensor, how: How, layer: int) -> tuple[Tensor, Tensor]:
+        """Return attention (T, heads, width) to the rows' own keys, and the log-sum-exp (heads, T) of the scores."""
+        cached = self.cache.layers[layer]
+        if how.softcap is None and how.window is None and can_attend(query, key, value, cached):
+            return row_attention(query, key, value, cached, self.row_of, self.own, how.scale)
+        keys, values = cached
         keys[self.row_of, :, self.own] = key.transpose(0, 1)
         values[self.row_of, :, self.own] = value.transpose(0, 1)
         heads, _, width = query.shape
@@ -160,13 +185,7 @@ class RowAttention:
         total = sums.reshape(self.count, heads, -1).transpose(0, 1).flatten(1)
         if self.is_real is not None:
             out, total = out[self.is_real], total[:, self.is_real]
-        for trunk, members in self.by_trunk:
-            part, part_total = out[members], total[:, members]
-            above = self.trunks[trunk].layers[layer]
-            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members]))
-            out[members], total[:, members] = part, part_total
-        sink(out, total, how)
-        return out
+        return out, total
 
     def _bias(self, dtype: torch.dtype, how: How, groups: int) -> Tensor:
         name = (dtype, how.window, groups)
