@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-CGROUPS = Path("/sys/fs/cgroup")
-OWN_CGROUPS = Path("/proc/self/cgroup")
+from harness.control_groups import folders
+
 TOPOLOGY = Path("/sys/devices/system/cpu")
 
 
@@ -52,35 +51,10 @@ def processes_here() -> int:
     return max(1, int(told)) if told.isascii() and told.isdigit() else 1
 
 
-def cpu_quota(mounted: Path = CGROUPS, own: Path = OWN_CGROUPS) -> float | None:
-    """Return the least quota of this process's control groups in cores, None where there is none.
-
-    Args:
-        mounted: where control groups are mounted, of version 1, 2, or both.
-        own: the file that names those of this process.
-    """
-    try:
-        lines = own.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    quotas = [quota for line in lines for folder in _folders(line, mounted) if (quota := _quota_of(folder)) is not None]
+def cpu_quota(mounted: Path | None = None, own: Path | None = None) -> float | None:
+    """Return the least quota of this process's control groups in cores, None where there is none; see ``folders``."""
+    quotas = [quota for folder in folders("cpu", mounted, own) if (quota := _quota_of(folder)) is not None]
     return min(quotas, default=None)
-
-
-def _folders(line: str, mounted: Path) -> Iterator[Path]:
-    """Yield the folders of one line of ``/proc/self/cgroup``, and those above, whose limits hold as well."""
-    _, controllers, path = [*line.split(":", 2), "", ""][:3]
-    if not controllers:
-        mounts = [mounted, mounted / "unified"]
-    elif "cpu" in controllers.split(","):
-        mounts = [mounted / "cpu", mounted / controllers]
-    else:
-        return
-    # In a container the path may be the host's, which is not to be seen here; the mount itself is the container's then.
-    parts = [part for part in PurePosixPath(path).parts if part not in {"/", ".."}]
-    for mount in mounts:
-        for depth in range(len(parts) + 1):
-            yield mount.joinpath(*parts[:depth])
 
 
 def _quota_of(folder: Path) -> float | None:

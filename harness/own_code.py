@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent
 # and a module of it in the other.
 DECIDES = (
     "arguments",
+    "control_groups",
     "cores",
     "folders",
     "generation_settings",

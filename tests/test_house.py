@@ -81,7 +81,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness.seeds",
     ),
     ("harness.redaction",),
-    ("harness.names", "harness.secret_shapes"),
+    ("harness.control_groups", "harness.names", "harness.secret_shapes"),
     ("harness.errors",),
 )
 

@@ -239,7 +239,6 @@ def test_a_system_without_control_groups_affinity_or_topology_has_all_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cores, "os", SimpleNamespace(cpu_count=lambda: 8, environ={}))
-    monkeypatch.setattr(cores, "OWN_CGROUPS", tmp_path / "none")
     assert cpu_quota(tmp_path / "none", tmp_path / "none") is None
     assert cores.logical_cores() == 8
     assert usual_threads(tmp_path / "none") == {4, 5, 6, 7, 8}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from harness.control_groups import folders
 from harness.models.tree import memory
 from harness.progress import say
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 CPU_TOKENS, DEVICE_TOKENS = 512, 16384
 # Part of the free memory that one part of a step may take: the estimate is rough, and others may use the device.
 SHARE = 0.5
-CGROUPS = Path("/sys/fs/cgroup")
+# What a control group may take and what it has taken, in version 2 and 1.
+LIMITS = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 class Room:
@@ -111,22 +113,14 @@ def free_bytes(device: torch.device) -> int | None:
 
 def _free_in_groups() -> list[int]:
     """Return what the control groups of this process leave it, such as a container's limit."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    group = next((line[3:] for line in lines if line.startswith("0::")), "/").strip("/")
-    # Version 2 has a limit at every level; the first version, one folder.
-    folders = [CGROUPS / group, *(CGROUPS / group).parents] if group else [CGROUPS]
-    named = [(folder, "memory.max", "memory.current") for folder in folders if folder.is_relative_to(CGROUPS)]
-    named.append((CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"))
     free = []
-    for folder, limit, used in named:
-        try:
-            most, taken = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
-        except (OSError, ValueError):  # no such level, or "max"
-            continue
-        free.append(max(0, min(most, most - taken + _given_back(folder))))
+    for folder in folders("memory"):
+        for limit, used in LIMITS:
+            try:
+                most, taken = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+            free.append(max(0, min(most, most - taken + _given_back(folder))))
     return free
 
 

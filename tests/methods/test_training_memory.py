@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import HarnessError
+from harness import HarnessError, control_groups
 from harness.methods import adapters, training_memory
 from harness.methods.chunked_loss import next_token_loss
 from harness.methods.lean_layers import lean
@@ -309,9 +309,15 @@ def test_free_memory_respects_the_limit_of_a_container(tmp_path: Any, monkeypatc
     assert without is not None and without > 1 << 20
     (tmp_path / "memory.max").write_text("2000000\n", encoding="ascii")
     (tmp_path / "memory.current").write_text("1500000\n", encoding="ascii")
-    monkeypatch.setattr(training_memory, "CGROUPS", tmp_path)
+    (tmp_path / "own").write_text("5:cpu,memory:/job\n0::/job/step\n", encoding="ascii")
+    monkeypatch.setattr(control_groups, "MOUNTED", tmp_path)
+    monkeypatch.setattr(control_groups, "OWN", tmp_path / "own")
     assert free_bytes(torch.device("cpu")) == 500_000
     (tmp_path / "memory.stat").write_text("anon 900000\ninactive_file 300000\nactive_file 100000\n", encoding="ascii")
     assert free_bytes(torch.device("cpu")) == 800_000  # what was read from files goes when memory is short
     (tmp_path / "memory.max").write_text("max\n", encoding="ascii")
     assert free_bytes(torch.device("cpu")) > 500_000
+    (tmp_path / "memory" / "job").mkdir(parents=True)  # a job of a cluster, in version 1
+    (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("700000", encoding="ascii")
+    (tmp_path / "memory" / "job" / "memory.usage_in_bytes").write_text("100000", encoding="ascii")
+    assert free_bytes(torch.device("cpu")) == 600_000
