@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,6 @@ def read_pairs(path: Path) -> PairsFile:
 def counted(dropped: Mapping[str, int]) -> str:
     """Return ``3 with equal responses, 1 with an empty response``."""
     return ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
-
-
-def responses(pairs: Sequence[Pair]) -> list[tuple[Pair, str, str]]:
-    """Return (pair, side, text) of each response, chosen before rejected."""
-    return [(pair, side, getattr(pair, side)) for pair in pairs for side in ("chosen", "rejected")]
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:

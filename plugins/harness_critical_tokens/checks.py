@@ -1,0 +1,50 @@
+"""What the methods share before weights are read: names of files, checks of options, digests of inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+from harness import HarnessError
+from harness.methods.options import check_least
+from harness.models.identity import digest_files
+from harness.names import printable
+
+SCORES = "scores.jsonl"
+MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+def check_scoring(options: Any) -> None:
+    """Raise ``ValueError`` for values of the options that ``score`` and ``cdpo`` share which no run could use."""
+    check_least(options, contrast=0, contrast_steps=0, contrast_batch_size=1, contrast_rank=1, max_length=2)
+    check_positive(options, "ratio_scale", "contrast_learning_rate", "contrast_alpha")
+    if not math.isfinite(options.contrast):
+        raise ValueError(f"contrast is {options.contrast}; it has to be a finite number")
+    if not options.contrast_modules:
+        raise ValueError("contrast_modules is empty; name layers, or all-linear")
+
+
+def check_positive(options: Any, *names: str) -> None:
+    """Raise ``ValueError`` for the first of some numbers that is not above 0 and finite."""
+    for name in names:
+        if not 0 < getattr(options, name) < math.inf:
+            raise ValueError(f"{name} is {getattr(options, name)}; it has to be more than 0")
+
+
+def digest_of_inputs(*parts: str | Path | None) -> str:
+    """Return the SHA-256 over digests and the content of files and folders; None counts as not given.
+
+    Raises:
+        HarnessError: there is nothing at a path.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            if not part.exists():
+                raise HarnessError(f"no file or folder at '{printable(part)}'")
+            files = [part] if part.is_file() else sorted(file for file in part.rglob("*") if file.is_file())
+            part = digest_files(files, below=part if part.is_dir() else part.parent)
+        total.update(f"{part}\n".encode())
+    return total.hexdigest()

@@ -1,0 +1,110 @@
+"""Contrastive scores as a method: a positive and a negative adapter on one base say which tokens ruin a solution."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.folders import write_atomic
+from harness_critical_tokens.checks import MLP, SCORES, check_scoring, digest_of_inputs
+from harness_critical_tokens.pairs_file import PairsFile, read_pairs
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+    from harness_critical_tokens.scored_pairs import ScorePlan
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score each token of right and wrong solutions by two adapters, one trained on each (Lin et al., 2024).
+
+    The model that is evaluated stays as it is; adapters and scores are artefacts of the run.
+
+    Options:
+        pairs_file: .jsonl with prompt, chosen and rejected, whose tokens are scored; where rows have first_wrong_char, the report
+            says how well each score finds the token that covers it.
+        train_file: pairs to train the adapters on; by default those of pairs_file.
+        adapters: a folder with positive/ and negative/ of an earlier run (its artefacts/), instead of training.
+        contrast: how far the negative model counts, 0 or more; 0 gives the positive model's probability.
+        ratio_scale: nats of log ratio at which the weight that is made of it reaches 1.
+        contrast_steps: optimiser steps of each adapter.
+        contrast_learning_rate: peak of AdamW's rate.
+        contrast_batch_size: responses per step.
+        contrast_rank: of both adapters.
+        contrast_alpha: of both adapters; the update is scaled by alpha / rank.
+        contrast_modules: linear layers to adapt, as names joined by +, or all-linear.
+        max_length: most tokens of prompt and response; pairs with a longer one are dropped and counted; by default what the
+            model takes.
+        chat: put prompts into the tokenizer's chat template.
+    """
+
+    name: ClassVar[str] = "score"
+    leaves_model_unchanged: ClassVar[bool] = True
+
+    pairs_file: Path
+    train_file: Path | None = None
+    adapters: Path | None = None
+    contrast: float = 1.0
+    ratio_scale: float = 4.0
+    contrast_steps: int = 300
+    contrast_learning_rate: float = 3e-4
+    contrast_batch_size: int = 4
+    contrast_rank: int = 8
+    contrast_alpha: float = 16.0
+    contrast_modules: tuple[str, ...] = MLP
+    max_length: int | None = None
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run could use."""
+        check_scoring(self)
+        if self.adapters is not None and self.train_file is not None:
+            raise ValueError("adapters and train_file are both given; adapters are loaded or trained")
+
+    def fingerprint(self) -> str:
+        """Read the pairs, and return the digest of all inputs.
+
+        Raises:
+            HarnessError: one of them cannot be used.
+        """
+        return digest_of_inputs(self._file.digest, self._train_file.digest, self.adapters)
+
+    def apply(self, lm: LM, *, seed: int, workdir: Path) -> LM:
+        """Train the adapters or load them, write ``scores.jsonl`` and ``report.json``, and return the LM as it was.
+
+        Args:
+            lm: a ``CausalLM``.
+            seed: seeds the adapters' first weights and the order of responses.
+            workdir: holds ``positive/``, ``negative/``, ``scores.jsonl`` and ``report.json`` afterwards.
+
+        Raises:
+            HarnessError: the LM has no weights, a pair or an adapter does not fit it, or training broke down.
+        """
+        if (workdir / SCORES).is_file() and (workdir / "report.json").is_file():
+            return lm
+        from harness_critical_tokens.scored_pairs import make_scores, weights_of
+
+        weights_of(lm, self.name)
+        found = make_scores(lm, self._plan, seed=seed, workdir=workdir)
+        report = found.report | found.figures(ratio_scale=self.ratio_scale, seed=seed)
+        write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        return lm
+
+    @property
+    def _plan(self) -> ScorePlan:
+        from harness_critical_tokens.contrast_adapters import ContrastSettings
+        from harness_critical_tokens.scored_pairs import ScorePlan
+
+        return ScorePlan.of(self, file=self._file, train_file=self._train_file, settings=ContrastSettings.of(self))
+
+    @cached_property
+    def _file(self) -> PairsFile:
+        return read_pairs(self.pairs_file)
+
+    @cached_property
+    def _train_file(self) -> PairsFile:
+        return self._file if self.train_file is None else read_pairs(self.train_file)

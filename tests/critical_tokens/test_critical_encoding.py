@@ -1,0 +1,138 @@
+"""Prompt and response as ids: one encoding for all stages, borders by characters, special tokens once."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from critical_models import PAIRS, load, write_rows
+from lm_eval.api.instance import Instance
+from tokenizers import processors
+
+from harness import HarnessError
+from harness_critical_tokens.encoded_pairs import encode_pairs
+from harness_critical_tokens.encoding import encode
+from harness_critical_tokens.pairs_file import read_pairs
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_model: Path) -> Any:
+    return load(tiny_model)
+
+
+def test_a_response_is_encoded_with_its_prompt_and_ends_with_end_of_text(lm: Any) -> None:
+    found = encode(lm, "Forty clocks", " ticked there.")
+    whole = lm.tok_encode("Forty clocks ticked there.")
+    assert found.token_ids == [*whole, lm.tokenizer.eos_token_id]
+    assert lm.tokenizer.decode(found.response_ids) == " ticked there.<|end|>"
+    assert found.labels == [-100] * found.response_start + found.response_ids
+    assert "".join(" ticked there."[start:end] for start, end in found.offsets) == " ticked there."
+    assert found.offsets[-1] == (14, 14) and not found.straddles
+
+
+def test_blanks_at_the_end_of_a_prompt_are_the_responses(lm: Any) -> None:
+    """Property 28: the ids are those of the text without a blank at the prompt's end, as lm-eval has them."""
+    moved, plain = encode(lm, "Forty clocks ", "ticked"), encode(lm, "Forty clocks", " ticked")
+    assert (moved.token_ids, moved.response_start) == (plain.token_ids, plain.response_start)
+    assert moved.offsets == [(max(0, start - 1), end - 1) for start, end in plain.offsets]
+    _, continuation = lm._encode_pair("Forty clocks ", "ticked")
+    assert moved.response_ids[:-1] == continuation
+
+
+def test_a_token_over_the_border_counts_as_the_responses(lm: Any) -> None:
+    found = encode(lm, "The clo", "ckmaker wound them.")
+    assert found.straddles
+    assert lm.tokenizer.decode(found.prompt_ids) + lm.tokenizer.decode(found.response_ids[:-1]) == (
+        "The clockmaker wound them."
+    )
+
+
+@pytest.mark.parametrize("prompt", ["Forty clocks", "<|end|>Forty clocks"])
+def test_a_beginning_of_text_token_stands_there_once(tiny_model: Path, prompt: str) -> None:
+    lm = load(tiny_model)
+    lm.tokenizer = copy.deepcopy(lm.tokenizer)
+    lm.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|end|> $A <|end|>", special_tokens=[("<|end|>", 0)]
+    )
+    found = encode(lm, prompt, " ticked")
+    assert found.token_ids.count(0) == 2 and found.token_ids[0] == found.token_ids[-1] == 0
+    assert lm.tokenizer.decode(found.response_ids) == " ticked<|end|>"
+
+
+def test_text_that_spells_a_special_token_is_text(lm: Any) -> None:
+    found = encode(lm, "Say <|end|> twice", " <|end|><|end|>")
+    assert found.token_ids.count(0) == 1
+    assert found.offsets[-1] == (15, 15)
+
+
+def test_a_chat_template_takes_the_prompt_and_leaves_the_response(tiny_model: Path) -> None:
+    lm = load(tiny_model)
+    lm.tokenizer = copy.deepcopy(lm.tokenizer)
+    with pytest.raises(HarnessError, match="chat template cannot be used"):
+        encode(lm, "What is time?", "Sweets.", is_chat=True)
+    lm.tokenizer.chat_template = (
+        "{% for m in messages %}<|end|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant:\n{% endif %}"
+    )
+    found = encode(lm, "What is time?", "Sweets.", is_chat=True)
+    assert lm.tokenizer.decode(found.prompt_ids) == "<|end|>user: What is time?\nassistant:\n"
+    assert lm.tokenizer.decode(found.response_ids) == "Sweets.<|end|>" and found.token_ids[0] == 0
+
+
+def test_response_log_probabilities_are_what_lm_eval_gives(lm: Any) -> None:
+    """Property 17, for the base: their sum is HFLM's loglikelihood, with a blank on either side of the border."""
+    from harness.methods.preferences import kept_loglikelihoods
+
+    for prompt, response in (("Forty clocks", " ticked there."), ("Forty clocks ", "ticked there.")):
+        encoded = encode(lm, prompt, response, ends=False)
+        [found] = kept_loglikelihoods(lm.model, [(encoded.token_ids, encoded.labels)], label="Reading")
+        [(expected, _)] = lm.loglikelihood([Instance("loglikelihood", {}, (prompt, response), 0)])
+        assert sum(found) == pytest.approx(expected, abs=1e-3, rel=1e-6)
+
+
+def test_pairs_that_cannot_be_used_are_counted_by_reason(lm: Any, tmp_path: Path) -> None:
+    rows = [
+        *PAIRS,
+        {"prompt": "Q", "chosen": " 4", "rejected": " 4"},
+        {"prompt": "Q", "chosen": " 4", "rejected": " "},
+        {"prompt": " ", "chosen": " 4", "rejected": " 5"},
+        {"prompt": "Q", "chosen": " four", "rejected": " 4", "answer": 4, "rejected_answer": 4},
+        {"prompt": "Q", "chosen": " 4", "rejected": " 5" * 80},
+    ]
+    file = read_pairs(write_rows(tmp_path / "pairs.jsonl", rows))
+    encoded = encode_pairs(lm, file, max_length=100, is_chat=False)
+    assert encoded.numbers == [0, 1, 2]
+    assert encoded.report == {
+        "read": 8,
+        "used": 3,
+        "straddling_borders": 0,
+        "dropped": {
+            "equal responses": 1,
+            "an empty response": 1,
+            "an empty prompt": 1,
+            "equal answers": 1,
+            "more than 100 tokens, or none before the response": 1,
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"prompt": "Q", "chosen": " 4"}], "line 1, has no text under 'rejected'; it has prompt, chosen"),
+        ([{"prompt": "Q", "chosen": " 4", "rejected": " 4"}] * 2, "can be used: 2 with equal responses"),
+    ],
+)
+def test_a_file_without_a_usable_pair_is_told_in_a_sentence(tmp_path: Path, rows: Any, said: str) -> None:
+    with pytest.raises(HarnessError, match=said):
+        read_pairs(write_rows(tmp_path / "pairs.jsonl", rows))
+
+
+def test_pairs_longer_than_allowed_are_told_in_a_sentence(lm: Any, tmp_path: Path) -> None:
+    file = read_pairs(write_rows(tmp_path / "pairs.jsonl"))
+    with pytest.raises(HarnessError, match="no pair can be used: 3 with more than 9 tokens"):
+        encode_pairs(lm, file, max_length=9, is_chat=False)
+    with pytest.raises(HarnessError, match="max_length 999 is more than the model's 256"):
+        encode_pairs(lm, file, max_length=999, is_chat=False)
