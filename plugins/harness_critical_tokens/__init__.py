@@ -7,7 +7,8 @@ from harness import Method, hookimpl
 
 @hookimpl
 def harness_methods() -> list[type[Method]]:
-    """Offer scores of tokens."""
+    """Offer scores of tokens, and preference learning that weighs tokens by them."""
+    from harness_critical_tokens.cdpo_method import CDPO
     from harness_critical_tokens.score_method import Score
 
-    return [Score]
+    return [Score, CDPO]

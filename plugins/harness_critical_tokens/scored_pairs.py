@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,11 @@ def make_scores(lm: CausalLM, plan: ScorePlan, *, seed: int, workdir: Path) -> S
 
 
 def check_off(model: Any, ids: list[int], before: float) -> None:
-    """Raise ``HarnessError`` where the model with its adapters off is not its base to the bit."""
+    """Raise ``HarnessError`` where the model with its adapters off is not its base to the bit, or gives no numbers."""
+    if not math.isfinite(before):
+        raise HarnessError(
+            f"the model's loss on a probe text is {before}; load it with dtype=float32, or take another model"
+        )
     with adapters.using(model, None):
         after = adapters.probe_loss(model, ids)
     if after != before:
