@@ -9,6 +9,7 @@ import platform
 import shutil
 import stat
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -34,18 +35,27 @@ def library(name: str, source: str) -> ctypes.CDLL | None:
         return None
     if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return None
-    try:
-        return ctypes.CDLL(str(_compiled(name, VECTORS + source)))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    for is_anew in (False, True):
+        try:
+            path = _compiled(name, VECTORS + source, is_anew=is_anew)
+        except (OSError, subprocess.SubprocessError):
+            return None
+        with suppress(OSError):  # a file that was damaged is made anew
+            return ctypes.CDLL(str(path))
+    return None
 
 
-def _compiled(name: str, source: str) -> Path:
-    """Return the library's file, made now if it was not yet. Raises ``OSError`` or ``SubprocessError`` where it cannot be."""
+def _compiled(name: str, source: str, *, is_anew: bool) -> Path:
+    """Return the library's file, made now if it was not yet, or if it has to be.
+
+    Raises:
+        OSError: there is no compiler, or somebody else may have written the file.
+        SubprocessError: the compiler failed.
+    """
     digest = hashlib.sha256("\n".join([*FLAGS, source]).encode()).hexdigest()[:16]
     target = cache_folder() / "kernels" / f"{name}-{digest}.so"
-    if target.is_file():
-        return _mine(target)
+    if target.is_file() and (_mine(target) and not is_anew):
+        return target
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise OSError("no compiler")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.models.tree import few_rows_kernel, products
+from harness.models.tree import compiled, few_rows_kernel, products
 
 PLAIN = torch.nn.functional.linear
 
@@ -102,3 +102,15 @@ def test_a_library_that_others_may_have_written_is_not_loaded(tmp_path: Path, mo
     assert library.stat().st_mode & 0o022 == 0
     library.chmod(0o666)
     assert few_rows_kernel.kernel.__wrapped__() is None
+
+
+def test_a_library_that_was_damaged_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Property: a cache that somebody broke costs a second, not the kernel."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    if few_rows_kernel.kernel() is None:
+        assert few_rows_kernel.kernel.__wrapped__() is None  # this machine has none at all
+        return
+    library = compiled._compiled("few_rows", compiled.VECTORS + few_rows_kernel.source(), is_anew=False)
+    library.write_text("no library\n")
+    assert few_rows_kernel.kernel.__wrapped__() is not None
+    assert library.stat().st_size > 1000
