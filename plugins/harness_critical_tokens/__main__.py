@@ -1,0 +1,100 @@
+"""``python -m harness_critical_tokens``: write stories with planted errors, and show a run's responses as a page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.commands import own
+
+EPILOG = """\
+examples:
+  python -m harness_critical_tokens stories --count 400 --output train.jsonl
+  python -m harness_critical_tokens stories --count 150 --split test --styles notes --output test.jsonl
+  python -m harness_critical_tokens report results/RUN/artefacts
+"""
+STORIES_EPILOG = """\
+styles:
+  plain, notes, spoken, ledger and lesson tell the same kind of sums, each in words that the others never use. Join some by +,
+  or write mixed for all. Train on some and test on another to see what is learned of errors and what of phrasing.
+
+splits:
+  No sums of a test story occur in a train story, whatever seeds and styles. The tasks planted_pairs, planted_step and
+  planted_recovery ask test stories.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0; 2 for a mistake of the user.
+    """
+    arguments = _parser().parse_args(argv)
+    return own.run(lambda: arguments.execute(arguments))
+
+
+def _stories(arguments: argparse.Namespace) -> None:
+    from harness_critical_tokens.stories import write_stories
+
+    rows = write_stories(arguments.count, seed=arguments.seed, styles=arguments.styles, split=arguments.split)
+    own.write("".join(json.dumps(row) + "\n" for row in rows), arguments.output)
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    from harness_critical_tokens.report.gathering import gather
+    from harness_critical_tokens.report.page import PAGE, render
+
+    own.write(render(gather(arguments.folder), most=arguments.most), arguments.output or arguments.folder / PAGE)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m harness_critical_tokens",
+        description="Write stories with planted errors, and show a run's responses token by token. No model is loaded.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_stories(commands)
+    _add_report(commands)
+    return parser
+
+
+def _add_stories(commands: Any) -> None:
+    parser = commands.add_parser(
+        "stories",
+        help="write pairs of a right and a wrong solution",
+        description="Write arithmetic stories with a right solution and a wrong one whose first wrong character is known, as "
+        "JSON lines that pairs_file takes.",
+        epilog=STORIES_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--count", type=int, default=400, metavar="N", help="how many (default: 400)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of every draw (default: 0)")
+    parser.add_argument("--styles", default="plain", metavar="NAMES", help="of phrasing, see below (default: plain)")
+    parser.add_argument("--split", default="train", help="train or test, see below (default: train)")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE.jsonl", help="by default, standard output")
+    parser.set_defaults(execute=_stories)
+
+
+def _add_report(commands: Any) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="show a run's responses as a page",
+        description="Write a page that needs nothing else: each response with its tokens coloured by weight, critical tokens "
+        "outlined, and the run's figures.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="artefacts/ of a run of score, cdpo or find")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE.html", help="by default report.html in the folder")
+    parser.add_argument("--most", type=int, default=200, metavar="N", help="responses on the page, those of the first pairs; "
+                        "the figures are of all (default: 200)")  # fmt: skip
+    parser.set_defaults(execute=_report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
