@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from harness import Method, hookimpl
 
 
@@ -12,3 +14,9 @@ def harness_methods() -> list[type[Method]]:
     from harness_critical_tokens.score_method import Score
 
     return [Score, CDPO]
+
+
+@hookimpl
+def harness_task_folders() -> list[Path]:
+    """Offer the tasks on planted errors."""
+    return [Path(__file__).parent / "tasks"]

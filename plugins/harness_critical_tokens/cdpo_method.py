@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import new_folder, write_atomic
 from harness.methods.options import check_least
-from harness_critical_tokens.checks import MLP, check_positive, check_scoring, digest_of_inputs
+from harness_critical_tokens.checks import MLP, SCORES, check_positive, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
+from harness_critical_tokens.responses import keep_page
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -136,7 +137,8 @@ class CDPO:
         Args:
             lm: a ``CausalLM``; with ``steps=0`` any.
             seed: seeds adapters' first weights, the order of pairs and permutations.
-            workdir: holds ``policy/``, ``training.json`` and ``report.json`` afterwards, and what ``score`` leaves.
+            workdir: holds ``policy/``, ``training.json``, ``report.json`` and ``report.html`` afterwards, and what ``score``
+                leaves.
 
         Raises:
             HarnessError: the LM has no weights to train, a pair does not fit it, or training broke down.
@@ -195,7 +197,7 @@ class CDPO:
 
     def _train(self, lm: Any, *, seed: int, workdir: Path) -> CausalLM:
         from harness.methods import adapters
-        from harness_critical_tokens import pair_weights, policy, scored_pairs
+        from harness_critical_tokens import pair_weights, policy, scored_pairs, scoring
 
         started = time.monotonic()
         ids = scored_pairs.probe_ids(lm)
@@ -223,6 +225,9 @@ class CDPO:
         seconds = {"reference": reference_seconds, "policy": log.seconds, "all": time.monotonic() - started}
         report["seconds"] = report.get("seconds", {}) | {name: round(part, 1) for name, part in seconds.items()}
         write_atomic(workdir / "report.json", json.dumps(policy.listed(report), indent=1, allow_nan=False))
+        if scored is not None:
+            scoring.write_scores(workdir / SCORES, scored)
+        keep_page(workdir, self, lm, encoded, seed=seed)
         lm_after: CausalLM = lm.replace(model=handed_on)
         return lm_after
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.folders import write_atomic
 from harness_critical_tokens.checks import MLP, SCORES, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
+from harness_critical_tokens.responses import keep_page
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -74,12 +75,12 @@ class Score:
         return digest_of_inputs(self._file.digest, self._train_file.digest, self.adapters)
 
     def apply(self, lm: LM, *, seed: int, workdir: Path) -> LM:
-        """Train the adapters or load them, write ``scores.jsonl`` and ``report.json``, and return the LM as it was.
+        """Train the adapters or load them, write ``scores.jsonl``, ``report.json`` and the page, and return the LM as it was.
 
         Args:
             lm: a ``CausalLM``.
             seed: seeds the adapters' first weights and the order of responses.
-            workdir: holds ``positive/``, ``negative/``, ``scores.jsonl`` and ``report.json`` afterwards.
+            workdir: holds ``positive/``, ``negative/``, ``scores.jsonl``, ``report.json`` and ``report.html`` afterwards.
 
         Raises:
             HarnessError: the LM has no weights, a pair or an adapter does not fit it, or training broke down.
@@ -92,6 +93,7 @@ class Score:
         found = make_scores(lm, self._plan, seed=seed, workdir=workdir)
         report = found.report | found.figures(ratio_scale=self.ratio_scale, seed=seed)
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        keep_page(workdir, self, lm, found.encoded, seed=seed)
         return lm
 
     @property

@@ -62,12 +62,13 @@ def histogram(gathered: Gathered, name: str) -> list[Bar]:
     return [
         Bar(
             round(number * width, 1),
-            round(HEIGHT * (1 - math.log1p(count) / most), 1) if most else HEIGHT,
+            round(HEIGHT * (1 - math.log1p(count) / most), 1),
             round(width - 2, 1),
-            round(HEIGHT * math.log1p(count) / most, 1) if most else 0,
+            round(HEIGHT * math.log1p(count) / most, 1),
             f"{count:,} tokens from {number / BINS:g} to {(number + 1) / BINS:g}",
         )
         for number, count in enumerate(counts)
+        if count
     ]
 
 

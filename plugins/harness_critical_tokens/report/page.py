@@ -138,7 +138,7 @@ def _group(shown: Shown, group: Group, weights: Sequence[float] | None) -> dict[
         "text": visible,
         "raw": None if visible == group.text else json.dumps(group.text),
         "classes": " ".join([f"w{level}"] * (level > 0) + _marks(shown, group)),
-        "title": " ".join([f"|{visible}|", *_numbers(shown, chosen)]),
+        "title": " ".join([visible, *_numbers(shown, chosen)]),
     }
 
 

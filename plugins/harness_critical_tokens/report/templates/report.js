@@ -1,9 +1,10 @@
 "use strict";
 (() => {
   const at = (id) => document.getElementById(id);
-  // Numbers stand behind the token, which may hold anything: letter, equals sign, number.
+  // The numbers are at the end: the token before them may hold anything.
   const number = (title, letter) => {
-    const found = title.slice(title.lastIndexOf("|")).match(new RegExp(" " + letter + "=(-?[\\d.]+)(?:/(\\d+))?"));
+    const numbers = title.match(/( [spqbdr]=[-\d.?/]+)*$/)[0];
+    const found = numbers.match(new RegExp(".* " + letter + "=(-?[\\d.]+)(?:/(\\d+))?"));
     return found && (found[2] ? found[1] / found[2] : Number(found[1]));
   };
   const clamp = (weight) => Math.min(1, Math.max(0, weight));
