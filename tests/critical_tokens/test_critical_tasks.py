@@ -53,12 +53,10 @@ def test_recovery_judges_the_whole_solution_that_was_begun():
         assert texts[0] == texts[0].rstrip() and texts[0] == texts[1][: len(texts[0])]
         assert texts[1].endswith(" " + doc["wrong_text"]) and texts[2].endswith(" " + doc["right_text"])
         right = f". The answer is {doc['answer']}."
-        assert task.score(doc, [" " + doc["right_text"] + right, right, right]) in (
-            {"before": 1.0, "with_wrong": 1.0, "with_right": 1.0},
-            # The answer is read behind the last "answer is" that has a number.
-        )
-        silent = task.score(doc, ["", "", ""])
-        assert silent["with_right"] == float(doc["kind"] == "final") and silent["with_wrong"] == 0
+        all_right = {"before": 1.0, "with_wrong": 1.0, "with_right": 1.0}
+        assert task.score(doc, [" " + doc["right_text"] + right, right, right]) == all_right
+        if doc["kind"] == "final":  # the answer stands there already
+            assert task.score(doc, ["", "", ""]) == {"before": 0.0, "with_wrong": 0.0, "with_right": 1.0}
 
 
 def test_stories_come_from_the_tasks_metadata():
