@@ -15,7 +15,7 @@ from harness.folders import new_folder, write_atomic
 from harness.methods.options import check_least
 from harness_critical_tokens.checks import MLP, SCORES, check_positive, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
-from harness_critical_tokens.responses import keep_page
+from harness_critical_tokens.report.keeping import keep_page
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM

@@ -11,34 +11,12 @@ from typing import TYPE_CHECKING, Any
 from harness.folders import write_atomic
 
 if TYPE_CHECKING:
-    from harness_critical_tokens.encoded_pairs import EncodedPairs
     from harness_critical_tokens.encoding import Encoded
     from harness_critical_tokens.pairs_file import Pair
 
 RESPONSES, MADE_BY = "responses.jsonl", "made_by.json"
 # Of a pair's row, what is known of the error in its rejected response.
 KNOWN = ("kind", "style", "critical_span", "first_wrong_char", "propagated_spans", "answer", "rejected_answer")
-
-
-def keep_page(workdir: Path, method: Any, lm: Any, encoded: EncodedPairs, *, seed: int) -> None:
-    """Keep the responses of some pairs, and make ``report.html`` of them and of what else stands in the folder by now.
-
-    Args:
-        workdir: of the method.
-        method: the dataclass of the method.
-        lm: what it was applied to.
-        encoded: the pairs.
-        seed: the run's.
-    """
-    from harness_critical_tokens.report.page import write_page
-
-    responses = [
-        (pair, side, response)
-        for pair, both in zip(encoded.pairs, encoded.responses, strict=True)
-        for side, response in zip(("chosen", "rejected"), both, strict=True)
-    ]
-    write_responses(workdir, responses, made_by=made_by(method, lm, seed=seed))
-    write_page(workdir)
 
 
 def write_responses(

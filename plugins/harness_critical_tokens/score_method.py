@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from harness.folders import write_atomic
 from harness_critical_tokens.checks import MLP, SCORES, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
-from harness_critical_tokens.responses import keep_page
+from harness_critical_tokens.report.keeping import keep_page
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
