@@ -13,13 +13,14 @@ from harness.models.guards import refuse_generation
 from harness.models.head import Barred
 from harness.models.plain_generation import generate_plainly
 from harness.models.refused import Refused
-from harness.models.tree.generation import (
+from harness.models.tree.prompts import (
     Candidates,
     Choose,
     NotANumber,
     OnDone,
     Place,
     Prompt,
+    UnderWay,
     common_length,
     most_likely,
 )
@@ -79,11 +80,11 @@ def generate(
     if not prompts:
         return
     lm.check_ids([prompt.token_ids for prompt in prompts])
-    left = set(range(len(prompts)))
+    left, under_way = set(range(len(prompts))), UnderWay(prompts)
 
     def done(number: int, prompt: Prompt, generated: list[int]) -> Sequence[Prompt]:
-        more = on_done(number, prompt, generated) or ()
-        if not more:
+        more = list(on_done(number, prompt, generated) or ())
+        if under_way.has_ended(number, prompt, more):
             left.discard(number)
         return more
 

@@ -24,9 +24,9 @@ from harness.models.plain_scores import score_plainly
 from harness.models.processes import OneOfSeveral
 from harness.models.thinking import Thinking
 from harness.models.tokenizer_only import encode_all
-from harness.models.tree.generation import NotANumber, Prompt
 from harness.models.tree.memory import Budget, in_portions
 from harness.models.tree.pieces import Window, in_whole, windows_of
+from harness.models.tree.prompts import NotANumber, Prompt
 from harness.models.tree.scoring import Scored
 from harness.models.tree.sharing import Sharing
 from harness.models.tree.work import Work

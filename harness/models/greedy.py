@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.generation_settings import IDS, applied, for_transformers, is_greedy
 from harness.models.guards import check_room, named
 from harness.models.thinking import Thinking, shown
-from harness.models.tree.generation import Prompt
+from harness.models.tree.prompts import Prompt
 from harness.requests import CUT_IN_THINKING, Explained
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import torch
 
 from harness.models.head import reading
 from harness.models.refused import Refused
-from harness.models.tree.generation import Candidates, Choose, NotANumber, OnDone, Place, Prompt
+from harness.models.tree.prompts import Candidates, Choose, NotANumber, OnDone, Place, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.models.tree.generation import Candidates, Place, Prompt
+from harness.models.tree.prompts import Candidates, Place, Prompt
 from harness.tasks.written_calls import closing_bracket
 from harness_tool_tokens.answering.answer import Answer, ToolPrompt, Writing
 from harness_tool_tokens.answering.choosing import CONTINUES_NUMBER, Chooser

@@ -21,7 +21,7 @@ from tiny_models import build_model
 from harness import HarnessError
 from harness.models.causal import CausalLM
 from harness.models.identity import tensor_fingerprints
-from harness.models.tree.generation import Candidates, Place
+from harness.models.tree.prompts import Candidates, Place
 from harness.models.tree.row_attention import KeptKeys
 from harness_tool_tokens.answering.answer import ToolPrompt
 from harness_tool_tokens.answering.lm import ToolTokenLM

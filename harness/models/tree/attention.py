@@ -208,20 +208,28 @@ def _attend_plainly(query: Tensor, key: Tensor, value: Tensor, how: How, bias: T
     return torch.matmul(weights.to(value.dtype), value), sums
 
 
-def see_trunk(query: Tensor, keys: Tensor, values: Tensor, how: How, places: Tensor) -> tuple[Tensor, Tensor]:
+def see_trunk(
+    query: Tensor, keys: Tensor, values: Tensor, how: How, places: Tensor, seen: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return what queries see of a trunk: (N, heads, width), and the log-sum-exp of the scores (heads, N).
 
     Args:
         query: (heads, N, width).
         keys: (key-value heads, P, width), as ``values``; from the start of the text on.
         places: (N,) where the queries stand in the text.
+        seen: (N,) how many of the keys, one or more, each query's text begins with; None: all.
     """
     heads, count, width = query.shape
     groups = heads // keys.shape[0]
     bias = None
-    if how.window is not None:
-        is_far = places[:, None] - torch.arange(keys.shape[1], device=places.device)[None] >= how.window
-        bias = hide(is_far, query.dtype).repeat(groups, 1)[None, None]
+    if how.window is not None or seen is not None:
+        steps = torch.arange(keys.shape[1], device=places.device)[None]
+        is_hidden = torch.zeros((count, keys.shape[1]), dtype=torch.bool, device=places.device)
+        if seen is not None:
+            is_hidden |= steps >= seen[:, None]
+        if how.window is not None:
+            is_hidden |= places[:, None] - steps >= how.window
+        bias = hide(is_hidden, query.dtype).repeat(groups, 1)[None, None]
     folded = query.reshape(1, keys.shape[0], groups * count, width)
     result, sums = attend(folded, keys[None], values[None], how, bias=bias)
     assert sums is not None

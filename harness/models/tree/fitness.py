@@ -15,8 +15,9 @@ import torch
 from harness.models.head import Head, difference, reading
 from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, attention_of, route
-from harness.models.tree.generation import NotANumber, Prompt, generate
+from harness.models.tree.generation import generate
 from harness.models.tree.memory import is_out_of_memory
+from harness.models.tree.prompts import NotANumber, Prompt
 from harness.models.tree.scoring import TreeModel
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan

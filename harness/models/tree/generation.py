@@ -10,16 +10,26 @@ use its keys as far as their tokens are the same, or those of a beginning that c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from harness.models.head import Barred
 from harness.models.tree.attention import Trunk, route
 from harness.models.tree.drafts import Drafts
+from harness.models.tree.prompts import (
+    Candidates,
+    Choose,
+    NotANumber,
+    OnDone,
+    Place,
+    Prompt,
+    UnderWay,
+    common_length,
+    most_likely,
+)
 from harness.models.tree.row_attention import KeptKeys, RowAttention, RowCache
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import MAX_BRANCH_TOKENS, Trie, plan
@@ -41,72 +51,6 @@ SHARED_TOKENS = 16384
 FIRST_SHARED = 1 << 40
 
 
-@dataclass(eq=False)
-class Prompt:
-    """A text to go on from.
-
-    Args:
-        token_ids: at least one.
-        limit: the most tokens to generate, at least one.
-        is_finished: is given the generated ids after each token, and says whether they end here.
-        shared: so many of its first tokens begin other prompts, too; their keys are kept for these. It counts in
-            prompts that come later; the first ones share whatever they have in common.
-        after: the prompt whose text this one goes on from.
-        keeps: whether its keys are kept for a prompt that goes on from it.
-        stream: names the random stream that its tokens are drawn from, where they are drawn.
-    """
-
-    token_ids: Sequence[int]
-    limit: int
-    is_finished: Callable[[list[int]], bool]
-    shared: int = 0
-    after: Prompt | None = None
-    keeps: bool = False
-    stream: int | str | None = None
-    kept: KeptKeys | None = field(default=None, init=False)
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a token is to be chosen: after a prompt and what has been generated, ``generated``."""
-
-    prompt: Prompt
-    generated: Sequence[int]
-
-
-class Candidates:
-    """What there is to choose from at some places: ``hidden`` (N, width), and the words."""
-
-    def __init__(
-        self,
-        hidden: Tensor,
-        best: Callable[[Barred | None], tuple[Tensor, Tensor]],
-        logits: Callable[[], Tensor],
-    ) -> None:
-        self.hidden, self._best, self._logits = hidden, best, logits
-
-    def logits(self) -> Tensor:
-        """Return the logits of all words (N, V), float32 or wider, as the model has them; the caller's own."""
-        return self._logits()
-
-    def best_words(self, barred: Barred | None = None) -> tuple[Tensor, Tensor]:
-        """Return the likeliest token of each place (N,), -1 where the logits are no numbers, and its logit (N,)."""
-        return self._best(barred)
-
-
-# Chooses a token for each place. One that is no word of the model has to end the text.
-Choose = Callable[[Candidates, Sequence[Place]], list[int]]
-# Is told the number of a prompt, the prompt (itself or one that came later), and the ids it ended with; returns prompts to
-# go on with, under the same number.
-OnDone = Callable[[int, Prompt, list[int]], Sequence[Prompt] | None]
-
-
-def most_likely(candidates: Candidates, places: Sequence[Place]) -> list[int]:
-    """Choose the likeliest word everywhere."""
-    tokens: list[int] = candidates.best_words()[0].tolist()
-    return tokens
-
-
 @dataclass
 class _Row:
     """A prompt under way. ``length`` counts its own keys, those of its trunk (``base``) left out.
@@ -122,14 +66,6 @@ class _Row:
     drafts: Drafts
     pending: list[int]
     token_ids: list[int] = field(default_factory=list)
-
-
-class NotANumber(Exception):
-    """The logits of a prompt are not numbers; ``number`` says which."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"the logits of prompt {number} are not numbers")
-        self.number = number
 
 
 def generate(
@@ -184,15 +120,15 @@ class _Generation:
         self.later: list[tuple[int, Prompt]] = []  # what ended texts go on with
         self.shared: dict[tuple[int, ...], int] = {}  # trunks of beginnings that come again, the last used last
         self.made = 0
-        self.kept: weakref.WeakSet[KeptKeys] = weakref.WeakSet()
+        self.kept: weakref.WeakKeyDictionary[KeptKeys, int] = weakref.WeakKeyDictionary()  # of which number
+        self.under_way = UnderWay(prompts)
 
     def run(self) -> None:
         """Generate everything. Whatever ends it early, no keys are left behind."""
         try:
             self._run()
         finally:
-            for kept in self.kept:
-                kept.forget()
+            self._forget(self.kept.values())
 
     def _run(self) -> None:
         waiting = list(reversed(self.packs))
@@ -248,8 +184,11 @@ class _Generation:
         """Take in a prompt that came later, with the keys there are of its beginning; its other tokens are pending."""
         kept = prompt.after.kept if prompt.after is not None else None
         same = 0 if kept is None else common_length(kept.token_ids, prompt.token_ids[:-1])
-        if kept is not None and same >= max(kept.base, 1):
-            row = _Row(number, prompt, kept.trunk, kept.base, same - kept.base, Drafts(prompt.token_ids), [])
+        if kept is not None and same:
+            if prompt.shared:
+                self._hold(kept)
+            base = min(kept.base, same)
+            row = _Row(number, prompt, kept.trunk, base, same - base, Drafts(prompt.token_ids), [])
             self.cache.put(len(self.rows), kept, row.length)
         else:
             trunk, same = self._shared_trunk(tuple(prompt.token_ids[: min(prompt.shared, len(prompt.token_ids) - 1)]))
@@ -257,6 +196,30 @@ class _Generation:
         row.pending = list(prompt.token_ids[same:])
         self.rows.append(row)
         prompt.after = None  # lest it hold the keys of all texts before it
+
+    def _hold(self, kept: KeptKeys) -> None:
+        """Make a trunk of kept keys, of which any number of rows see as much as they go on from."""
+        count = len(kept.token_ids)
+        if kept.base < count:
+            layers = kept.layers
+            if kept.base:
+                above = [
+                    (keys[:, : kept.base], values[:, : kept.base]) for keys, values in self.trunks[kept.trunk].layers
+                ]
+                layers = [
+                    (torch.cat([a, k], 1), torch.cat([b, v], 1)) for (a, b), (k, v) in zip(above, layers, strict=True)
+                ]
+            self.made += 1
+            kept.trunk, kept.base = FIRST_SHARED + self.made, count
+            kept.layers = [(keys[:, :0], values[:, :0]) for keys, values in layers]
+            self.trunks[kept.trunk] = Trunk(layers)
+            self.done.add(kept.trunk)  # it goes with the last that uses it
+
+    def _forget(self, numbers: Iterable[int]) -> None:
+        """Let go of the keys that were kept for what goes on under these numbers."""
+        gone = set(numbers)
+        for kept in [kept for kept, number in self.kept.items() if number in gone]:
+            kept.forget()
 
     def _shared_trunk(self, token_ids: tuple[int, ...]) -> tuple[int, int]:
         """Return number and length of the trunk of a beginning that comes again; -1 and 0 of an empty one."""
@@ -347,8 +310,10 @@ class _Generation:
                 if index < len(self.rows):
                     self.cache.move(len(self.rows), index, last.length)
                     self.rows[index] = last
-                more = self.on_done(row.number, row.prompt, row.token_ids)
-                self.later += [(row.number, prompt) for prompt in more or ()]
+                more = list(self.on_done(row.number, row.prompt, row.token_ids) or ())
+                self.later += [(row.number, prompt) for prompt in more]
+                if self.under_way.has_ended(row.number, row.prompt, more):
+                    self._forget([row.number])
 
     def _extend(self, row: _Row, tokens: Sequence[int]) -> bool:
         """Append tokens to a row one by one; return whether it ends with one of them."""
@@ -366,11 +331,4 @@ class _Generation:
         """Put the keys of an ended row aside. Its last token has none."""
         token_ids = [*row.prompt.token_ids, *row.token_ids[:-1]]
         row.prompt.kept = self.cache.take(index, row.trunk, row.base, token_ids)
-        self.kept.add(row.prompt.kept)
-
-
-def common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """Return how many ids two sequences begin with in common."""
-    return next(
-        (n for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
-    )
+        self.kept[row.prompt.kept] = row.number

@@ -20,7 +20,7 @@ Tensor = torch.Tensor
 
 
 class Row(Protocol):
-    """A text under way: ``length`` counts its own keys, ``base`` those of its ``trunk`` (-1: none)."""
+    """A text under way: ``length`` counts its own keys, ``base`` those it sees of its ``trunk``, the first (-1: none)."""
 
     trunk: int
     base: int
@@ -145,12 +145,16 @@ class RowAttention:
         tokens, is_real = padded(list(zip(np.cumsum([0, *widths]).tolist(), widths, strict=False)))
         self.tokens = torch.as_tensor(tokens, device=device)
         self.is_real = None if is_real.all() else torch.as_tensor(is_real.reshape(-1), device=device)
-        trunk_of = np.array([row.trunk for row in rows])[row_of]
-        self.by_trunk: list[tuple[int, Any]] = []
+        trunk_of, base_of = (
+            np.array(numbers)[row_of] for numbers in zip(*[(r.trunk, r.base) for r in rows], strict=True)
+        )
+        self.by_trunk: list[tuple[int, Any, Tensor | None]] = []
         for trunk in np.unique(trunk_of[trunk_of >= 0]).tolist():
             members = np.flatnonzero(trunk_of == trunk)
             everyone = slice(None) if len(members) == len(trunk_of) else torch.as_tensor(members, device=device)
-            self.by_trunk.append((trunk, everyone))
+            sees_all = (base_of[members] == trunks[trunk].length).all()
+            seen = None if sees_all else torch.as_tensor(base_of[members], device=device)
+            self.by_trunk.append((trunk, everyone, seen))
         self.biases: dict[Any, Tensor] = {}
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, how: How) -> Tensor:
@@ -159,10 +163,10 @@ class RowAttention:
             how = replace(how, window=None)
         layer = calls() - 1
         out, total = self._attend_rows(query, key, value, how, layer)
-        for trunk, members in self.by_trunk:
+        for trunk, members, seen in self.by_trunk:
             part, part_total = out[members], total[:, members]
             above = self.trunks[trunk].layers[layer]
-            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members]))
+            join(part, part_total, *see_trunk(query[:, members], *above, how, self.places[members], seen))
             out[members], total[:, members] = part, part_total
         sink(out, total, how)
         return out

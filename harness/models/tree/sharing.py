@@ -9,8 +9,9 @@ import torch
 
 from harness.models.refused import Refused
 from harness.models.tree.fitness import Fit, check_generation, check_long, check_parts, fit, parts_of
-from harness.models.tree.generation import Choose, OnDone, Prompt, common_length, generate, most_likely
+from harness.models.tree.generation import generate
 from harness.models.tree.memory import Budget, freed_memory_kept, is_out_of_memory
+from harness.models.tree.prompts import Choose, OnDone, Prompt, UnderWay, common_length, most_likely
 from harness.models.tree.scoring import Scored, Scoring
 from harness.models.tree.work import Work
 from harness.progress import say
@@ -104,16 +105,17 @@ class Sharing:
         lengths = [len(prompt.token_ids) + prompt.limit for prompt in prompts]
         waiting = self._able(ids, lengths, generates=True, longest=longest)
         self.work.need([ids[number] for number in waiting])
+        under_way = UnderWay(prompts)
         while waiting:
             numbers = sorted(waiting)
 
             def done(
                 place: int, prompt: Prompt, generated: list[int], numbers: list[int] = numbers
-            ) -> Sequence[Prompt] | None:
-                more = on_done(numbers[place], prompt, generated)
-                if not more:
+            ) -> Sequence[Prompt]:
+                more = list(on_done(numbers[place], prompt, generated) or ())
+                if under_way.has_ended(numbers[place], prompt, more):
                     waiting.discard(numbers[place])
-                added = len(generated) - 1 + sum(len(_new(prompt)) for prompt in more or ())
+                added = len(generated) - 1 + sum(len(_new(prompt)) for prompt in more)
                 self.work.requested_tokens += added
                 self.work.distinct_tokens += added
                 return more

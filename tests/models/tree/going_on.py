@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from harness.models.causal import CausalLM
-from harness.models.tree.generation import OnDone, Prompt
+from harness.models.tree.prompts import OnDone, Prompt
 
 
 def some(generator: random.Random, count: int) -> list[int]:

@@ -16,7 +16,7 @@ from harness.models.causal import CausalLM
 from harness.models.head import Barred
 from harness.models.plain_generation import generate_plainly
 from harness.models.refused import Refused
-from harness.models.tree.generation import Candidates, Place, Prompt, most_likely
+from harness.models.tree.prompts import Candidates, Place, Prompt, most_likely
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from lm_eval_answers import build, llama, sizes
 
 from harness.models.causal import CausalLM
 from harness.models.tree import fitness, generation
-from harness.models.tree.generation import FIRST_SHARED, Prompt
+from harness.models.tree.generation import FIRST_SHARED
+from harness.models.tree.prompts import Prompt
 from harness.models.tree.row_attention import KeptKeys
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
