@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from harness.errors import HarnessError
+from harness.models.drawing import Sampled
 from harness.models.guards import refuse_generation
 from harness.models.head import Barred
 from harness.models.plain_generation import generate_plainly
@@ -25,7 +26,6 @@ from harness.models.tree.prompts import (
     most_likely,
 )
 from harness.progress import say
-from harness.seeds import stream_seed
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -39,14 +39,13 @@ __all__ = [
     "OnDone",
     "Place",
     "Prompt",
+    "Sampled",
     "common_length",
     "generate",
     "most_likely",
     "most_tokens",
     "sampled",
 ]
-
-Tensor = torch.Tensor
 
 
 @torch.no_grad()
@@ -122,7 +121,7 @@ def most_tokens(lm: CausalLM, prompts: Sequence[Prompt]) -> int | None:
     return lm.sharing().most_tokens([prompt.token_ids for prompt in prompts], lengths)
 
 
-def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Choose:
+def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> Sampled:
     """Return what draws each token, from a random stream of the prompt's own for each place in its text.
 
     So a text depends on neither what is generated beside it nor in which order. Each prompt has to name its ``stream``:
@@ -136,31 +135,4 @@ def sampled(seed: int, *, temperature: float = 1.0, top_k: int = 0, top_p: float
     Raises:
         ValueError: a number is out of its range, or, when a token is chosen, a prompt names no stream.
     """
-    if temperature <= 0 or top_k < 0 or not 0 < top_p <= 1:
-        raise ValueError(
-            f"temperature {temperature} has to be above 0, top_k {top_k} 0 or more, top_p {top_p} in (0, 1]"
-        )
-
-    def choose(candidates: Candidates, places: Sequence[Place]) -> list[int]:
-        logits = candidates.logits() / temperature
-        is_number = torch.isfinite(logits.amax(-1)).tolist()
-        return [
-            _drawn(row, place, seed, top_k, top_p) if fine else -1
-            for row, place, fine in zip(logits, places, is_number, strict=True)
-        ]
-
-    return choose
-
-
-def _drawn(logits: Tensor, place: Place, seed: int, top_k: int, top_p: float) -> int:
-    if place.prompt.stream is None:
-        raise ValueError("a prompt whose tokens are drawn has to name its stream: Prompt(..., stream=number or text)")
-    position = len(place.prompt.token_ids) + len(place.generated)
-    generator = torch.Generator().manual_seed(stream_seed(seed, place.prompt.stream, position) % (1 << 63))
-    probabilities, tokens = torch.softmax(logits.double().cpu(), -1).sort(descending=True, stable=True)
-    if top_k:
-        probabilities = probabilities[:top_k]
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = torch.where(before < top_p, probabilities, 0.0)
-    edge = torch.rand((), generator=generator, dtype=torch.float64) * probabilities.sum()
-    return int(tokens[int((probabilities.cumsum(-1) <= edge).sum().clamp_max(int((probabilities > 0).sum()) - 1))])
+    return Sampled(seed, temperature=temperature, top_k=top_k, top_p=top_p)

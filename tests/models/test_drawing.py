@@ -1,0 +1,57 @@
+"""Drawn tokens: those of the whole vocabulary put in order, which is done only where a draw needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from harness.models.drawing import LIKELIEST, Sampled, Words
+
+STREAMS = [f"text {number}" for number in range(40)]
+
+
+def in_order(draw: Sampled, logits: torch.Tensor, share: float) -> int:
+    """Return the word at a share of what may be drawn, found in the whole vocabulary in order."""
+    probabilities, tokens = torch.softmax((logits / draw.temperature).double(), -1).sort(descending=True, stable=True)
+    probabilities = probabilities[: draw.top_k or None]
+    probabilities = probabilities[probabilities.cumsum(-1) - probabilities < draw.top_p]
+    edge = share * probabilities.sum()
+    return int(tokens[min(int((probabilities.cumsum(-1) <= edge).sum()), len(probabilities) - 1)])
+
+
+@pytest.mark.parametrize("words", [3, LIKELIEST, LIKELIEST + 1, 3000])
+@pytest.mark.parametrize("spread", [0.4, 8.0])
+@pytest.mark.parametrize("is_rounded", [False, True])
+@pytest.mark.parametrize("bounds", [{}, {"top_p": 0.93}, {"top_k": 2}, {"top_k": 300, "top_p": 0.99, "temperature": 2}])
+def test_a_draw_is_that_of_the_whole_vocabulary_in_order(
+    words: int, spread: float, is_rounded: bool, bounds: dict[str, Any]
+) -> None:
+    """Demand: with equal probabilities too, of which those first in the vocabulary go first."""
+    torch.manual_seed(words)
+    logits = spread * torch.randn(words)
+    logits = logits.round() if is_rounded else logits
+    draw = Sampled(5, **bounds)
+    found = draw.tokens(logits, STREAMS, 7)
+    assert found == [in_order(draw, logits, draw.share(stream, 7)) for stream in STREAMS]
+
+
+def test_the_whole_vocabulary_is_not_put_in_order_for_an_ordinary_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = 6 * torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    asked: list[int] = []
+
+    def again(row: int) -> torch.Tensor:
+        asked.append(row)
+        return logits
+
+    [words] = Sampled(0, top_p=0.9).words(logits[None], again)
+    assert isinstance(words, Words) and len({words.drawn(number / 50) for number in range(50)}) > 3
+    assert not asked
+    [words] = Sampled(0).words(logits[None] / 50, again)
+    assert words.drawn(0.999) >= 0 and asked == [0]
+
+
+def test_logits_that_are_no_numbers_give_no_word() -> None:
+    logits = torch.tensor([[0.0, 1.0], [torch.nan, 0.0], [torch.inf, 0.0]])
+    assert [words.drawn(0.5) for words in Sampled(0).words(logits)] == [1, -1, -1]
