@@ -110,6 +110,7 @@ def generate(
         raise HarnessError(f"text that acts cannot be generated with this model: {error}") from error
 
 
+@torch.no_grad()
 def most_tokens(lm: CausalLM, prompts: Sequence[Prompt]) -> int | None:
     """Return how long a text may be that shares with others; None where there is no bound or nothing shares.
 
