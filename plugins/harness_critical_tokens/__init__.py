@@ -9,11 +9,13 @@ from harness import Method, hookimpl
 
 @hookimpl
 def harness_methods() -> list[type[Method]]:
-    """Offer scores of tokens, and preference learning that weighs tokens by them."""
+    """Offer rollouts, pairs of a model's own solutions, scores of tokens, and preference learning that weighs tokens by them."""
     from harness_critical_tokens.cdpo_method import CDPO
+    from harness_critical_tokens.find import Find
+    from harness_critical_tokens.pairs import MakePairs
     from harness_critical_tokens.score_method import Score
 
-    return [Score, CDPO]
+    return [Find, MakePairs, Score, CDPO]
 
 
 @hookimpl
