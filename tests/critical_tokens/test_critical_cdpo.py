@@ -100,6 +100,7 @@ def test_a_run_leaves_adapters_scores_a_curve_and_a_report(trained: Any) -> None
     workdir, lm = trained
     assert {entry.name for entry in workdir.iterdir()} == {
         "positive", "negative", "policy", "base.json", "scores.jsonl", "training.json", "report.json",
+        "responses.jsonl", "made_by.json", "report.html",
     }  # fmt: skip
     assert adapters.adapter_names(lm.model) == [] and not any(part.training for part in lm.model.modules())
     assert not any("lora" in name for name, _ in lm.model.named_modules())

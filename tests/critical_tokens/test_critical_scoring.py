@@ -128,7 +128,7 @@ def test_the_method_leaves_the_model_as_it_was(scored: Any) -> None:
 def test_the_method_writes_adapters_scores_and_what_they_find(scored: Any) -> None:
     workdir, after, _, _ = scored
     assert {entry.name for entry in workdir.iterdir()} == {
-        "positive", "negative", "base.json", "scores.jsonl", "report.json",
+        "positive", "negative", "base.json", "scores.jsonl", "report.json", "responses.jsonl", "made_by.json", "report.html",
     }  # fmt: skip
     found = read_scores(workdir / "scores.jsonl")
     assert set(found) == {(pair, side) for pair in range(3) for side in ("chosen", "rejected")}
