@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import new_folder, write_atomic
 from harness.methods.options import check_least
-from harness_critical_tokens.checks import MLP, SCORES, check_positive, check_scoring, digest_of_inputs
+from harness_critical_tokens.checks import MLP, NEEDS_ADAPTERS, SCORES, check_positive, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
 from harness_critical_tokens.report.keeping import keep_page
 
@@ -115,6 +115,8 @@ class CDPO:
         given = [name for name, path in sources.items() if path is not None]
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} are both given; scores are read, or made by adapters")
+        if given and self.score not in NEEDS_ADAPTERS and self.chosen_weights == "ones":
+            raise ValueError(f"score={self.score} uses no scores of adapters; leave {given[0]} out")
 
     @property
     def leaves_model_unchanged(self) -> bool:

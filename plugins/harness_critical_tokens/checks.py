@@ -13,6 +13,8 @@ from harness.models.identity import digest_files
 from harness.names import printable
 
 SCORES = "scores.jsonl"
+# Weights that are made of what adapters say; the others of the base's probabilities, of the pair, or of nothing.
+NEEDS_ADAPTERS = frozenset({"contrastive", "log_ratio", "permuted", "permuted_log_ratio", "positive"})
 MLP = ("gate_proj", "up_proj", "down_proj")
 
 

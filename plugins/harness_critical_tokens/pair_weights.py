@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness import HarnessError
 from harness.progress import say
+from harness_critical_tokens.checks import NEEDS_ADAPTERS
 from harness_critical_tokens.encoded_pairs import EncodedPairs, encode_pairs
 from harness_critical_tokens.scored_pairs import ScorePlan, make_scores
 from harness_critical_tokens.scoring import Scored, TokenScores, check_scores, read_scores
 from harness_critical_tokens.weighting import (
-    NEEDS_ADAPTERS,
     ScoreName,
     normalised_weights,
     of_scores,

@@ -127,7 +127,9 @@ class MakePairs:
                 raise HarnessError(
                     f"{where} has no answer that verifier={self.verifier} reads; correct it or leave it out"
                 )
-            found.append(Question(number, self.prompt.replace("{question}", row["question"].strip()), gold))
+            # A blank at the end belongs to a solution, which begins with its own.
+            prompt = self.prompt.replace("{question}", row["question"].strip()).rstrip()
+            found.append(Question(number, prompt, gold))
         return found
 
     def _make(self, lm: CausalLM, seed: int, workdir: Path) -> None:
@@ -163,7 +165,7 @@ class MakePairs:
         with bar(len(self._questions), "Solving", unit="question") as progress:
             for start in range(0, len(self._questions), PORTION):
                 portion = self._questions[start : start + PORTION]
-                prompts = [encode(lm, q.prompt.rstrip(), "", is_chat=self.chat, ends=False).token_ids for q in portion]
+                prompts = [encode(lm, q.prompt, "", is_chat=self.chat, ends=False).token_ids for q in portion]
                 names = [f"question {q.number}" for q in portion]
                 solved = samples(lm, prompts, names=names, count=self.samples, drawing=drawing)
                 for question, rollouts in zip(portion, solved, strict=True):

@@ -47,12 +47,13 @@ def read_pairs(path: Path) -> PairsFile:
         path: JSON lines with ``prompt``, ``chosen`` and ``rejected``, and whatever else.
 
     Raises:
-        HarnessError: the file cannot be read, a line lacks a key, or no pair is left.
+        HarnessError: the file cannot be read, a line lacks a key, its ``propagated_spans`` are none, or no pair is left.
     """
     rows = read_json_lines(path, {"prompt": str, "chosen": str, "rejected": str})
     dropped: dict[str, int] = {}
     pairs = []
     for number, row in enumerate(rows):
+        _check_spans(row, f"pair {number} of '{printable(path)}'")
         reason = _fault(row)
         if reason is not None:
             dropped[reason] = dropped.get(reason, 0) + 1
@@ -66,6 +67,18 @@ def read_pairs(path: Path) -> PairsFile:
 def counted(dropped: Mapping[str, int]) -> str:
     """Return ``3 with equal responses, 1 with an empty response``."""
     return ", ".join(f"{count} with {reason}" for reason, count in dropped.items())
+
+
+def _check_spans(row: Mapping[str, Any], where: str) -> None:
+    spans = row.get("propagated_spans")
+    if spans is not None and not (isinstance(spans, list) and all(map(_is_span, spans))):
+        raise HarnessError(
+            f"{where} has 'propagated_spans' that are no list of [first character, end]; correct them or leave them out"
+        )
+
+
+def _is_span(span: Any) -> bool:
+    return isinstance(span, list) and len(span) == 2 and all(type(place) is int for place in span)
 
 
 def _fault(row: Mapping[str, Any]) -> str | None:

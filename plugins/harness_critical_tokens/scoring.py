@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -140,7 +141,7 @@ def read_scores(path: Path) -> dict[tuple[int, str], Scored]:
     """Return the responses of a file that ``write_scores`` wrote, by pair and side.
 
     Raises:
-        HarnessError: a line lacks a key, or its lists differ in length.
+        HarnessError: a line lacks a key, its lists differ in length, or a score is no finite number.
     """
     names = tuple(TokenScores.__dataclass_fields__)
     keys: dict[str, Any] = {"pair": int, "side": str, "ids": list, "contrast": (int, float)} | dict.fromkeys(
@@ -152,9 +153,17 @@ def read_scores(path: Path) -> dict[tuple[int, str], Scored]:
             raise HarnessError(
                 f"line {number} of {printable(path)} has lists of different lengths; score the pairs again"
             )
+        if not all(_is_finite(value) for name in names for value in row[name]):
+            raise HarnessError(
+                f"line {number} of {printable(path)} has a score that is no finite number; score the pairs again"
+            )
         scores = TokenScores(**{name: row[name] for name in names})
         found[row["pair"], row["side"]] = Scored(row["pair"], row["side"], row["ids"], row["contrast"], scores)
     return found
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_scores(

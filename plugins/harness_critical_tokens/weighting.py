@@ -20,8 +20,6 @@ from harness_critical_tokens.scoring import TokenScores
 ScoreName = Literal[
     "contrastive", "log_ratio", "none", "permuted", "permuted_log_ratio", "first_difference", "probability", "positive", "given"
 ]  # fmt: skip
-# What each needs of the scores: of both adapters, of the positive one, of the base, or nothing.
-NEEDS_ADAPTERS = frozenset({"contrastive", "log_ratio", "permuted", "permuted_log_ratio", "positive"})
 PERMUTED = {"permuted": "contrastive", "permuted_log_ratio": "log_ratio"}
 
 

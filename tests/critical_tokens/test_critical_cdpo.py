@@ -134,7 +134,7 @@ def test_a_finished_run_is_taken_up_and_another_seed_differs(
         {"score": "log_ratio", "weight_normalisation": "mean_one", "aggregate": "positions"},
         {"score": "positive", "chosen_weights": "scores"},
         {"score": "permuted_log_ratio"},
-        {"score": "probability"},
+        {"score": "probability", "scores_file": None},
     ],
     ids=str,
 )

@@ -130,6 +130,13 @@ def test_a_file_without_a_usable_pair_is_told_in_a_sentence(tmp_path: Path, rows
         read_pairs(write_rows(tmp_path / "pairs.jsonl", rows))
 
 
+@pytest.mark.parametrize("spans", [5, [5], [[1]], [["1", "2"]], {"1": 2}])
+def test_spans_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path: Path, spans: Any) -> None:
+    rows = [PAIRS[0], PAIRS[1] | {"propagated_spans": spans}]
+    with pytest.raises(HarnessError, match=r"pair 1 of .* has 'propagated_spans' that are no list of"):
+        read_pairs(write_rows(tmp_path / "pairs.jsonl", rows))
+
+
 def test_pairs_longer_than_allowed_are_told_in_a_sentence(lm: Any, tmp_path: Path) -> None:
     file = read_pairs(write_rows(tmp_path / "pairs.jsonl"))
     with pytest.raises(HarnessError, match="no pair can be used: 3 with more than 9 tokens"):

@@ -105,6 +105,11 @@ def test_own_solutions_become_pairs_that_the_other_methods_read(
     assert read_pairs(tmp_path / "work" / "pairs.jsonl").read == 1
 
 
+def test_a_blank_behind_the_prompt_stands_in_no_file(tokenizer: Any, tmp_path: Path) -> None:
+    files, _ = made(coin(tokenizer), tmp_path, {"question": "K", "answer": 7}, prompt="{question}: ")
+    assert {row["prompt"] for name in FILES[1:] for row in files[name]} == {"K:"}
+
+
 def test_each_question_draws_from_streams_of_its_own(tokenizer: Any, tmp_path: Path) -> None:
     """Property 24: what is beside a question does not change its solutions; equal questions have different ones."""
     question = {"question": "K:", "answer": 7}

@@ -169,6 +169,10 @@ def test_no_steps_score_as_the_bare_model(tiny_model: Path, tmp_path: Path, monk
             {"pairs_file": Path("p"), "scores_file": Path("a"), "adapters": Path("b")},
             "scores_file and adapters are both",
         ),
+        (
+            {"pairs_file": Path("p"), "score": "none", "adapters": Path("a")},
+            "score=none uses no .*; leave adapters out",
+        ),
     ],
 )
 def test_options_that_no_run_could_use_are_refused(options: dict[str, Any], said: str) -> None:

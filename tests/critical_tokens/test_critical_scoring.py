@@ -191,6 +191,9 @@ def test_scores_of_other_pairs_or_another_contrast_are_refused(scored: Any, tiny
     row = json.loads((workdir / "scores.jsonl").read_text(encoding="utf-8").splitlines()[0])
     with pytest.raises(HarnessError, match=r"line 1 of .* has lists of different lengths"):
         read_scores(write_rows(tmp_path / "scores.jsonl", [row | {"base": []}]))
+    for broken in (None, "-1", float("nan")):
+        with pytest.raises(HarnessError, match=r"line 1 of .* has a score that is no finite number"):
+            read_scores(write_rows(tmp_path / "scores.jsonl", [row | {"base": [broken, *row["base"][1:]]}]))
 
 
 @pytest.mark.parametrize(
