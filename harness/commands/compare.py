@@ -22,7 +22,7 @@ A side is a folder of results, a file of records, or words that select records i
 
 examples:
   harness compare stochastok@baseline --records results
-  harness compare scheme=none scheme=stochastok --records leaderboards
+  harness compare scheme=none,steps=50 scheme=stochastok,steps=50 --records leaderboards
   harness compare results-monday results-friday --format markdown --output comparison.md
   harness compare quantization=none quantization=nf4 --records results
   harness compare baseline scheme=none scheme=stochastok --records results --tasks arc_easy,langgame
