@@ -18,7 +18,7 @@ from harness.methods.chance import Chance
 from harness.methods.lean_steps import lean_norm, lean_rotations
 from harness.models.tree.elementwise import gated, gated_back, is_ours
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
-from harness.models.tree.quick_layers import SILU, turning
+from harness.models.tree.quick_layers import SILU, inputs_to_try, turning
 
 Tensor = torch.Tensor
 TRIED_ROWS = 4
@@ -155,12 +155,16 @@ class _Gated(torch.autograd.Function):
 
 
 def _product(gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
-    return gated(gate, up) if type(act).__name__ in SILU and is_ours(gate, up) else act(gate) * up
+    return gated(gate, up) if _is_silu(act) and is_ours(gate, up) else act(gate) * up
+
+
+def _is_silu(act: Any) -> bool:
+    return type(act).__name__ in SILU and not (has_hooks(act) or has_other_forward(act))
 
 
 def _product_back(gate: Tensor, up: Tensor, upstream: Tensor, act: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Return the gradients of both factors of ``act(gate) * up``."""
-    if type(act).__name__ in SILU and is_ours(gate, up, upstream):
+    if _is_silu(act) and is_ours(gate, up, upstream):
         return gated_back(gate, up, upstream)
     with torch.enable_grad():
         inside = gate.detach().requires_grad_(True)
@@ -260,22 +264,23 @@ def _is_same(module: Any, forward: Callable[..., Tensor]) -> bool:
     chance = Chance(some.device)
     try:
         generator = torch.Generator().manual_seed(0)
-        x = (
-            torch.randn((1, TRIED_ROWS, _width_of(module)), generator=generator)
-            .to(some.device, dtype)
-            .requires_grad_(True)
-        )
-        found = []
-        for way in (module.forward, forward):
-            chance.restore()
-            result = way(x)
-            # Of a norm the sum of squares has no gradient.
-            upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
-            found.append([result, *torch.autograd.grad(result, [x, *weights], upstream)])
+        x = torch.randn((1, TRIED_ROWS, _width_of(module)), generator=generator).to(some.device, dtype)
+        with torch.no_grad():
+            inputs = [x] if hasattr(module, "get_base_layer") else inputs_to_try(module, x)
         tolerance = TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE)
-        return all(
-            bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1e-6)) for a, b in zip(*found, strict=True)
-        )
+        for x in inputs:
+            x.requires_grad_(True)
+            found = []
+            for way in (module.forward, forward):
+                chance.restore()
+                result = way(x)
+                # Of a norm the sum of squares has no gradient.
+                upstream = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result)
+                found.append([result, *torch.autograd.grad(result, [x, *weights], upstream)])
+            for a, b in zip(*found, strict=True):
+                if not bool((a - b).abs().max() <= tolerance * a.abs().max().clamp_min(1e-6)):
+                    return False
+        return True
     except Exception:  # whatever a layer does not accept; memory that is short here is short in a step, too
         return False
     finally:

@@ -9,7 +9,8 @@ import platform
 import shutil
 import stat
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -43,6 +44,18 @@ def library(name: str, source: str) -> ctypes.CDLL | None:
         with suppress(OSError):  # a file that was damaged is made anew
             return ctypes.CDLL(str(path))
     return None
+
+
+@contextmanager
+def usual() -> Iterator[None]:
+    """Within it new tensors stand on the CPU and may take gradients, whatever the caller asked torch for."""
+    with torch.inference_mode(False), torch.device("cpu"):
+        yield
+
+
+def randn(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+    """Return random numbers to try a library on: float32, whatever torch's default is, as a library takes addresses."""
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def _compiled(name: str, source: str, *, is_anew: bool) -> Path:

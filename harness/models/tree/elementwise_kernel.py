@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.tree.compiled import library
+from harness.models.tree.compiled import library, randn, usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -172,14 +172,15 @@ def kernels() -> Kernels | None:
     for name, function in functions.items():
         function.argtypes, function.restype = ARGUMENTS[name], None
     found = Kernels(**functions)
-    return found if is_right(found) else None
+    with usual():
+        return found if is_right(found) else None
 
 
 def is_right(found: Kernels) -> bool:
     """Return whether compiled functions compute what torch does, with and without rests."""
     draw = torch.Generator().manual_seed(0)
     return all(
-        _is_same(found, torch.randn((3, rows, width), generator=draw).mul_(4), torch.randn(width, generator=draw))
+        _is_same(found, randn((3, rows, width), draw).mul_(4), randn((width,), draw))
         for rows, width in ((1, 6), (2, 16), (5, 70), (300, 128))
     )
 
@@ -206,8 +207,12 @@ def _is_same(found: Kernels, numbers: Tensor, weight: Tensor) -> bool:
 def _ours(found: Kernels, x: Tensor, up: Tensor, upstream: Tensor, weight: Tensor) -> list[Tensor]:
     """Return norm, gate and rotation, and the gradients of norm, gate, the gate's other side and rotation."""
     rows, width = x.shape
-    out = torch.full((7, rows, width), torch.nan)
-    scales, cosine, sine = torch.empty(rows), upstream.double().cos().float(), upstream.double().sin().float()
+    out = torch.full((7, rows, width), torch.nan, dtype=torch.float32)
+    scales, cosine, sine = (
+        torch.empty(rows, dtype=torch.float32),
+        upstream.double().cos().float(),
+        upstream.double().sin().float(),
+    )
     threads = 1 + rows % 2
     at = [part.data_ptr() for part in out]
     given = x.data_ptr(), up.data_ptr(), upstream.data_ptr()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.models.tree.compiled import library
+from harness.models.tree.compiled import library, randn, usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,18 +104,17 @@ def kernel() -> Callable[..., None] | None:
     function.argtypes = [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4
     function.restype = None
     found: Callable[..., None] = function
-    return found if is_right(found) else None
+    with usual():
+        return found if is_right(found) else None
 
 
 def is_right(found: Callable[..., None]) -> bool:
     """Return whether a compiled product is that of torch, for shapes with and without rests."""
     generator = torch.Generator().manual_seed(0)
     for rows, columns, width in [(1, 4, 8), (2, 9, 7), (5, 130, 67), (24, 259, 520)]:
-        x, w, bias = (
-            torch.randn(shape, generator=generator) for shape in ((rows, width), (columns, width), (columns,))
-        )
+        x, w, bias = (randn(shape, generator) for shape in ((rows, width), (columns, width), (columns,)))
         for added in (bias, None):
-            out = torch.full((rows, columns), torch.nan)
+            out = torch.full((rows, columns), torch.nan, dtype=torch.float32)
             address = added.data_ptr() if added is not None else None
             found(rows, columns, width, 1 + columns % 2, x.data_ptr(), w.data_ptr(), address, out.data_ptr())
             right = torch.nn.functional.linear(x.double(), w.double(), None if added is None else added.double())

@@ -66,6 +66,11 @@ def _is_ours(input: Any, weight: Any, bias: Any) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and (
             bias is None
-            or (type(bias) in _plain and bias.dtype == torch.float32 and bias.is_contiguous() and bias.dim() == 1)
+            or (
+                type(bias) in _plain
+                and bias.dtype == torch.float32
+                and bias.is_contiguous()
+                and bias.shape == weight.shape[:1]
+            )
         )
     )

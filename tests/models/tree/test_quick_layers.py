@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.models.tree import elementwise, elementwise_kernel
+from harness.methods.lean_layers import lean
+from harness.models.tree import elementwise, elementwise_kernel, few_rows_kernel, row_kernel
 from harness.models.tree.quick_layers import QuickLayers
 
 IDS = torch.tensor([[3, 14, 15, 9, 2, 6, 5]])
@@ -120,3 +121,49 @@ def test_a_machine_that_cannot_compile_keeps_the_models_own_forwards(
         assert not elementwise.is_ours(torch.ones(3))
     finally:
         elementwise_kernel.kernels.cache_clear()
+
+
+class CutMLP(torch.nn.Module):
+    """Gates that are cut off, as some models have them; few numbers are as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = (torch.nn.Linear(16, 16, bias=False) for _ in range(3))
+        self.act_fn = torch.nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.down_proj(self.act_fn(self.gate_proj(x).clamp(max=10.0)) * self.up_proj(x))
+        return found
+
+
+def test_a_layer_that_cuts_large_gates_off_is_left_alone() -> None:
+    torch.manual_seed(0)
+    part, x = CutMLP().requires_grad_(False), torch.randn(1, 3, 16) * 100
+    right = part(x)
+    with torch.no_grad(), QuickLayers(part).used():
+        assert torch.equal(part(x), right)
+    with lean(part):
+        assert torch.equal(part(x.requires_grad_(True)), right)
+
+
+def test_a_gate_that_somebody_hooked_is_heard_in_training(model: Any) -> None:
+    ids = torch.arange(10)[None]
+    model.model.layers[1].mlp.act_fn.register_forward_hook(lambda module, given, found: found * 0)
+    right = model(ids).logits
+    with lean(model):
+        assert torch.allclose(model(ids).logits, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_the_trial_does_not_depend_on_what_torch_was_told_before(dtype: torch.dtype) -> None:
+    finders = elementwise_kernel.kernels, row_kernel._kernel, few_rows_kernel.kernel
+    right = [find() is None for find in finders]
+    for find in finders:
+        find.cache_clear()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode(), torch.device("meta"):
+            assert [find() is None for find in finders] == right
+    finally:
+        torch.set_default_dtype(before)
