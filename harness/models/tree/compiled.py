@@ -17,7 +17,7 @@ import torch
 
 from harness.folders import cache_folder, scratch_folder, write_atomic
 
-# No -ffast-math: a library linked with it changes how the whole process rounds. -O3 compiles three times as long for the same speed.
+# No -ffast-math: a library linked with it changes how the whole process rounds. -O3 gains nothing here.
 FLAGS = ("-O2", "-mavx2", "-mfma", "-ffp-contract=fast", "-fno-math-errno", "-fPIC", "-fopenmp", "-shared")
 COMPILE_SECONDS = 60
 # Eight numbers at a time, wherever they lie.
