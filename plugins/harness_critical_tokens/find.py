@@ -7,7 +7,7 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -39,8 +39,8 @@ LEAST_RATE, MOST_UNFINISHED = 0.25, 0.1
 class Find:
     """Find critical tokens by sampling rollouts from every prefix of wrong solutions (Lin et al., 2025, arXiv 2411.19943).
 
-    The model is left as it is. The work folder holds rollouts.jsonl (right rollouts from each prefix), critical_tokens.jsonl
-    and report.json afterwards.
+    The model is left as it is. The work folder holds rollouts.jsonl (right rollouts from each prefix), critical_tokens.jsonl,
+    report.html and report.json afterwards.
 
     Options:
         pairs_file: .jsonl with prompt, chosen (right) and rejected (wrong), and the right answer as answer; without it the one
@@ -154,7 +154,22 @@ class Find:
         write_atomic(workdir / ROLLOUTS_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         write_atomic(workdir / CRITICAL_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in critical))
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        self._keep_page(lm, {solution.pair for solution in solutions}, how.drawing.seed, workdir)
         _tell(report)
+
+    def _keep_page(self, lm: CausalLM, used: Set[int], seed: int, workdir: Path) -> None:
+        """Keep the solutions that were walked along, and make ``report.html`` of them and their rollouts."""
+        from harness_critical_tokens.encoding import encode
+        from harness_critical_tokens.report.page import write_page
+        from harness_critical_tokens.responses import made_by, write_responses
+
+        responses = [
+            (pair, "rejected", encode(lm, pair.prompt, pair.rejected, is_chat=self.chat))
+            for pair in self._file.pairs
+            if pair.number in used
+        ]
+        write_responses(workdir, responses, made_by=made_by(self, lm, seed=seed))
+        write_page(workdir)
 
     def _solutions(self, lm: CausalLM) -> tuple[list[Solution], Counter[str]]:
         """Return the rejected solutions that can be walked along, and how many cannot for which reason."""

@@ -58,6 +58,8 @@ def test_the_token_that_ruins_a_solution_is_found_and_replaced(tokenizer: Any, t
     assert (row["critical"], row["fallback"], row["drop"], row["n"], row["pair"]) == (2, None, 2, 8, 0)
     assert row["ids"] == [*tokenizer.encode(WRONG, add_special_tokens=False), tokenizer.eos_token_id]
     assert row["replacement"]["right"] == 8
+    page = (tmp_path / "work" / "report.html").read_text(encoding="utf-8")
+    assert ' title="J r=0/8">J</i>' in page and 'class="w10 k d"' in page
     assert row["replacement"]["pass_at"] == {str(k): 1.0 for k in (1, 2, 4, 8)}
     assert set(row["replacement"]["kept_pass_at"].values()) == {0.0}
     assert {text for each in row["texts"] for text in each["texts"]} == {"QZ7", WRONG}
