@@ -18,7 +18,7 @@ from harness.methods.chance import Chance
 from harness.methods.lean_steps import lean_norm, lean_rotations
 from harness.models.tree.elementwise import gated, gated_back, is_ours
 from harness.models.tree.fitness import LOW_PRECISION_TOLERANCE, TOLERANCE, has_hooks, has_other_forward
-from harness.models.tree.quick_layers import SILU, inputs_to_try, turning
+from harness.models.tree.quick_layers import inputs_to_try, is_silu, turning
 
 Tensor = torch.Tensor
 TRIED_ROWS = 4
@@ -155,16 +155,12 @@ class _Gated(torch.autograd.Function):
 
 
 def _product(gate: Tensor, up: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
-    return gated(gate, up) if _is_silu(act) and is_ours(gate, up) else act(gate) * up
-
-
-def _is_silu(act: Any) -> bool:
-    return type(act).__name__ in SILU and not (has_hooks(act) or has_other_forward(act))
+    return gated(gate, up) if is_silu(act) and is_ours(gate, up) else act(gate) * up
 
 
 def _product_back(gate: Tensor, up: Tensor, upstream: Tensor, act: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
     """Return the gradients of both factors of ``act(gate) * up``."""
-    if _is_silu(act) and is_ours(gate, up, upstream):
+    if is_silu(act) and is_ours(gate, up, upstream):
         return gated_back(gate, up, upstream)
     with torch.enable_grad():
         inside = gate.detach().requires_grad_(True)

@@ -9,9 +9,10 @@ import platform
 import shutil
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,6 +25,7 @@ COMPILE_SECONDS = 60
 VECTORS = """
 typedef float v8 __attribute__((vector_size(32), aligned(4)));
 #define INLINE static inline __attribute__((always_inline))
+INLINE float total(v8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
 """
 
 
@@ -44,6 +46,24 @@ def library(name: str, source: str) -> ctypes.CDLL | None:
         with suppress(OSError):  # a file that was damaged is made anew
             return ctypes.CDLL(str(path))
     return None
+
+
+def function(
+    name: str, source: str, arguments: Sequence[Any], is_right: Callable[[Callable[..., None]], bool]
+) -> Callable[..., None] | None:
+    """Return the function ``name`` of the library that ``source`` makes, None where there is none or it is not right.
+
+    Args:
+        arguments: their types, as ctypes names them.
+        is_right: tries it out.
+    """
+    found: Any = getattr(library(name, source), name, None)
+    if found is None:
+        return None
+    found.argtypes, found.restype = arguments, None
+    made: Callable[..., None] = found
+    with usual():
+        return made if is_right(made) else None
 
 
 @contextmanager

@@ -52,7 +52,6 @@ INLINE void stored(float *to, v8 v, long count) {
     if (count >= 8) *(v8 *)to = v;
     else for (long i = 0; i < count; i++) to[i] = v[i];
 }
-INLINE float total(v8 s) { return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7])); }
 """
 NORM = """
 #include <math.h>

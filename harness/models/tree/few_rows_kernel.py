@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from harness.models.tree.compiled import library, randn, usual
+from harness.models.tree.compiled import function, randn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ HEAD = """
 #define HOLD(v) __asm__("" : "+x"(v))
 
 INLINE void finish(v8 s, const float *x, const float *w, long k, long width, const float *bias, float *out) {
-    float sum = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+    float sum = total(s);
     for (; k < width; k++) sum += x[k] * w[k];
     *out = bias ? sum + *bias : sum;
 }
@@ -97,15 +97,7 @@ def kernel() -> Callable[..., None] | None:
     It is made at the first call on a machine and kept in the cache. A machine without a compiler, of another kind, or whose
     compiler makes something that multiplies wrong, has none; nothing is said of it.
     """
-    made = library("few_rows", source())
-    function: Any = getattr(made, "few_rows", None)
-    if function is None:
-        return None
-    function.argtypes = [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4
-    function.restype = None
-    found: Callable[..., None] = function
-    with usual():
-        return found if is_right(found) else None
+    return function("few_rows", source(), [ctypes.c_long] * 4 + [ctypes.c_void_p] * 4, is_right)
 
 
 def is_right(found: Callable[..., None]) -> bool:

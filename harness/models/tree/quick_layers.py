@@ -63,6 +63,11 @@ def norm_epsilon(module: Any) -> float | None:
     return epsilon if is_known else None
 
 
+def is_silu(act: Any) -> bool:
+    """Return whether an activation is SiLU's own module, which nobody hooked or gave another forward."""
+    return type(act).__name__ in SILU and not _is_touched(act)
+
+
 def rotations(model: torch.nn.Module) -> Iterator[tuple[Any, Callable[..., Any]]]:
     """Yield the modules of Python that hold the attention layers of ``model``, with the function of each that turns."""
     homes = {type(module).__module__ for module in model.modules() if "Attention" in type(module).__name__}
@@ -122,13 +127,13 @@ def _norm(module: Any) -> Forward | None:
 def _gated(module: Any) -> Forward | None:
     parts = {name for name, _ in module.named_children()}
     is_known = parts - {"act_fn"} == {"gate_proj", "up_proj", "down_proj"}
-    if not is_known or type(getattr(module, "act_fn", None)).__name__ not in SILU:
+    if not is_known or not is_silu(getattr(module, "act_fn", None)):
         return None
 
     def forward(x: Tensor) -> Tensor:
         gate, up = module.gate_proj(x), module.up_proj(x)
         is_quick = not torch.is_grad_enabled() and is_ours(gate, up) and gate.shape == up.shape
-        inner = gated(gate, up) if is_quick and not _is_touched(module.act_fn) else module.act_fn(gate) * up
+        inner = gated(gate, up) if is_quick and is_silu(module.act_fn) else module.act_fn(gate) * up
         return cast("Tensor", module.down_proj(inner))
 
     return forward

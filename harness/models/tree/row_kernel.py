@@ -5,11 +5,10 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from harness.models.tree.compiled import library, randn, usual
+from harness.models.tree.compiled import function, randn
 from harness.models.tree.elementwise_kernel import EXPONENTIAL
 
 Tensor = torch.Tensor
@@ -174,14 +173,9 @@ def _run(
 @functools.cache
 def _kernel() -> Callable[..., None] | None:
     """Return the compiled function, None where this machine has none or it computes something else."""
-    function: Any = getattr(library("row_attention", EXPONENTIAL + SOURCE), "row_attention", None)
-    if function is None:
-        return None
-    function.argtypes = [ctypes.c_long] * 5 + [ctypes.c_float] + [ctypes.c_void_p] * 10
-    function.restype = None
-    found: Callable[..., None] = function
-    with usual():
-        return found if is_right(found) else None
+    return function(
+        "row_attention", EXPONENTIAL + SOURCE, [ctypes.c_long] * 5 + [ctypes.c_float] + [ctypes.c_void_p] * 10, is_right
+    )
 
 
 def is_right(found: Callable[..., None]) -> bool:
