@@ -1,4 +1,4 @@
-"""``python -m harness_critical_tokens``: write stories with planted errors, and show a run's responses as a page."""
+"""``python -m harness_critical_tokens``: stories with planted errors, a run's responses as a page, runs as a table."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ examples:
   python -m harness_critical_tokens stories --count 400 --output train.jsonl
   python -m harness_critical_tokens stories --count 150 --split test --styles notes --output test.jsonl
   python -m harness_critical_tokens report results/RUN/artefacts
+  python -m harness_critical_tokens table results/RUN-OF-SEED-0 results/RUN-OF-SEED-1 --by kind
 """
 STORIES_EPILOG = """\
 styles:
@@ -52,16 +53,24 @@ def _report(arguments: argparse.Namespace) -> None:
     own.write(render(gather(arguments.folder), most=arguments.most), arguments.output or arguments.folder / PAGE)
 
 
+def _table(arguments: argparse.Namespace) -> None:
+    from harness_critical_tokens.identification_table import table
+
+    own.write(table(arguments.folders, by=arguments.by), arguments.output)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m harness_critical_tokens",
-        description="Write stories with planted errors, and show a run's responses token by token. No model is loaded.",
+        description="Write stories with planted errors, show a run's responses token by token, or runs as a table. "
+        "No model is loaded.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_stories(commands)
     _add_report(commands)
+    _add_table(commands)
     return parser
 
 
@@ -94,6 +103,18 @@ def _add_report(commands: Any) -> None:
     parser.add_argument("--most", type=int, default=200, metavar="N", help="responses on the page, those of the first pairs; "
                         "the figures are of all (default: 200)")  # fmt: skip
     parser.set_defaults(execute=_report)
+
+
+def _add_table(commands: Any) -> None:
+    parser = commands.add_parser(
+        "table",
+        help="show how well runs found known errors",
+        description="Write a Markdown table of how well each weight finds errors whose place is known, over runs of score.",
+    )
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="runs of score, or their artefacts/")
+    parser.add_argument("--by", choices=("kind", "style"), help="hit@1 for each kind of error or style of phrasing")
+    parser.add_argument("--output", "-o", type=Path, metavar="FILE.md", help="by default, standard output")
+    parser.set_defaults(execute=_table)
 
 
 if __name__ == "__main__":
