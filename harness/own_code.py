@@ -19,6 +19,7 @@ DECIDES = (
     "isolation",  # what a tool gives enters the answer
     "json_lines",
     "methods",
+    "metrics",
     "models",
     "records.aggregation",  # a task may make its score with it
     "records.answers",

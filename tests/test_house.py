@@ -75,6 +75,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "harness.cores",
         "harness.plain_files",
+        "harness.metrics",
         "harness.progress",
         "harness.removal",
         "harness.requests",
@@ -89,6 +90,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 PUBLIC = (
     "harness",
     "harness.methods",
+    "harness.metrics",
     "harness.tasks",
     "harness.requests",
     "harness.seeds",
