@@ -23,6 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "harness_stochastok",
         "harness_tool_tokens",
         "harness_critical_tokens",
+        "harness_contextual_embeddings",
         "harness_tasks",
         "harness_temperature",
         "harness_contrastive",
