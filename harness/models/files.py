@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.models import sentence_files
+
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".gguf")
 # In the order in which transformers looks for them; it reads the first that is there.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -47,7 +49,8 @@ def read_besides(folder: Path) -> list[Path]:
     """
     others = _object(folder / "config.json").get("configuration_files")
     names = [str(name) for name in others if name != "config.json"] if isinstance(others, list) else []
-    return _existing(folder, [*names, ADAPTER_CONFIG, *([GENERATION_CONFIG] if _decides(folder) else [])])
+    more = [GENERATION_CONFIG] if _decides(folder) else []
+    return [*_existing(folder, [*names, ADAPTER_CONFIG, *more]), *sentence_files.own_files(folder)]
 
 
 def code_files(folder: Path) -> list[Path]:

@@ -24,6 +24,8 @@ LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": s
                 "backend": str}  # fmt: skip
 LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": int | str,
            "enable_thinking": bool, "share_prefixes": bool, "mixed_precision_dtype": str, "chat_template_args": dict}  # fmt: skip
+# Of a model that makes vectors of texts (``--model encoder``).
+EMBED_ARGS = {"pooling": str, "normalise": bool, "template": str, "empty": str}
 # Of an engine that computes the model in our place (``--model vllm``).
 ENGINE_ARGS = {"tensor_parallel_size": int, "gpu_memory_utilization": float, "kv_cache_memory_bytes": int,
                "max_num_seqs": int, "max_num_batched_tokens": int, "enforce_eager": bool}  # fmt: skip
@@ -45,7 +47,7 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
         HarnessError: an argument is unknown or malformed, or the path or file does not exist.
     """
     args = _checked_args(model_args)
-    lm_args = {name: args.pop(name) for name in list(args) if name in LM_ARGS}
+    lm_args = {name: args.pop(name) for name in list(args) if name in LM_ARGS or name in EMBED_ARGS}
     args["engine_args"] = {name: args.pop(name) for name in list(args) if name in ENGINE_ARGS}
     pretrained = args.pop("pretrained", None)
     if quantization not in QUANTIZATIONS:
@@ -87,7 +89,7 @@ def load_tokenizer(pretrained: str | None = None) -> PreTrainedTokenizerBase:
 
 
 def _checked_args(model_args: Mapping[str, Any]) -> dict[str, Any]:
-    known = LOADING_ARGS | LM_ARGS | ENGINE_ARGS
+    known = LOADING_ARGS | LM_ARGS | EMBED_ARGS | ENGINE_ARGS
     checked: dict[str, Any] = {}
     for name, value in translated(model_args).items():
         if name not in known:

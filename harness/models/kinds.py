@@ -58,6 +58,24 @@ def _pick_device(wanted: str | None) -> str:
     return pick_device(wanted)
 
 
+def _encoder() -> type:
+    from harness.models.encoder import Encoder
+
+    return Encoder
+
+
+def _check_encoder(source: ModelSource) -> Any:
+    from harness.models.encoder_loading import check
+
+    return check(source)
+
+
+def _load_encoder(source: ModelSource, device: str | None, batch_size: int | str) -> LM:
+    from harness.models.encoder_loading import load
+
+    return load(source, device=device, batch_size=batch_size)
+
+
 def _tokenizer_only() -> type:
     from harness.models.tokenizer_only import TokenizerOnly
 
@@ -112,6 +130,7 @@ KINDS = {
             _load_tokenizer_only,
             lambda _: "cpu",
         ),
+        Kind("encoder", True, _encoder, _check_encoder, _load_encoder, _pick_device),
         Kind("vllm", True, _vllm, _check_vllm, _load_vllm, _vllm_device, _vllm_engine, NO_WEIGHTS),
     )
 }

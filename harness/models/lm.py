@@ -32,6 +32,7 @@ class Answering:
         truncated: requests that were cut to fit the context since ``start_counting``, by task.
         generation: what decided length, stops and sampling of the texts since ``start_counting``, by task.
         tells_answers: whether it calls ``tell`` for each answer that it is going to return.
+        cut_side: where such a request was cut, to end a sentence with.
         advice: what to do about a request type that it does not answer, to end a sentence with.
         on_answer: is told of each answer as soon as it is there, see ``tell``; None where nobody listens.
     """
@@ -46,6 +47,7 @@ class Answering:
     truncated: Mapping[str, int] = MappingProxyType({})
     generation: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
     tells_answers: ClassVar[bool] = False
+    cut_side: ClassVar[str] = "on the left"
     advice: ClassVar[str] = ""
     on_answer: Callable[[str, Any, Any], None] | None = None
     _cache: Any = None

@@ -35,21 +35,31 @@ def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -
     return CausalLM(model, tokenizer, batch_size=batch_size, **source.lm_args)
 
 
-def load_model(source: ModelSource, *, device: str) -> PreTrainedModel:
-    """Return the model on ``device``, in evaluation mode, quantised and with an adapter if the source says so."""
+def load_model(source: ModelSource, *, device: str, headless: bool = False) -> PreTrainedModel:
+    """Return the model on ``device``, in evaluation mode, quantised and with an adapter if the source says so.
+
+    Args:
+        headless: without what stands on the last hidden states, whatever the checkpoint has there.
+    """
     _make_current(device)
     if not source.peft:
-        return _read(source, device)
+        return _read(source, device, headless=headless)
     model: PreTrainedModel
-    model, reason = with_adapter(lambda: _read(source, device), source.peft, name=source.name)
+    model, reason = with_adapter(lambda: _read(source, device, headless=headless), source.peft, name=source.name)
     if reason is not None:
         say(f"the adapter of {printable(source.name)} is left active: {reason}")
     return model
 
 
-def _read(source: ModelSource, device: str) -> PreTrainedModel:
+def _read(source: ModelSource, device: str, *, headless: bool = False) -> PreTrainedModel:
     """Return the model on ``device`` as its checkpoint has it."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, logging
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForSeq2SeqLM,
+        AutoModelForTextEncoding,
+        logging,
+    )
 
     logging.disable_progress_bar()
     settings: dict[str, Any] = {"dtype": source.dtype, "trust_remote_code": source.trust_remote_code}
@@ -61,12 +71,15 @@ def _read(source: ModelSource, device: str) -> PreTrainedModel:
     if source.quantization != "none":
         settings["quantization_config"] = _quantization_config(source.quantization, device)
         settings.setdefault("device_map", {"": device})
-    kind = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
+    if headless:
+        kind = AutoModelForTextEncoding if source.is_encoder_decoder else AutoModel
+    else:
+        kind = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
     try:
         model, keys = kind.from_pretrained(source.location, **settings, output_loading_info=True)
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
-    _check_keys(keys, source)
+    _check_keys(_without_heads(model, keys) if headless else keys, source)
     check_places(model, source)
     if source.gguf_file:
         model = without_quantization_config(model)
@@ -161,6 +174,14 @@ def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
         raise HarnessError(
             f"model '{printable(source.name)}' has weights of another shape than its config: {mismatched[0]}"
         )
+
+
+def _without_heads(model: PreTrainedModel, keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is missing and left over of a model that is read without a head; a pooler beside its states is one."""
+    own = {name for name, _ in model.named_children()}
+    unexpected = [name for name in keys.get("unexpected_keys") or () if name.split(".")[0] in own]
+    missing = [name for name in keys.get("missing_keys") or () if not name.startswith("pooler.")]
+    return {**keys, "unexpected_keys": unexpected, "missing_keys": missing}
 
 
 def check_places(model: PreTrainedModel, source: ModelSource) -> None:

@@ -225,7 +225,7 @@ class _Asking:
         if cut:
             say(
                 f"{cut} requests of {printable(name)} were longer than the context of {self.lm.max_length} tokens and were "
-                "cut on the left"
+                f"cut {self.lm.cut_side}"
             )
         if work is not None:
             self.total = work.plus(self.total)

@@ -22,7 +22,7 @@ from harness.records.record import Record, SamplesPart
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE
 from harness.redaction import file_name, redact, redact_json
 from harness.removal import RESULTS, put, refuse_links, remove, samples_of, temporary_of
-from harness.requests import Explained
+from harness.requests import Explained, shown
 from harness.run import artefacts
 from harness.run.environment import now
 
@@ -205,7 +205,7 @@ def _sample_line(row: Mapping[str, Any]) -> str:
         f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(request)}
         for i, request in enumerate(row["arguments"])
     }
-    texts = {name: sanitize_list(row[name]) for name in ("resps", "filtered_resps")}
+    texts = {name: sanitize_list(shown(row[name])) for name in ("resps", "filtered_resps")}
     answers = [answer for several in row["resps"] if isinstance(several, list) for answer in several]
     traces = [answer.trace for answer in answers if isinstance(answer, Explained)]
     explained = {"traces": traces} if traces else {}

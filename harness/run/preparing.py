@@ -122,6 +122,9 @@ def find_model(run: Run) -> ModelSource:
     source = finding.resolve(run.model_args, quantization=run.quantization, needs_weights=kind.has_weights)
     if source.engine_args and not kind.refusal:
         raise HarnessError(f"--model_args {next(iter(source.engine_args))} is for --model vllm")
+    foreign = [name for name in source.lm_args if name in finding.EMBED_ARGS and kind.name != "encoder"]
+    if foreign:
+        raise HarnessError(f"--model_args {foreign[0]} is for --model encoder")
     tokenizer = kind.check(source)
     if run.apply_chat_template:
         _check_chat_template(tokenizer, run.apply_chat_template)

@@ -19,7 +19,8 @@ def of_task(task: Any, run: Run) -> Questions:
     from lm_eval.utils import handle_non_serializable, hash_string
 
     of_docs: dict[int, list[Any]] = {}
-    for instance in sorted(task.instances, key=lambda instance: instance.idx):
+    asked = [instance for instance in task.instances if instance.doc_id >= 0]  # a corpus belongs to no document
+    for instance in sorted(asked, key=lambda instance: instance.idx):
         of_docs.setdefault(instance.doc_id, []).append(instance)
     chosen = run.samples.get(task.config.task) if run.samples else None
     # Of chosen documents an instance holds the place among the chosen, a sample the number of the document.
@@ -75,7 +76,7 @@ def draws_answers(task: Any, run: Run) -> bool:
 def notes_of(task: Any, run: Run) -> dict[str | None, list[str]]:
     """Return sentences on the numbers of ``task`` under one filter, and on all of them under None."""
     repeats = int(getattr(task.config, "repeats", None) or 1)
-    notes: dict[str | None, list[str]] = {None: []}
+    notes: dict[str | None, list[str]] = {None: [str(note) for note in getattr(task, "notes", None) or ()]}
     if run.num_fewshot and task.config.num_fewshot == 0:
         notes[None].append(f"the task fixes 0 shots: --num_fewshot {run.num_fewshot} was left aside")
     if repeats > 1 and not draws_answers(task, run):

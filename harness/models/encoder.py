@@ -1,0 +1,229 @@
+"""Encoder: answers ``embed`` requests with any model that makes a vector of a text (``--model encoder``)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+import torch
+from lm_eval.api.model import LM
+
+from harness.errors import HarnessError
+from harness.models.embedding import Asked, Vector, answered, asked, batches
+from harness.models.guards import check_ids
+from harness.models.laid_out import Row, rows_of
+from harness.models.lm import Answering
+from harness.models.pooled import dense_layer, pool
+from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, TOLERANCE, Prefix, Prefixed, shared_beginning
+from harness.models.sentence_files import Way
+from harness.models.tokenizer_only import encode_all
+from harness.models.tree.memory import PORTION, Budget, in_portions
+from harness.progress import bar, process_count
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Tensor = torch.Tensor
+
+
+class Encoder(LM, Answering):
+    """A model without a head that makes one vector of a text: an encoder, or a decoder with one of the poolings.
+
+    Vectors are float32, whatever the model computes in, and the same whichever texts are embedded beside them: masks come
+    from lengths, places are given explicitly. ``truncated`` counts, by task, the texts that were cut at their end.
+    """
+
+    answers: ClassVar[frozenset[str]] = frozenset({"embed", "tokenize"})
+    advice: ClassVar[str] = "; load a language model with --model hf"
+    tells_answers: ClassVar[bool] = True
+    cut_side: ClassVar[str] = "at their end"
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        way: Way,
+        *,
+        batch_size: int | str = "auto",
+        empty: str = "error",
+        add_bos_token: bool | None = None,
+    ) -> None:
+        """Wrap ``model`` and ``tokenizer`` as they are.
+
+        Args:
+            model: without a head, on its device already.
+            way: how a text becomes a vector.
+            batch_size: ``auto``: as many tokens at a time as are fast and fit. N: no more than N texts.
+            empty: ``error`` refuses a text of white space alone, ``zero`` makes zeros of it.
+            add_bos_token: whether the token that begins texts stands before what is laid out; None: if there is one.
+
+        Raises:
+            HarnessError: there are several processes, or the tokenizer has no end-of-text token and ``eos`` is pooled.
+        """
+        LM.__init__(self)
+        if process_count() > 1:
+            raise HarnessError("--model encoder runs in one process: start it without a launcher")
+        self.settings = {"batch_size": batch_size, "empty": empty, "add_bos_token": add_bos_token}
+        self.model, self.tokenizer, self.way = model.eval(), tokenizer, way
+        self._device = model.device
+        self.truncated: Counter[str] = Counter()
+        self._budget = Budget(model, rows=batch_size if isinstance(batch_size, int) else None)
+        self._dense = [dense_layer(folder, device=self.device) for folder in way.dense]
+        self._prefixed = Prefixed(model) if way.is_causal else None
+        if "eos" in way.pooling and way.is_laid_out and tokenizer.eos_token_id is None:
+            raise HarnessError(
+                "pooling=eos needs a token that ends texts, and the tokenizer has none; take pooling=last"
+            )
+
+    def replace(
+        self,
+        *,
+        model: PreTrainedModel | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        way: Way | None = None,
+    ) -> Self:
+        """Return this LM with another model, tokenizer or way to a vector."""
+        return type(self)(model or self.model, tokenizer or self.tokenizer, way or self.way, **self.settings)
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of the longest text, with all that stands around it; None where there is no bound."""
+        return self.way.max_length
+
+    @max_length.setter
+    def max_length(self, _: Any) -> NoReturn:
+        raise AttributeError("max_length follows from the way")
+
+    @property
+    def tokenizer_name(self) -> str:
+        """The tokenizer's own name, as lm-eval writes it down."""
+        return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
+
+    def start_counting(self) -> None:
+        """Forget the truncated texts of earlier evaluations."""
+        self.truncated.clear()
+
+    def count_truncated(self, kind: str, requests: list[Instance]) -> None:
+        """Count texts in ``truncated`` that are answered from what an interrupted run left."""
+        if kind == "embed":
+            wanted = list(dict.fromkeys(map(asked, requests)))
+            self._count(requests, dict(zip(wanted, self.rows(wanted), strict=True)))
+
+    def tokenize(self, requests: list[Instance]) -> list[list[int]]:
+        """Return the ids of each request's text, without special tokens. Requests: ``(text,)``."""
+        return encode_all(self.tokenizer, [request.args[0] for request in requests])
+
+    def embed(self, requests: list[Instance]) -> list[Vector]:
+        """Return one vector (D,), float32, for each request, in order.
+
+        Args:
+            requests: ``arguments`` is ``(text, {"instruction": str or None, "role": "query", "document" or None})``.
+
+        Raises:
+            HarnessError: a text is empty, an instruction leaves it no room, or its vector is no direction; it is named.
+        """
+
+        def embed(wanted: list[Asked]) -> Iterator[tuple[int, Any]]:
+            rows = self.rows(wanted)
+            self._count(requests, dict(zip(wanted, rows, strict=True)))
+            return self.vectors(rows)
+
+        return answered(requests, embed, empty=self.settings["empty"], tell=self.tell)
+
+    def rows(self, wanted: Sequence[Asked]) -> list[Row]:
+        """Return the ids of what is to be embedded.
+
+        Raises:
+            HarnessError: an instruction leaves a text no room, or an id is none of the model's.
+        """
+        add_bos = self.settings["add_bos_token"]
+        begins = self.tokenizer.bos_token_id if add_bos is not False else None
+        found = rows_of(self.tokenizer, self.way, wanted, begins=begins)
+        check_ids([row.ids for row in found], rows=len(self.model.get_input_embeddings().weight))
+        return found
+
+    @torch.no_grad()
+    def vectors(self, rows: Sequence[Row]) -> Iterator[tuple[int, Any]]:
+        """Yield the number and the vector (D,) of each row, the longest first; rows that begin alike begin once."""
+        lengths = [len(row.ids) for row in rows]
+        found: dict[int, Vector] = {}
+        with bar(len(rows), "Embedding", unit="text", disable=not rows) as progress:
+            prefix = self._prefix(rows)
+
+            def answer(part: list[int]) -> None:
+                most = self._budget.tokens_for(lengths[part[0]])
+                for places in batches([lengths[number] for number in part], most_tokens=most):
+                    numbers = [part[place] for place in places]
+                    found.update(zip(numbers, self._pooled([rows[n] for n in numbers], prefix), strict=True))
+
+            order = sorted(range(len(rows)), key=lambda number: -lengths[number])
+            for start in range(0, len(order), PORTION):
+                in_portions(order[start : start + PORTION], answer, self._budget)
+                progress.update(len(found))
+                yield from found.items()
+                found.clear()
+
+    def _prefix(self, rows: Sequence[Row]) -> Prefix | None:
+        """Return what was computed of the ids that all rows begin with, None where nothing is gained or may be shared."""
+        if self._prefixed is None or len(rows) < LEAST_ROWS:
+            return None
+        ids = shared_beginning([row.ids for row in rows], most=min(len(row.ids) for row in rows) - 1)
+        prefix = self._prefixed.prefix(ids) if len(ids) >= LEAST_TOKENS else None
+        if prefix is None:
+            return None
+        longest = [max(rows, key=lambda row: len(row.ids))]
+        alone, shared = (torch.nn.functional.normalize(self._pooled(longest, one)) for one in (None, prefix))
+        return prefix if (alone - shared).norm() <= TOLERANCE else None
+
+    @torch.no_grad()
+    def _pooled(self, rows: Sequence[Row], prefix: Prefix | None) -> Any:
+        """Return the vectors (B, D), float32 on the CPU, of one batch."""
+        before = 0 if prefix is None else len(prefix.ids)
+        width = max(len(row.ids) for row in rows) - before
+        filling = self.tokenizer.pad_token_id or 0
+        ids = torch.full((len(rows), width), min(filling, len(self.model.get_input_embeddings().weight) - 1))
+        mask = torch.zeros((len(rows), width), dtype=torch.long)
+        for number, row in enumerate(rows):
+            length = len(row.ids) - before
+            ids[number, :length], mask[number, :length] = torch.tensor(row.ids[before:]), 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        states = self._states(ids, mask, prefix)
+        pooled = pool(
+            states, [row.first for row in rows], [row.end for row in rows], self.way.pooling,
+            counts_from_start=not self.way.is_laid_out,
+        )  # fmt: skip
+        for layer in self._dense:
+            pooled = layer(pooled)
+        return (torch.nn.functional.normalize(pooled) if self.way.normalise else pooled).float().cpu()
+
+    def _states(self, ids: Tensor, mask: Tensor, prefix: Prefix | None) -> Tensor:
+        """Return the states (B, T, D) of rows of ids, padded on the right, with those of the prefix before them."""
+        if prefix is not None and self._prefixed is not None:
+            return self._prefixed.states(prefix, ids, mask)
+        more: dict[str, Any] = {}
+        if self.way.is_causal:
+            more = {"position_ids": torch.arange(ids.shape[1], device=ids.device).expand_as(ids), "use_cache": False}
+        states: Tensor = self.model(input_ids=ids, attention_mask=mask, **more).last_hidden_state
+        return states
+
+    def _count(self, requests: Sequence[Instance], rows: Mapping[Asked, Row]) -> None:
+        for request in requests:
+            row = rows.get(asked(request))
+            self.truncated[str(request.task_name)] += row is not None and row.is_cut
+
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there is no output head."""
+        self._refuse("loglikelihood")
+
+    def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there is no output head."""
+        self._refuse("loglikelihood_rolling")
+
+    def generate_until(self, requests: list[Instance]) -> NoReturn:
+        """Refuse: there is no output head."""
+        self._refuse("generate_until")
+
+    def _refuse(self, request_type: str) -> NoReturn:
+        raise HarnessError(f"{type(self).__name__} cannot answer '{request_type}' requests{self.advice}")

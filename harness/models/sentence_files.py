@@ -1,0 +1,176 @@
+"""How a model makes a vector of a text, read from the files of its folder: those of sentence-transformers, or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.names import printable, suggestion
+
+# By the names that are written here, with those that sentence-transformers gives them.
+POOLINGS = ("mean", "cls", "last", "eos", "weighted_mean", "max", "mean_sqrt_len")
+ALSO_CALLED = {"lasttoken": "last", "weightedmean": "weighted_mean", "mean_sqrt_len_tokens": "mean_sqrt_len"}
+MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
+# Where the longest text stands; the name depends on the architecture.
+LIMITS = tuple(f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert",
+               "xlm-roberta", "xlnet"))  # fmt: skip
+# Older files say each pooling by a switch, in the order in which what they give stands side by side.
+SWITCHES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_weightedmean_tokens": "weighted_mean",
+    "pooling_mode_lasttoken": "last",
+}
+INSTRUCT = "Instruct: {task}\nQuery: "
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a text becomes a vector.
+
+    Attributes:
+        pooling: of ``POOLINGS``; what several give stands side by side.
+        is_causal: its tokens look back alone.
+        is_laid_out: beginning, instruction, text and end are put together as ids, and the text alone is pooled; otherwise the
+            tokenizer puts its own special tokens around instruction and text, and all of it is pooled.
+        normalise: whether vectors have length 1.
+        max_length: tokens of the longest text, with all that stands around it; None where only the model bounds it.
+        prompts: what stands before a text, by role or name.
+        default_prompt: the name of the one that stands before a text of no role; None for none.
+        template: what stands before a text with an instruction, which is put in for ``{task}``, and, where ``{text}`` stands in
+            it, after every text; empty: instructions are not read.
+        pools_prompt: whether the tokens of a prompt are pooled, too, where the text is not laid out.
+        lowercase: whether texts are made lower-case first.
+        dense: folders of layers that follow the pooling, in order.
+    """
+
+    pooling: tuple[str, ...] = ("mean",)
+    is_causal: bool = False
+    is_laid_out: bool = False
+    normalise: bool = True
+    max_length: int | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    template: str = ""
+    pools_prompt: bool = True
+    lowercase: bool = False
+    dense: tuple[Path, ...] = ()
+
+    def around(self, instruction: str | None, role: str | None) -> tuple[str, str]:
+        """Return what stands before and after a text.
+
+        An instruction counts where there is a template for it; then the prompt for the role, if the model has one; then,
+        of a text without a role, the default prompt.
+        """
+        before, _, after = self.template.partition("{text}")
+        if "{task}" not in before:
+            if before or after:
+                return before, after
+        elif instruction:
+            return before.replace("{task}", instruction), after
+        name = self.default_prompt if role is None else role
+        return self.prompts.get(name or "", ""), after
+
+
+def has_files(folder: Path) -> bool:
+    """Return whether a folder says itself how a text becomes a vector."""
+    return (folder / MODULES).is_file()
+
+
+def own_files(folder: Path) -> list[Path]:
+    """Return the files of a folder that ``read`` reads, and the weights of layers after the pooling."""
+    if not has_files(folder):
+        return []
+    named = [folder / name for name in (MODULES, PROMPTS, *LIMITS)]
+    below = [folder / str(one.get("path") or ".") for one in _modules(folder)]
+    inside = [path for place in below if place.resolve() != folder.resolve() for path in sorted(place.glob("*"))]
+    return [path for path in (*named, *inside) if path.is_file()]
+
+
+def read(folder: Path) -> Way:
+    """Return how the files of a sentence-transformers folder say that a text becomes a vector.
+
+    Raises:
+        HarnessError: a file is none, or names a part that is not known here.
+    """
+    way, pooling, dense, normalise = Way(), None, list[Path](), False
+    for module in _modules(folder):
+        kind, place = str(module.get("type", "")).rpartition(".")[2], folder / str(module.get("path") or ".")
+        if kind == "Pooling":
+            pooling, pools_prompt = _pooling(place / "config.json")
+            way = replace(way, pooling=pooling, pools_prompt=pools_prompt)
+        elif kind == "Dense":
+            dense.append(place)
+        elif kind == "Normalize":
+            normalise = True
+        elif kind != "Transformer":
+            raise HarnessError(
+                f"{printable(folder / MODULES)} names a part of the kind '{printable(kind)}'; known here are Transformer, "
+                "Pooling, Dense and Normalize"
+            )
+    if pooling is None:
+        raise HarnessError(
+            f"{printable(folder / MODULES)} names no Pooling, without which there is no vector of a text"
+        )
+    limits, said = _limits(folder), _object(folder / PROMPTS)
+    prompts = said.get("prompts")
+    return replace(
+        way,
+        normalise=normalise,
+        dense=tuple(dense),
+        max_length=limits.get("max_seq_length"),
+        lowercase=bool(limits.get("do_lower_case")),
+        prompts={str(name): str(text) for name, text in prompts.items()} if isinstance(prompts, dict) else {},
+        default_prompt=said.get("default_prompt_name"),
+    )
+
+
+def pooling_named(name: str) -> str:
+    """Return a pooling by its name here or the one that sentence-transformers gives it. Raises ``HarnessError`` for another."""
+    found = ALSO_CALLED.get(name, name)
+    if found not in POOLINGS:
+        raise HarnessError(f"pooling '{printable(name)}' is unknown; {suggestion(name, POOLINGS)}")
+    return found
+
+
+def _modules(folder: Path) -> list[dict[str, Any]]:
+    try:
+        value = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HarnessError(f"{printable(folder / MODULES)} is not valid JSON: {printable(error)[:200]}") from error
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise HarnessError(f"{printable(folder / MODULES)} is no list of parts")
+    return value
+
+
+def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
+    said = _object(path)
+    named = said.get("pooling_mode")
+    if named is None:
+        modes = tuple(mode for switch, mode in SWITCHES.items() if said.get(switch)) or ("mean",)
+    else:
+        modes = tuple(pooling_named(str(name)) for name in (named if isinstance(named, list) else [named]))
+    return modes, bool(said.get("include_prompt", True))
+
+
+def _limits(folder: Path) -> dict[str, Any]:
+    found = next((folder / name for name in LIMITS if (folder / name).is_file()), None)
+    return {} if found is None else _object(found)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise HarnessError(f"{printable(path)} is not valid JSON: {printable(error)[:200]}") from error
+    if not isinstance(value, dict):
+        raise HarnessError(f"{printable(path)} is no JSON object")
+    return value
