@@ -79,7 +79,8 @@ class Sampled:
             assert again is not None
             return again(row) / self.temperature
 
-        totals = logits.logsumexp(-1)
+        # A row alone would be added up in as many parts as there are threads, and come to another sum than beside others.
+        totals = (logits if len(logits) > 1 else logits.expand(2, -1)).logsumexp(-1)[: len(logits)]
         likeliest, tokens = (side.cpu() for side in logits.topk(min(LIKELIEST, logits.shape[-1])))
         rows = enumerate(zip(totals.tolist(), likeliest.double(), tokens, strict=True))
         return [
@@ -130,9 +131,11 @@ class Words:
         sums = known.cumsum(-1)
         left = int((sums - known < self.top_p).sum())  # the fewest words with so much of the probability
         has_all = self.is_whole or left < len(known) or len(known) < len(self.likeliest)
-        if not has_all and (self.top_p < 1 or self.top_k):
+        is_bounded = self.top_p < 1 or self.top_k > 0
+        if is_bounded and not has_all:
             return None
-        total = float(sums[left - 1]) if has_all else 1.0
+        # Without a bound all have 1 together, whether they are known or not: what was drawn before changes no draw.
+        total = float(sums[left - 1]) if is_bounded else 1.0
         place = min(int((sums[:left] <= share * total).sum()), left - 1)
         is_sure = self.is_whole or bool(known[place] > self.likeliest[-1])
         return self._word(place) if is_sure else None

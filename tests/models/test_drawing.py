@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -50,6 +51,30 @@ def test_the_whole_vocabulary_is_not_put_in_order_for_an_ordinary_draw(monkeypat
     assert not asked
     [words] = Sampled(0).words(logits[None] / 50, again)
     assert words.drawn(0.999) >= 0 and asked == [0]
+
+
+def test_a_draw_does_not_depend_on_what_was_drawn_before() -> None:
+    """Property 24: at the very edges between words, a place whose whole vocabulary was put in order draws as a fresh one."""
+    logits = torch.randn(3000, generator=torch.Generator().manual_seed(0))
+    [fresh], [asked] = Sampled(0).words(logits[None]), Sampled(0).words(logits[None])
+    asked.drawn(1 - 1e-12)
+    assert asked.is_whole and float(asked.likeliest.sum()) != 1
+    edges = fresh.likeliest.cumsum(-1)[:-2].tolist()
+    for share in [other for edge in edges for other in (math.nextafter(edge, 0), edge, edge * (1 + 1e-9))]:
+        assert fresh.drawn(share) == asked.drawn(share)
+    assert not fresh.is_whole
+
+
+def test_a_draw_does_not_depend_on_what_is_drawn_beside_it() -> None:
+    """Property 24: the sum over a row is the same alone and beside others, with several threads, too."""
+    logits = 3 * torch.randn(6, 49_152, generator=torch.Generator().manual_seed(4))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = [words.total for words in Sampled(0).words(logits)]
+        assert [Sampled(0).words(row[None])[0].total for row in logits] == together
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_logits_that_are_no_numbers_give_no_word() -> None:
