@@ -1,13 +1,14 @@
-"""Text, JSON and JSON lines that people bring: one reader, which names file, line and key in its errors."""
+"""Text, JSON and JSON lines: one reader of what people bring, which names file, line and key in its errors, and one writer."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.folders import write_atomic
 from harness.names import printable
 
 Row = dict[str, Any]
@@ -60,12 +61,46 @@ def read_json_lines(path: Path, keys: Keys) -> list[Row]:
         HarnessError: the file cannot be read, holds no object, or a line is broken or lacks a key; file, line and key
             are named.
     """
+    return list(numbered_json_lines(path, keys).values())
+
+
+def numbered_json_lines(path: Path, keys: Keys) -> dict[int, Row]:
+    """Return the same as ``read_json_lines`` by the number of each line, from 1, for errors that name it.
+
+    Raises:
+        HarnessError: as ``read_json_lines``.
+    """
     # Not splitlines(): it also splits at characters such as U+2028, which JSON texts may hold.
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    rows = [_row(line, path, number, keys) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = {number: _row(line, path, number, keys) for number, line in enumerate(lines, start=1) if line.strip()}
     if not rows:
         raise HarnessError(f"'{printable(path)}' is empty: it holds no row; get the file again")
     return rows
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """Return an object as the line of a JSON lines file, its end included: characters as they are, halves of some escaped.
+
+    Raises:
+        TypeError: JSON does not know a value.
+        ValueError: a number is NaN or infinite.
+    """
+    line = json.dumps(row, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # half a character: JSON has it as an escape, and no UTF-8 file has it
+        line = json.dumps(row, allow_nan=False)
+    return line + "\n"
+
+
+def write_json_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write one object a line, so that a reader, or a crash, sees the old file or the whole new one.
+
+    Raises:
+        OSError: the disk refuses, or a link stands at ``path``; what was there is intact then.
+        TypeError, ValueError: as ``json_line``; likewise.
+    """
+    write_atomic(path, map(json_line, rows))
 
 
 def check_keys(row: Mapping[str, Any], where: str, keys: Keys) -> None:

@@ -61,9 +61,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.methods", "harness.comparing", "harness.board"),
     ("harness.verifying",),
     ("harness.models", "harness.records"),
+    ("harness.json_lines",),
     (
         "harness.folders",
-        "harness.json_lines",
         "harness.pages",
         "harness.imports",
         "harness.threads",

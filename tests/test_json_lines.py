@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from harness import HarnessError
-from harness.json_lines import check_keys, read_json, read_json_lines, read_text
+from harness.json_lines import (
+    check_keys,
+    json_line,
+    numbered_json_lines,
+    read_json,
+    read_json_lines,
+    read_text,
+    write_json_lines,
+)
 
 
 def test_objects_come_in_order_with_all_their_keys_and_empty_lines_are_passed_over(tmp_path: Path) -> None:
@@ -83,3 +91,27 @@ def test_objects_inside_a_file_are_checked_the_same_way(row: dict[str, Any], wor
     check_keys({"is_right": True}, "the clock of 'a'", {"is_right": bool})
     with pytest.raises(HarnessError, match=words):
         check_keys(row, "the clock of 'a'", {"is_right": bool})
+
+
+def test_what_is_written_is_read_again_whatever_the_characters(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "clocks.jsonl"
+    rows = [{"text": "\u00e9\u2028\n\ud83d\U0001f642 \u65e5"}, {"text": "\ud800"}, {"text": "a", "more": [0.1, None]}]
+    write_json_lines(file, iter(rows))
+    assert read_json_lines(file, {"text": str}) == rows
+    assert json_line({"text": "\u00e9"}) == '{"text": "\u00e9"}\n' and json_line({"text": "\ud800"}).isascii()
+
+
+def test_what_json_cannot_hold_leaves_the_file_that_was_there(tmp_path: Path) -> None:
+    file = tmp_path / "clocks.jsonl"
+    write_json_lines(file, [{"hour": 7}])
+    for value in (float("nan"), float("inf"), {1}):
+        with pytest.raises((ValueError, TypeError)):
+            write_json_lines(file, [{"hour": 8}, {"hour": value}])
+    assert read_json_lines(file, {"hour": int}) == [{"hour": 7}]
+    assert [path.name for path in tmp_path.iterdir()] == ["clocks.jsonl"]
+
+
+def test_rows_are_numbered_by_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "clocks.jsonl"
+    file.write_text('\n{"hour": 7}\n\n{"hour": 8}', encoding="utf-8")
+    assert numbered_json_lines(file, {"hour": int}) == {2: {"hour": 7}, 4: {"hour": 8}}

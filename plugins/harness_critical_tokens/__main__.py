@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.commands import own
+from harness.json_lines import json_line
 
 EPILOG = """\
 examples:
@@ -43,7 +43,7 @@ def _stories(arguments: argparse.Namespace) -> None:
     from harness_critical_tokens.stories import write_stories
 
     rows = write_stories(arguments.count, seed=arguments.seed, styles=arguments.styles, split=arguments.split)
-    own.write("".join(json.dumps(row) + "\n" for row in rows), arguments.output)
+    own.write(map(json_line, rows), arguments.output)
 
 
 def _report(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.folders import write_atomic
+from harness.json_lines import write_json_lines
 
 if TYPE_CHECKING:
     from harness_critical_tokens.encoding import Encoded
@@ -29,8 +30,7 @@ def write_responses(
         responses: pair, side (``chosen`` or ``rejected``) and tokens of each.
         made_by: models and options by name, for people; values that JSON does not know are written as text.
     """
-    lines = (json.dumps(_row(pair, side, encoded)) + "\n" for pair, side, encoded in responses)
-    write_atomic(workdir / RESPONSES, "".join(lines))
+    write_json_lines(workdir / RESPONSES, (_row(pair, side, encoded) for pair, side, encoded in responses))
     write_atomic(workdir / MADE_BY, json.dumps(dict(made_by), indent=1, default=str))
 
 

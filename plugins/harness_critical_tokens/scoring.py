@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness import HarnessError
-from harness.folders import write_atomic
-from harness.json_lines import read_json_lines
+from harness.json_lines import read_json_lines, write_json_lines
 from harness.methods import adapters
 from harness.methods.label_states import LabelStates, label_states
 from harness.methods.micro_batches import IGNORED, pad
@@ -134,7 +132,7 @@ def score_pairs(
 
 def write_scores(path: Path, scored: Sequence[Scored]) -> None:
     """Write a line for each response, all of them or none."""
-    write_atomic(path, "".join(json.dumps(one.row(), allow_nan=False) + "\n" for one in scored))
+    write_json_lines(path, (one.row() for one in scored))
 
 
 def read_scores(path: Path) -> dict[tuple[int, str], Scored]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.commands import own
 from harness.errors import HarnessError
-from harness.folders import write_atomic
+from harness.json_lines import write_json_lines
 
 Example = Mapping[str, str]
 """``prompt`` (what the model reads), ``answer`` (what it must write, with any space before it) and ``type``."""
@@ -56,11 +55,11 @@ def write(examples: Iterable[Example], output: Path) -> int:
     Raises:
         HarnessError: it cannot be written.
     """
-    lines = [json.dumps(dict(example), ensure_ascii=False) + "\n" for example in examples]
+    rows = list(examples)
     try:
-        write_atomic(output, "".join(lines))
+        write_json_lines(output, rows)
     except OSError as error:
         raise HarnessError(
             f"{output} could not be written ({error.strerror}); name a file in a folder you own"
         ) from error
-    return len(lines)
+    return len(rows)
