@@ -19,6 +19,7 @@ PLAIN = {
     "Training text",
     "Random streams",
     "JSON lines",
+    "Long work in parts",
     "Data folders",
     "Numbers in answers",
     "Pages",

@@ -36,7 +36,8 @@ class Method(Protocol):
             seed: seeds everything random the method does.
             workdir: a folder of this method's own, named by the digest of everything that decides the result (method,
                 plugin version and code, options, model, seed, training data). It is empty, or it holds exactly what
-                an earlier identical run left when it *finished*: what a killed run left was removed. A file
+                an earlier identical run left when it *finished*: what a killed run left was removed, but for what it kept
+                with ``harness.methods.parts``. A file
                 ``report.json`` written there (one JSON object) becomes the ``report`` of the record.
         """
         ...

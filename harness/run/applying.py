@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, write_atomic
+from harness.methods import parts
 from harness.methods.method import Baseline, Method
 from harness.names import described, printable
 from harness.progress import say
@@ -126,13 +127,18 @@ def _digest(after: LMState, workdir: Path) -> str:
 
 
 def _prepare(workdir: Path, *, use_cache: bool) -> dict[str, Any] | None:
-    """Return the costs a finished run noted in ``workdir``, or empty the folder and return None."""
+    """Return the costs a finished run noted in ``workdir``, or empty the folder and return None.
+
+    What an interrupted run did in parts is kept beside the folder, but where nothing of an earlier run is to be used.
+    """
     try:
         finished: dict[str, Any] = json.loads((workdir / FINISHED).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         finished = {}
     if finished and use_cache:
         return finished
+    if not use_cache:
+        parts.forget(workdir)
     remove(workdir, below=workdir.parent, named=WORK, folder=True)
     workdir.mkdir(parents=True)
     return None

@@ -266,6 +266,41 @@ return lm
     }
 
 
+def test_what_a_method_did_in_parts_is_found_after_an_interruption_and_by_no_cache_forgotten(
+    make_method: MakeMethod, evaluate: Command, records: Records, tmp_path: Path
+) -> None:
+    """Demand: the work folder is emptied as ever, and the same command goes on from the parts that were done."""
+    count, times = counting(tmp_path)
+    switch = tmp_path / "switch"
+    body = f"""
+from harness.methods.parts import Parts
+assert not list(workdir.iterdir())
+parts = Parts(workdir, {{"seed": seed}})
+def work():
+    {count.strip().replace(chr(10), chr(10) + "    ")}
+    return {{"factor": 0.5}}
+factor = parts.part(0, work)["factor"]
+(workdir / 'half.txt').write_text('half')
+if not Path({str(switch)!r}).exists():
+    raise KeyboardInterrupt
+factor *= parts.part(1, work)["factor"]
+parts.forget()
+(workdir / 'half.txt').unlink()
+lm.model.model.norm.weight.data.mul_(factor)
+return lm
+"""
+    plugin = make_method(body)
+    assert (evaluate("--plugin", plugin).code, times()) == (130, 1)
+    assert (evaluate("--plugin", plugin).code, times()) == (130, 1)
+    assert (evaluate("--plugin", plugin, "--no-cache").code, times()) == (130, 2)
+    switch.touch()
+    going_on = evaluate("--plugin", plugin)
+    assert (going_on.code, times()) == (0, 3)
+    assert "an interrupted run had done 1 parts of this work" in going_on.err
+    [record] = records(Path("out"))
+    assert record["cost"]["reused"] is False
+
+
 def test_the_work_of_an_edited_plugin_and_of_another_model_is_not_reused(
     make_method: MakeMethod, evaluate: Command, tiny_model: Path, tmp_path: Path
 ) -> None:
