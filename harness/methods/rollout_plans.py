@@ -155,6 +155,8 @@ class FromTheEnd:
         right: of each place from which all rollouts were made, how many came out right.
         settled: the place where the walk ended, at which ``enough`` or more did; None where it came to the first one.
         found: rollouts of the places in ``right``, and of ``beside``, by the names of their streams.
+        uncounted: those that had ended at ``settled``, and at places begun ahead, when the walk ended. How many there are depends
+            on what was drawn at the same time.
     """
 
     def __init__(
@@ -187,6 +189,7 @@ class FromTheEnd:
         self.right: dict[int, int] = {}
         self.settled: int | None = None
         self.found: dict[int, dict[str, Rollout]] = {}
+        self.uncounted: list[Rollout] = []
         self._origin: dict[str, int] = {}
         self._waiting = list(self.places)
 
@@ -206,7 +209,8 @@ class FromTheEnd:
         if self.right[place] >= self.enough:
             self.settled = max(place, self.settled or place)
             for below in [other for other in self.right if other <= self.settled]:
-                del self.right[below], self.found[below]
+                self.uncounted += self.found.pop(below).values()
+                del self.right[below]
             return ()
         return self._next() if len(self.found[place]) == self.count else ()
 

@@ -131,7 +131,7 @@ def roll_out(lm: CausalLM, plans: Sequence[Plan], drawing: Drawing) -> None:
         acting.Prompt(plan.trajectory.token_ids, 1, _at_once, keeps=True, stream=plan.trajectory.stream("its keys"))
         for plan in plans
     ]
-    room = _room(lm, first)
+    room = _room_of_all(lm, first)
     works = [_Work(plan, prompt, drawing, ends, room) for plan, prompt in zip(plans, first, strict=True)]
     longest = min(room, max(len(prompt.token_ids) for prompt in first) + drawing.most_tokens)
     acting.generate(
@@ -263,10 +263,27 @@ class _Work:
         return [*self.trajectory.token_ids[begin : start.place], *start.first]
 
 
+def room_for(lm: CausalLM, texts: Sequence[Sequence[int]]) -> int:
+    """Return how many tokens a text may have with its rollouts: one that has as many itself has no room for any.
+
+    Args:
+        lm: as for ``roll_out``.
+        texts: ids of texts to leave; the model is tried out on the first of them.
+
+    Raises:
+        HarnessError: an id without an embedding.
+    """
+    return _room(lm, [acting.Prompt(tuple(ids), 1, _at_once) for ids in texts])
+
+
 def _room(lm: CausalLM, prompts: Sequence[acting.Prompt]) -> int:
-    """Return how many tokens a text may have."""
-    most = acting.most_tokens(lm, prompts)
-    room = lm.max_length if most is None else min(lm.max_length, most)
+    most = acting.most_tokens(lm, prompts) if prompts else None
+    return lm.max_length if most is None else min(lm.max_length, most)
+
+
+def _room_of_all(lm: CausalLM, prompts: Sequence[acting.Prompt]) -> int:
+    """Return how many tokens a text may have; all of ``prompts`` have to have less."""
+    room = _room(lm, prompts)
     for number, prompt in enumerate(prompts, start=1):
         if len(prompt.token_ids) >= room:
             raise HarnessError(

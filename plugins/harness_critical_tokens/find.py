@@ -7,14 +7,15 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness import HarnessError
 from harness.folders import write_atomic
+from harness.json_lines import write_json_lines
 from harness.methods.options import check_least
 from harness.names import printable
 from harness.progress import bar, say
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
     from harness_critical_tokens.walking import Row, Solution, Walk
 
 ROLLOUTS_FILE, CRITICAL_FILE = "rollouts.jsonl", "critical_tokens.jsonl"
-# Solutions that are walked along at the same time.
+# Solutions that are walked along at the same time, and kept together when they are done.
 PORTION = 8
+TOO_LONG = "more tokens than the model's context"
 # Below this rate from the bare question a token without right rollouts says little; above this share of cut ones, too.
 LEAST_RATE, MOST_UNFINISHED = 0.25, 0.1
 
@@ -40,13 +42,13 @@ class Find:
     """Find critical tokens by sampling rollouts from every prefix of wrong solutions (Lin et al., 2025, arXiv 2411.19943).
 
     The model is left as it is. The work folder holds rollouts.jsonl (right rollouts from each prefix), critical_tokens.jsonl,
-    report.html and report.json afterwards.
+    report.html and report.json afterwards. The same command goes on after a kill, from the last 8 solutions that were done.
 
     Options:
         pairs_file: .jsonl with prompt, chosen (right) and rejected (wrong), and the right answer as answer; without it the one
             that chosen gives.
         mode: full makes all rollouts, each counted at all prefixes that it passes; quick walks from the end back to where
-            5 % come out right: the same critical token, no fallback, no rates below.
+            5 % come out right: the same critical token, no fallback, no rates below, and that last count is a bound.
         rollouts: from each prefix (the paper's N); the rule asks for less than 5 % of them.
         temperature: of rollouts; 0 takes the likeliest token, one rollout from each prefix.
         top_p: draw from the fewest tokens that have so much of the probability.
@@ -113,7 +115,7 @@ class Find:
         if not isinstance(lm, CausalLM):
             raise HarnessError(f"method '{self.name}' needs a model that generates, which {type(lm).__name__} is not")
         if not (workdir / "report.json").is_file():
-            self._find(lm, self._walk(seed), workdir)
+            self._find(lm, self._walk(seed), workdir)  # writes it last
         return lm
 
     @cached_property
@@ -138,23 +140,22 @@ class Find:
         return Walk(rollouts, drawing, self.mode, self.criterion, self.replacement, self.keep_texts)
 
     def _find(self, lm: CausalLM, how: Walk, workdir: Path) -> None:
-        from harness_critical_tokens.walking import walk
+        from harness_critical_tokens.going_on import parts_of, portions
 
-        solutions, dropped = self._solutions(lm)
-        started = time.perf_counter()
+        solutions, left_out = self._solutions(lm)
+        texts = [[PORTION], *([one.pair, one.trajectory.token_ids, one.judge.gold] for one in solutions)]
+        parts = parts_of(self, lm, texts, seed=how.drawing.seed, workdir=workdir)
         rows: list[Row] = []
         with bar(len(solutions), "Rolling out", unit="solution") as progress:
-            for start in range(0, len(solutions), PORTION):
-                portion = solutions[start : start + PORTION]
-                rows += walk(lm, portion, how)
+            for number, portion in portions(solutions, PORTION):
+                rows += parts.part(number, partial(_walked, lm, portion, how))["rows"]
                 progress.update(len(portion))
-        seconds = time.perf_counter() - started
-        report = self._report(rows, how, dropped, seconds)
-        critical = critical_rows(lm.tokenizer, rows)
-        write_atomic(workdir / ROLLOUTS_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        write_atomic(workdir / CRITICAL_FILE, (json.dumps(row, ensure_ascii=False) + "\n" for row in critical))
-        write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        report = self._report(rows, how, left_out, sum(part["seconds"] for part in parts.done))
+        write_json_lines(workdir / ROLLOUTS_FILE, rows)
+        write_json_lines(workdir / CRITICAL_FILE, critical_rows(lm.tokenizer, rows))
         self._keep_page(lm, {solution.pair for solution in solutions}, how.drawing.seed, workdir)
+        write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        parts.forget()
         _tell(report)
 
     def _keep_page(self, lm: CausalLM, used: Set[int], seed: int, workdir: Path) -> None:
@@ -171,19 +172,31 @@ class Find:
         write_responses(workdir, responses, made_by=made_by(self, lm, seed=seed))
         write_page(workdir)
 
-    def _solutions(self, lm: CausalLM) -> tuple[list[Solution], Counter[str]]:
-        """Return the rejected solutions that can be walked along, and how many cannot for which reason."""
-        found: list[Solution] = []
-        dropped = Counter(self._file.dropped)
+    def _solutions(self, lm: CausalLM) -> tuple[list[Solution], dict[str, list[int]]]:
+        """Return the rejected solutions that can be walked along, and by reason the numbers of the pairs that cannot."""
+        from harness.methods.rollouts import room_for
+
+        found: dict[int, Solution] = {}
+        left_out: dict[str, list[int]] = {}
         for pair in self._file.pairs[: self.pairs]:
             solution = self._solution(lm, pair)
             if isinstance(solution, str):
-                dropped[solution] += 1
+                left_out.setdefault(solution, []).append(pair.number)
             else:
-                found.append(solution)
+                found[pair.number] = solution
+        # A model whose texts may share keys up to some length only has less room than its context.
+        room = room_for(lm, [solution.trajectory.token_ids for solution in found.values()])
+        for number in [number for number, one in found.items() if len(one.trajectory.token_ids) >= room]:
+            del found[number]
+            left_out.setdefault(TOO_LONG, []).append(number)
         if not found:
+            dropped = self._dropped(left_out)
             raise HarnessError(f"no pair of '{printable(self.pairs_file)}' can be walked along: {counted(dropped)}")
-        return found, dropped
+        return list(found.values()), left_out
+
+    def _dropped(self, left_out: Mapping[str, Sequence[int]]) -> Counter[str]:
+        """Return how many pairs are not used, by reason."""
+        return Counter(self._file.dropped) + Counter({reason: len(numbers) for reason, numbers in left_out.items()})
 
     def _solution(self, lm: CausalLM, pair: Pair) -> Solution | str:
         """Return the rejected solution of a pair, or why there is none to walk along."""
@@ -194,24 +207,35 @@ class Find:
         gold = gold_of(pair.row.get("answer"), pair.chosen, self.verifier)
         if gold is None:
             return "no right answer"
-        judge = Judge(lm.tokenizer, gold, self.verifier)
         encoded = encode(lm, pair.prompt, pair.rejected, is_chat=self.chat)
         if len(encoded.token_ids) >= lm.max_length:
-            return "more tokens than the model's context"
+            return TOO_LONG
+        if not encoded.prompt_ids:
+            return "no token before the response"
+        judge = Judge(lm.tokenizer, gold, self.verifier, before=encoded.prompt_ids)
         if judge(encoded.response_ids, is_cut=False).is_right:
             return "a rejected response that is right"
         return Solution(
             pair.number, Trajectory(tuple(encoded.token_ids), encoded.response_start, f"pair {pair.number}"), judge
         )
 
-    def _report(self, rows: Sequence[Row], how: Walk, dropped: Counter[str], seconds: float) -> dict[str, Any]:
+    def _report(
+        self, rows: Sequence[Row], how: Walk, left_out: Mapping[str, Sequence[int]], seconds: float
+    ) -> dict[str, Any]:
         judged, n = sum(row["judged"] for row in rows), how.rollouts
         prefixes = sum(len(row["ids"]) for row in rows)  # the bare question in place of the whole solution
-        walked = sum(row["judged"] // n for row in rows)
+        counted_at, bounds = judged // n, sum(row["settled"] is not None for row in rows)
+        made, beyond = sum(row["made"] for row in rows), sum(row["uncounted"]["rollouts"] for row in rows)
         with_critical = [row for row in rows if row["critical"] is not None]
         replaced = [row["replacement"] for row in rows if "replacement" in row]
         return {
-            "pairs": {"read": self._file.read, "used": len(rows), "dropped": dict(dropped)},
+            "pairs": {
+                "read": self._file.read,
+                "used": len(rows),
+                "dropped": dict(self._dropped(left_out)),
+                "left_out": left_out,
+            },
+            "mode": self.mode,
             "rollouts": n,
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -228,14 +252,25 @@ class Find:
             }
             if replaced
             else None,
-            "rollouts_made": sum(row["made"] for row in rows),
-            "rollouts_passed_on": judged - sum(row["made"] for row in rows),
-            "rollouts_saved_by_the_end": (prefixes - walked) * n,
-            "new_tokens": sum(row["new_tokens"] for row in rows),
+            # A bound says that 5 % or more come out right, and its rollouts are made, but not counted.
+            "prefixes": {"counted": counted_at, "bounds": bounds, "not_asked": prefixes - counted_at - bounds},
+            "rollouts_made": made + beyond,
+            "rollouts_uncounted": beyond,
+            "rollouts_passed_on": judged - made,
+            "rollouts_saved_by_the_end": (prefixes - counted_at) * n - beyond,
+            "new_tokens": sum(row["new_tokens"] + row["uncounted"]["new_tokens"] for row in rows),
             "unfinished": sum(row["unfinished"] for row in rows) / judged,
             "no_answer": sum(row["no_answer"] for row in rows) / judged,
             "seconds": round(seconds, 1),
         }
+
+
+def _walked(lm: CausalLM, solutions: Sequence[Solution], how: Walk) -> dict[str, Any]:
+    """Return the rows of some solutions, and the seconds that they took."""
+    from harness_critical_tokens.walking import walk
+
+    started = time.perf_counter()
+    return {"rows": walk(lm, solutions, how), "seconds": time.perf_counter() - started}
 
 
 def critical_rows(tokenizer: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -255,6 +290,7 @@ def critical_rows(tokenizer: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "id": row["ids"][token],
                 "text": tokenizer.decode([row["ids"][token]], clean_up_tokenization_spaces=False),
                 "right_before": before,
+                **({"right_before_is_a_bound": True} if row["settled"] == token - 1 else {}),
                 "right_with": row["counts"][token],
                 "rate_may_still_be": upper_bound(n),
                 "right_with_another": row.get("replacement", {}).get("right"),

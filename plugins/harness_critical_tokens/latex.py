@@ -26,7 +26,7 @@ _MOST_DIGITS = 400
 
 def answer_in(text: str) -> str | None:
     """Return the answer of a solution as it stands there, or None: see ``verify.extract``."""
-    box = _last_box(text)
+    box = last_box(text)
     if box is not None:
         return box.strip() or None
     return _between_dollars(text) or _rest_of_line(text)
@@ -90,7 +90,7 @@ def _value(written: str) -> Fraction | None:
     return -value if match[1] else value
 
 
-def _last_box(text: str) -> str | None:
+def last_box(text: str) -> str | None:
     """Return what stands in the last complete box; `\\boxed 5` takes what follows up to white space or a dollar."""
     closing = _closing_braces(text)
     for box in reversed(list(_BOX.finditer(text))):

@@ -6,19 +6,20 @@ import hashlib
 import json
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import astuple, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness import HarnessError
 from harness.folders import write_atomic
-from harness.json_lines import read_json_lines
+from harness.json_lines import numbered_json_lines, write_json_lines
 from harness.methods.options import check_least
 from harness.names import printable
 from harness.progress import bar, say
 from harness_critical_tokens.choosing import Chosen, choose
-from harness_critical_tokens.find import LEAST_RATE, MOST_UNFINISHED
+from harness_critical_tokens.find import LEAST_RATE, MOST_UNFINISHED, TOO_LONG
+from harness_critical_tokens.going_on import parts_of, portions
 from harness_critical_tokens.judging import Judge, Verdict, gold_of
 from harness_critical_tokens.verify import STOPS
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from harness.models.causal import CausalLM
 
 FILES = ("trajectories.jsonl", "pairs.jsonl", "right.jsonl", "wrong.jsonl")
-# Questions that are answered at the same time.
+# Questions that are answered at the same time, and kept together when they are done.
 PORTION = 16
 
 
@@ -42,13 +43,17 @@ class Question:
     gold: str
 
 
+Asked = tuple[Question, list[int]]
+
+
 @dataclass(frozen=True)
 class MakePairs:
     """Sample solutions of questions, verify them, and make pairs of the most frequent right and wrong answers.
 
     After Lin et al., 2025 (arXiv 2411.19943). The model is left as it is. The work folder holds trajectories.jsonl (all
     solutions, with answer and verdict), pairs.jsonl (for find, score and cdpo), right.jsonl and wrong.jsonl (prompt and answer,
-    what the models of right and of wrong solutions are trained on in the paper) and report.json afterwards.
+    what the models of right and of wrong solutions are trained on in the paper) and report.json afterwards. The same command
+    goes on after a kill, from the last 16 questions that were done.
 
     Options:
         questions_file: .jsonl with question and answer, the right one (of GSM8K's answers the number after ####).
@@ -104,7 +109,7 @@ class MakePairs:
             workdir: holds the artefacts afterwards; when it does already, nothing is done.
 
         Raises:
-            HarnessError: the LM has no model, or a question leaves no room for a solution.
+            HarnessError: the LM has no model, or no question leaves room for a solution.
         """
         from harness.models.causal import CausalLM
 
@@ -116,11 +121,11 @@ class MakePairs:
 
     @cached_property
     def _questions(self) -> list[Question]:
-        rows = read_json_lines(self.questions_file, {"question": str, "answer": (str, int, float)})
+        rows = numbered_json_lines(self.questions_file, {"question": str, "answer": (str, int, float)})
         found = []
-        for number, row in enumerate(rows[: self.questions]):
+        for number, (line, row) in enumerate(list(rows.items())[: self.questions]):
             gold = gold_of(row["answer"], "", self.verifier)
-            where = f"row {number + 1} of '{printable(self.questions_file)}'"
+            where = f"line {line} of '{printable(self.questions_file)}'"
             if not row["question"].strip():
                 raise HarnessError(f"{where} has an empty question; leave it out")
             if gold is None:
@@ -138,10 +143,18 @@ class MakePairs:
         drawing = Drawing(
             seed, temperature=self.temperature, top_p=self.top_p, most_tokens=self.max_new_tokens, until=STOPS
         )
-        started = time.perf_counter()
-        made = list(self._solved(lm, drawing))
+        asked, left_out = self._encoded(lm)
+        texts = [[PORTION], *([q.number, q.prompt, prompt_ids, q.gold] for q, prompt_ids in asked)]
+        parts = parts_of(self, lm, texts, seed=seed, workdir=workdir)
+        made: list[tuple[Question, list[Verdict]]] = []
+        with bar(len(asked), "Solving", unit="question") as progress:
+            for number, portion in portions(asked, PORTION):
+                part = parts.part(number, partial(self._solved, lm, portion, drawing))
+                solved = ([Verdict(*row) for row in rows] for rows in part["verdicts"])
+                made += [(q, verdicts) for (q, _), verdicts in zip(portion, solved, strict=True)]
+                progress.update(len(portion))
         chosen = [choose(verdicts, rule=self.verifier, seed=seed, question=q.number) for q, verdicts in made]
-        report = self._report(made, chosen, time.perf_counter() - started)
+        report = self._report(made, chosen, left_out, sum(part["seconds"] for part in parts.done))
         rows = [
             [row for q, verdicts in made for row in _trajectories(q, verdicts)],
             [
@@ -153,33 +166,51 @@ class MakePairs:
             [_solution(q, v[number]) for (q, v), c in zip(made, chosen, strict=True) for number in c.negatives],
         ]
         for name, lines in zip(FILES, rows, strict=True):
-            write_atomic(workdir / name, (json.dumps(row, ensure_ascii=False) + "\n" for row in lines))
+            write_json_lines(workdir / name, lines)
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
+        parts.forget()
         _tell(report)
 
-    def _solved(self, lm: CausalLM, drawing: Drawing) -> Iterable[tuple[Question, list[Verdict]]]:
-        """Yield each question with the verdicts on its solutions."""
-        from harness.methods.rollouts import samples
+    def _encoded(self, lm: CausalLM) -> tuple[list[Asked], list[int]]:
+        """Return the questions that leave room for a solution, each with the ids of its prompt, and the numbers of the others."""
+        from harness.methods.rollouts import room_for
         from harness_critical_tokens.encoding import encode
 
-        with bar(len(self._questions), "Solving", unit="question") as progress:
-            for start in range(0, len(self._questions), PORTION):
-                portion = self._questions[start : start + PORTION]
-                prompts = [encode(lm, q.prompt, "", is_chat=self.chat, ends=False).token_ids for q in portion]
-                names = [f"question {q.number}" for q in portion]
-                solved = samples(lm, prompts, names=names, count=self.samples, drawing=drawing)
-                for question, rollouts in zip(portion, solved, strict=True):
-                    judge = Judge(lm.tokenizer, question.gold, self.verifier)
-                    yield question, [judge(rollout.token_ids, is_cut=rollout.is_cut) for rollout in rollouts]
-                progress.update(len(portion))
+        asked = [(q, encode(lm, q.prompt, "", is_chat=self.chat, ends=False).token_ids) for q in self._questions]
+        short = [(q, prompt_ids) for q, prompt_ids in asked if len(prompt_ids) < lm.max_length]
+        room = room_for(lm, [prompt_ids for _, prompt_ids in short])
+        fits = [(q, prompt_ids) for q, prompt_ids in short if len(prompt_ids) < room]
+        if not fits:
+            raise HarnessError(
+                f"no question of '{printable(self.questions_file)}' leaves room for a solution: {TOO_LONG}"
+            )
+        return fits, sorted({q.number for q, _ in asked} - {q.number for q, _ in fits})
+
+    def _solved(self, lm: CausalLM, asked: Sequence[Asked], drawing: Drawing) -> dict[str, Any]:
+        """Return the verdicts on the solutions of some questions, and the seconds that they took."""
+        from harness.methods.rollouts import samples
+
+        started = time.perf_counter()
+        names = [f"question {q.number}" for q, _ in asked]
+        solved = samples(lm, [ids for _, ids in asked], names=names, count=self.samples, drawing=drawing)
+        verdicts = []
+        for (question, prompt_ids), rollouts in zip(asked, solved, strict=True):
+            judge = Judge(lm.tokenizer, question.gold, self.verifier, before=prompt_ids)
+            verdicts.append([astuple(judge(rollout.token_ids, is_cut=rollout.is_cut)) for rollout in rollouts])
+        return {"verdicts": verdicts, "seconds": time.perf_counter() - started}
 
     def _report(
-        self, made: Sequence[tuple[Question, list[Verdict]]], chosen: Sequence[Chosen], seconds: float
+        self,
+        made: Sequence[tuple[Question, list[Verdict]]],
+        chosen: Sequence[Chosen],
+        left_out: Sequence[int],
+        seconds: float,
     ) -> dict[str, Any]:
         verdicts = [verdict for _, each in made for verdict in each]
         none_right = sum(one.right is None for one in chosen)
         return {
             "questions": len(made),
+            "left_out": {TOO_LONG: list(left_out)} if left_out else {},
             "samples": len(verdicts),
             "temperature": self.temperature,
             "top_p": self.top_p,
@@ -231,6 +262,8 @@ def _own_part(text: str) -> str:
 
 
 def _tell(report: dict[str, Any]) -> None:
+    for reason, numbers in report["left_out"].items():
+        say(f"questions left out: {len(numbers)} with {reason}")
     say(
         f"{report['pairs']} pairs of {report['questions']} questions: {report['questions_without_right']} have no right "
         f"solution, {report['questions_without_wrong']} no wrong one"

@@ -111,7 +111,7 @@ def _row(solution: Solution, plan: Everywhere | FromTheEnd, how: Walk) -> Row:
     verdicts = {place: [solution.verdict(rollout) for rollout in found.values()] for place, found in made.items()}
     counts: list[int | None] = [_rights(verdicts.get(place)) for place in solution.places]
     counts.append(None)  # the solution is whole there, and wrong
-    settled = plan.settled if isinstance(plan, FromTheEnd) else None
+    settled, beyond = (plan.settled, plan.uncounted) if isinstance(plan, FromTheEnd) else (None, [])
     if settled is not None:
         counts[settled - start - 1] = enough_of(how.rollouts)
     chosen = critical_token(counts, how.rollouts)
@@ -132,6 +132,7 @@ def _row(solution: Solution, plan: Everywhere | FromTheEnd, how: Walk) -> Row:
         "judged": sum(map(len, verdicts.values())),
         "made": len(distinct),
         "new_tokens": sum(len(rollout.token_ids) for _, rollout in distinct),
+        "uncounted": {"rollouts": len(beyond), "new_tokens": sum(len(rollout.token_ids) for rollout in beyond)},
         **({"texts": _texts(verdicts, start)} if how.keeps_texts else {}),
     }
 

@@ -12,10 +12,11 @@ from scripted_lm import scripted_lm
 
 from harness import HarnessError
 from harness.methods.options import build
+from harness.methods.parts import Parts
 from harness.models.causal import CausalLM
 from harness.models.identity import tensor_fingerprints
 from harness.models.tokenizer_only import TokenizerOnly
-from harness_critical_tokens import walking
+from harness_critical_tokens import find, going_on, walking
 from harness_critical_tokens.find import Find
 from harness_critical_tokens.walking import enough_of
 
@@ -80,7 +81,14 @@ def test_the_quick_walk_finds_the_same_token(tokenizer: Any, tmp_path: Path) -> 
     assert row["critical"] == 2 and row["settled"] == 1
     assert row["counts"] == [None, 1, 0, 0, 0, None]  # one of eight is enough: a bound
     assert row["bare"] == 8 and row["drop"] is None and row["fallback"] is None
-    assert report["rollouts_saved_by_the_end"] > 0
+    # "Q", "QZ" and what "J", "X", "3" come after: of the bare question and three prefixes all rollouts were counted, of "QZ" not.
+    assert report["mode"] == "quick" and report["prefixes"] == {"counted": 4, "bounds": 1, "not_asked": 1}
+    assert report["rollouts_uncounted"] == row["uncounted"]["rollouts"] >= 1
+    assert report["rollouts_made"] == row["made"] + row["uncounted"]["rollouts"]
+    assert report["rollouts_saved_by_the_end"] == 2 * 8 - row["uncounted"]["rollouts"]
+    assert report["new_tokens"] == row["new_tokens"] + row["uncounted"]["new_tokens"] > row["new_tokens"]
+    [critical] = (tmp_path / "work" / "critical_tokens.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(critical)["right_before_is_a_bound"] is True
 
 
 @pytest.mark.parametrize("mode", ["full", "quick"])
@@ -147,7 +155,73 @@ def test_pairs_that_cannot_be_walked_along_are_counted(tokenizer: Any, tmp_path:
             "no right answer": 1,
             "more tokens than the model's context": 1,
         },
+        "left_out": {
+            "a rejected response that is right": [1],
+            "no right answer": [2],
+            "more tokens than the model's context": [3],
+        },
     }
+
+
+def test_a_text_over_the_bound_of_shared_keys_is_left_out_and_the_others_go_on(tokenizer: Any, tmp_path: Path) -> None:
+    """Positions of a model with such rotary embeddings depend on a text's length from some length on."""
+    lm = scripted(tokenizer, SURE)
+    lm.model.config.rope_parameters |= {"rope_type": "dynamic", "original_max_position_embeddings": 20}
+    rows, report = found(lm, tmp_path, {"rejected": "QZ" * 20 + "J3"}, {}, {"rejected": "Q" * 17 + "3"})
+    assert [row["pair"] for row in rows] == [1]
+    assert report["pairs"]["left_out"] == {"more tokens than the model's context": [0, 2]}
+
+
+@pytest.mark.parametrize("mode", ["full", "quick"])
+def test_an_interrupted_walk_goes_on_from_the_solutions_that_were_done(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Any
+) -> None:
+    """What is written is to the byte what an undisturbed run writes; other options find nothing of it."""
+    monkeypatch.setattr(find, "PORTION", 1)
+    lm = scripted(tokenizer, SURE)
+    pairs = pairs_file(tmp_path, {}, {"rejected": "QZJ3"}, {"rejected": "QJX3"})
+    method = Find(pairs, rollouts=4, temperature=1.0, mode=mode)
+    walked: list[int] = []
+
+    def walk(lm: Any, solutions: Any, how: Any) -> Any:
+        if len(walked) == 2:
+            raise KeyboardInterrupt
+        walked.append(solutions[0].pair)
+        return whole(lm, solutions, how)
+
+    whole = walking.walk
+    for folder in ("work", "undisturbed"):
+        (tmp_path / folder).mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(walking, "walk", walk)
+        with pytest.raises(KeyboardInterrupt):
+            method.apply(lm, seed=0, workdir=tmp_path / "work")
+        assert walked == [0, 1] and list((tmp_path / "work").iterdir()) == []
+        with pytest.raises(KeyboardInterrupt):
+            method.apply(lm, seed=0, workdir=tmp_path / "work")
+    method.apply(lm, seed=0, workdir=tmp_path / "work")
+    method.apply(lm, seed=0, workdir=tmp_path / "undisturbed")
+    for name in ("rollouts.jsonl", "critical_tokens.jsonl", "responses.jsonl", "made_by.json", "report.html"):
+        assert (tmp_path / "work" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not (tmp_path / ".unfinished").exists()
+
+
+def test_the_solutions_of_another_run_are_not_taken_up(tokenizer: Any, tmp_path: Path) -> None:
+    """Of another model, seed, option or text; a file that lies elsewhere and says the same is no other."""
+    usual: dict[str, Any] = {"rollouts": 4, "temperature": 1.0}
+    lm, other, method = scripted(tokenizer, SURE), scripted(tokenizer, {"Q": {"J": 1.0}}), Find(tmp_path / "a", **usual)
+
+    def kept(method: Find = method, lm: Any = lm, seed: int = 0, texts: Any = (1, 2)) -> Parts:
+        return going_on.parts_of(method, lm, texts, seed=seed, workdir=tmp_path / "work")
+
+    changed: tuple[dict[str, Any], ...] = (
+        {"method": Find(tmp_path / "a", **usual | {"rollouts": 5})}, {"lm": other}, {"seed": 1}, {"texts": (1, 3)},
+    )  # fmt: skip
+    for change in changed:
+        assert len(kept().done or [kept().part(0, dict)]) == 1
+        assert kept(**change).done == []
+    kept().part(0, dict)
+    assert len(kept(method=Find(tmp_path / "b", **usual)).done) == 1
 
 
 def test_a_file_without_a_pair_to_walk_along_is_refused_and_leaves_nothing(tokenizer: Any, tmp_path: Path) -> None:
@@ -165,6 +239,21 @@ def test_a_temperature_of_nothing_has_one_rollout_a_prefix(
     [row], _ = found(scripted(tokenizer, SURE), tmp_path, temperature=0)
     assert row["n"] == 1 and row["counts"] == [1, 1, 0, 0, 0, None]
     assert "this one path failed" in capsys.readouterr().err
+
+
+def test_a_gold_answer_that_cannot_be_read_is_left_out_and_named(tokenizer: Any, tmp_path: Path) -> None:
+    """A box that is not closed would make every rollout wrong."""
+    rows, report = found(
+        scripted(tokenizer, SURE), tmp_path, {"answer": "\\boxed{7"}, {"answer": "7"}, {"answer": "is \\boxed{}"},
+        verifier="latex",
+    )  # fmt: skip
+    assert [row["pair"] for row in rows] == [1] and report["pairs"]["left_out"] == {"no right answer": [0, 2]}
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pairs.jsonl").write_text("\n", encoding="utf-8")
+    with pytest.raises(HarnessError, match="is empty: it holds no row"):
+        Find(tmp_path / "pairs.jsonl").fingerprint()
 
 
 def test_an_lm_without_weights_is_refused(tokenizer: Any, tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import pytest
 from scripted_lm import scripted_lm
 
 from harness import HarnessError
+from harness.methods import rollouts
 from harness.methods.options import build
 from harness.models.causal import CausalLM
+from harness_critical_tokens import pairs
 from harness_critical_tokens.choosing import choose
+from harness_critical_tokens.encoding import encode
 from harness_critical_tokens.judging import Judge, Verdict, gold_of
 from harness_critical_tokens.pairs import FILES, MakePairs
 from harness_critical_tokens.pairs_file import read_pairs
@@ -129,12 +132,101 @@ def test_no_pair_at_all_is_told_and_the_solutions_are_kept(
     assert "no question has both a right and a wrong solution" in capsys.readouterr().err
 
 
+def test_no_wrong_solution_at_all_makes_no_pair_and_is_counted(tokenizer: Any, tmp_path: Path) -> None:
+    [colon, seven] = (tokenizer.encode(letter, add_special_tokens=False)[0] for letter in ":7")
+    files, report = made(scripted_lm(tokenizer, {colon: {seven: 1.0}}), tmp_path, {"question": "K:", "answer": 7})
+    assert files["pairs.jsonl"] == files["wrong.jsonl"] == [] and len(files["right.jsonl"]) == 1
+    assert report["questions_without_wrong"] == 1 and report["rate"] == 1
+
+
+def test_a_question_that_leaves_no_room_is_left_out_and_named(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lm, long = coin(tokenizer), {"question": "Q" * 40 + ":", "answer": 7}
+    lm.model.config.rope_parameters |= {"rope_type": "dynamic", "original_max_position_embeddings": 20}
+    files, report = made(lm, tmp_path, long, {"question": "K:", "answer": 7}, long)
+    assert {row["question"] for row in files["trajectories.jsonl"]} == {1}
+    assert report["left_out"] == {"more tokens than the model's context": [0, 2]} and report["questions"] == 1
+    assert "questions left out: 2 with more tokens" in capsys.readouterr().err
+    with pytest.raises(HarnessError, match=r"no question of '.*' leaves room for a solution"):
+        made(lm, tmp_path / "work", long)
+
+
+def test_interrupted_sampling_goes_on_from_the_questions_that_were_done(
+    tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is written is to the byte what an undisturbed run writes."""
+    monkeypatch.setattr(pairs, "PORTION", 1)
+    lm, rows = coin(tokenizer), [{"question": "K:", "answer": 7}, {"question": "KZ", "answer": 3}]
+    undisturbed, _ = made(lm, tmp_path, *rows)
+    whole, asked = rollouts.samples, []
+
+    def samples(lm: Any, prompts: Any, *, names: Any, **more: Any) -> Any:
+        asked.extend(names)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return whole(lm, prompts, names=names, **more)
+
+    monkeypatch.setattr(rollouts, "samples", samples)
+    again = tmp_path / "again"
+    again.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        made(lm, again, *rows)
+    assert list((again / "work").iterdir()) == []
+    assert made(lm, again, *rows)[0] == undisturbed
+    assert asked == ["question 0", "question 1", "question 1"] and not (again / ".unfinished").exists()
+
+
+def sentencepiece_tokenizer() -> Any:
+    """Return a tokenizer that puts a blank before a text and takes it from the decoded one, as Llama 2's."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["</s>", "<unk>", "\u2581", "K", ":", "7", "3", "\u2581K", "\u25817", "\u25813"]
+    merges = [("\u2581", "K"), ("\u2581", "7"), ("\u2581", "3")]
+    backend = Tokenizer(models.BPE({piece: number for number, piece in enumerate(pieces)}, merges, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+
+
+def test_prompt_and_response_are_the_true_text_where_a_decoder_drops_a_first_blank(tmp_path: Path) -> None:
+    spelled = sentencepiece_tokenizer()
+    colon, seven, three = (spelled.convert_tokens_to_ids(piece) for piece in (":", "\u25817", "3"))
+    assert spelled.decode([seven]) == "7"
+    lm = scripted_lm(spelled, {colon: {seven: 0.5, three: 0.5}})
+    files, _ = made(lm, tmp_path, {"question": "K:", "answer": 7})
+    [pair] = files["pairs.jsonl"]
+    assert (pair["prompt"], pair["chosen"], pair["rejected"]) == ("K:", " 7", "3")
+    assert {row["response"] for row in files["trajectories.jsonl"]} == {" 7", "3"}
+    for side, token in (("chosen", seven), ("rejected", three)):
+        assert encode(lm, pair["prompt"], pair[side], ends=False).response_ids == [token]
+
+
+@pytest.mark.parametrize(
+    "answer", ["\\boxed{7", "so \\boxed{\\frac{1}{2}", "The answer is \\boxed{7", "\\boxed{ }", " "]
+)
+def test_a_gold_answer_whose_box_is_not_closed_is_refused_by_its_line(tmp_path: Path, answer: str) -> None:
+    """It would make every sample wrong."""
+    file = tmp_path / "questions.jsonl"
+    rows = [{"question": "K:", "answer": "\\boxed{7}"}, {"question": "K:", "answer": answer}]
+    file.write_text("\n\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    with pytest.raises(HarnessError, match=r"line 3 of .* has no answer that verifier=latex reads; correct it"):
+        MakePairs(file, verifier="latex").fingerprint()
+
+
+def test_an_empty_question_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "questions.jsonl").touch()
+    with pytest.raises(HarnessError, match="is empty: it holds no row"):
+        MakePairs(tmp_path / "questions.jsonl").fingerprint()
+
+
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
         ({"question": "K:"}, "line 1 of .* has no 'answer'; it has question"),
-        ({"question": "K:", "answer": "seven"}, "row 1 of .* has no answer that verifier=number reads"),
-        ({"question": " ", "answer": 7}, "row 1 of .* has an empty question"),
+        ({"question": "K:", "answer": "seven"}, "line 1 of .* has no answer that verifier=number reads"),
+        ({"question": " ", "answer": 7}, "line 1 of .* has an empty question"),
     ],
 )
 def test_questions_without_answers_are_refused_before_anything_is_drawn(
