@@ -40,6 +40,7 @@ DECIDES_NOTHING = (
     "imports",
     "names",
     "own_code",
+    "packages",
     "pages",
     "plain_files",
     "plugins",

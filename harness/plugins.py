@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.names import cause_of, printable, suggestion
+from harness.packages import Announced, announced
 
 if TYPE_CHECKING:
     from harness.methods.method import Method
@@ -38,7 +38,7 @@ class Installed:
     distribution: str
     version: str
     summary: str
-    entry_point: EntryPoint = field(repr=False, compare=False)
+    announced: Announced = field(repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"plugin '{printable(self.name)}' ({printable(self.distribution)} {printable(self.version)})"
@@ -58,7 +58,7 @@ class Plugin:
 
 def installed() -> list[Installed]:
     """Return every plugin that package metadata announces, sorted by name, importing none of them."""
-    found = [_describe(entry_point) for entry_point in _entry_points()]
+    found = [_describe(one) for one in announced(GROUP)]
     return sorted(found, key=lambda plugin: (plugin.name, plugin.distribution))
 
 
@@ -112,26 +112,8 @@ def load_owners(aggregations: Iterable[str | None]) -> None:
             load(owner)
 
 
-def _entry_points() -> list[EntryPoint]:
-    try:
-        return list(entry_points(group=GROUP))
-    except Exception:  # one package's metadata is broken: ask each package by itself
-        found: dict[str, list[EntryPoint]] = {}
-        for distribution in distributions():
-            with suppress(Exception):
-                found.setdefault(distribution.name.lower(), list(distribution.entry_points.select(group=GROUP)))
-        return [entry_point for part in found.values() for entry_point in part]
-
-
-def _describe(entry_point: EntryPoint) -> Installed:
-    try:
-        metadata: Any = entry_point.dist.metadata if entry_point.dist is not None else {}
-    except UnicodeDecodeError:
-        metadata = {}
-    name, version = metadata.get("Name"), metadata.get("Version")
-    return Installed(
-        entry_point.name, name or "unknown", version or "unknown", metadata.get("Summary") or "", entry_point
-    )
+def _describe(one: Announced) -> Installed:
+    return Installed(one.name, one.distribution or "unknown", one.version or "unknown", one.summary or "", one)
 
 
 @contextmanager
@@ -152,7 +134,7 @@ def _import(plugin: Installed) -> Any:
     timer.start()
     try:
         with _blaming(plugin, "could not be loaded"):
-            return plugin.entry_point.load()
+            return plugin.announced.load()
     finally:
         timer.cancel()
 

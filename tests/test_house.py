@@ -75,6 +75,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.arguments",),
     (
         "harness.cores",
+        "harness.packages",
         "harness.plain_files",
         "harness.metrics",
         "harness.progress",
