@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,9 +125,10 @@ def index(task_folders: Iterable[TaskFolder]) -> Index:
     seen: set[Path] = set()
     for folder in task_folders:
         for path in _yaml_files(folder.path):
-            if path.resolve() in seen:
+            resolved = path.resolve()
+            if resolved in seen:
                 continue
-            seen.add(path.resolve())
+            seen.add(resolved)
             try:
                 own, config = _read_names(path)
             except HarnessError as error:
@@ -159,14 +162,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     shown = f"task file {printable(path)}"
     try:
         content = _content(path)
-        loader = _TaskLoader(content)
-        try:
-            node = loader.get_single_node()
-            if node is not None and _values(node) > MAX_YAML_VALUES:
-                raise HarnessError(f"{shown} has aliases that grow to more than {MAX_YAML_VALUES:,} values")
-            config = None if node is None else loader.construct_document(node)
-        finally:
-            loader.dispose()
+        config, grows = (_parsed_once if len(content) <= LARGE_BYTES else _parsed)(content)
+        if grows:
+            raise HarnessError(f"{shown} has aliases that grow to more than {MAX_YAML_VALUES:,} values")
+        config = deepcopy(config)  # the caller's own
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
@@ -296,6 +295,22 @@ def _content(path: Path) -> bytes:
     if status.st_size > MAX_YAML_BYTES:
         raise HarnessError(f"task file {printable(path)} is larger than {MAX_YAML_BYTES:,} bytes")
     return path.read_bytes()
+
+
+def _parsed(content: bytes) -> tuple[Any, bool]:
+    """Return what a text of YAML holds, and whether its aliases grow it without bounds, where nothing of it is made."""
+    loader = _TaskLoader(content)
+    try:
+        node = loader.get_single_node()
+        if node is not None and b"*" in content and _values(node) > MAX_YAML_VALUES:
+            return None, True
+        return (None if node is None else loader.construct_document(node)), False
+    finally:
+        loader.dispose()
+
+
+# A file that many include is read by each of them, and every run of a process indexes the same files.
+_parsed_once = functools.lru_cache(maxsize=512)(_parsed)
 
 
 def _values(root: yaml.Node) -> int:
