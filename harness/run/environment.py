@@ -114,7 +114,9 @@ def _process_peak() -> int | None:
     return int(peak if platform.system() == "Darwin" else peak * 1024)
 
 
+@functools.cache
 def _version(package: str) -> str | None:
+    """Return an installed version, the same all along a process: what it imported does not change under it."""
     try:
         return version(package)
     except PackageNotFoundError:
