@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -65,6 +65,7 @@ def train(
     label: str,
     loss: Loss = next_token_loss,
     mean_of: Literal["labels", "rows", "pairs"] | None = None,
+    rate_of: Callable[[str], float] | None = None,
 ) -> TrainingLog:
     """Take ``steps`` AdamW steps on what takes gradients, one per batch, with linear warm-up and cosine decay.
 
@@ -84,6 +85,8 @@ def train(
         mean_of: what ``loss`` is the mean of: labels, rows, or pairs of rows (0 and 1, 2 and 3). It is then asked for some of
             a step's at a time, and gets them in another order. None: it is given whole batches, unless it is
             ``next_token_loss``.
+        rate_of: the peak rate of a parameter, by its name in the model; None: ``learning_rate`` for all. Warm-up and decay are
+            the same for each.
 
     Raises:
         HarnessError: the loss is no longer finite, a step has no label, or memory ran out with nothing left to halve.
@@ -94,7 +97,8 @@ def train(
         raise ValueError(
             "nothing of the model takes gradients; adapters.switch_to(..., is_trained=True) thaws an adapter"
         )
-    optimizer = torch.optim.AdamW(weights, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    groups = _by_rate(model, rate_of or (lambda _: learning_rate))
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, warmup_steps))
     gradients = Gradients(model, weights, loss, "labels" if loss is next_token_loss else mean_of)
     log, started = TrainingLog(), time.monotonic()
@@ -115,6 +119,15 @@ def train(
         model.eval()
     log.micro_batches, log.seconds = gradients.micro_batches, time.monotonic() - started
     return log
+
+
+def _by_rate(model: torch.nn.Module, rate_of: Callable[[str], float]) -> list[dict[str, Any]]:
+    """Return what takes gradients in groups of one peak rate each."""
+    groups: dict[float, list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(rate_of(name), []).append(parameter)
+    return [{"params": parameters, "lr": rate} for rate, parameters in groups.items()]
 
 
 def _take_step(gradients: Gradients, batch: Batch, optimizer: torch.optim.Optimizer, *, number: int) -> float:

@@ -122,3 +122,15 @@ def test_a_loss_that_is_no_number_stops_at_its_step(model: Any) -> None:
 def test_a_model_of_which_nothing_takes_gradients_is_a_mistake_of_the_method(load: Any) -> None:
     with pytest.raises(ValueError, match="nothing of the model takes gradients"):
         train(load().model.requires_grad_(False), [pad(ROWS)], steps=1, **SETTINGS)
+
+
+def test_parts_may_be_trained_at_rates_of_their_own(model: Any) -> None:
+    before = weights(model)
+
+    def rate_of(name: str) -> float:
+        return 0.01 if "q_proj" in name else 1e-9
+
+    train(model, endless(pad(ROWS)), steps=2, rate_of=rate_of, **SETTINGS)
+    moved = {name: (tensor - before[name]).abs().max().item() for name, tensor in weights(model).items()}
+    assert all((size > 1e-3) is ("q_proj" in name) for name, size in moved.items() if "lora_B" in name)
+    assert max(size for name, size in moved.items() if "q_proj" not in name) < 1e-6
