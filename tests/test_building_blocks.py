@@ -21,6 +21,7 @@ PLAIN = {
     "JSON lines",
     "Long work in parts",
     "Data folders",
+    "Metrics of vectors",
     "Numbers in answers",
     "Pages",
     "A command of your own",

@@ -12,6 +12,8 @@ from embedding_golden import rows
 from harness import HarnessError
 from harness.metrics import pearson, ranking, similarities, spearman, v_measure
 from harness.metrics.packages import needed
+from harness.metrics.rankings import of_query, ranked
+from harness.metrics.search import best
 
 
 @pytest.mark.parametrize("row", rows("golden_spearman"), ids=lambda row: row["case"])
@@ -119,6 +121,20 @@ def test_embeddings_without_a_direction_are_refused() -> None:
 def test_lists_of_unequal_length_are_no_clusters() -> None:
     with pytest.raises(HarnessError, match="2 and 1"):
         v_measure([0, 1], [0])
+
+
+def test_the_search_is_brute_force_in_any_block() -> None:
+    """Property 23, ties included: the higher name as text first."""
+    draws = numpy.random.default_rng(0)
+    documents = draws.normal(size=(60, 4)).round(1)
+    documents[30:] = documents[:30]
+    queries, names = draws.normal(size=(5, 4)).round(1), [str(number) for number in draws.permutation(60)]
+    expected = [
+        ranked({name: float(query @ row) for name, row in zip(names, documents, strict=True)})[:20] for query in queries
+    ]
+    for block in (1, 7, 60, 1000):
+        assert best(queries, documents, names, most=20, block=block) == expected
+    assert of_query({expected[0][0]: 1}, expected[0])["ndcg_at_10"] == 1.0
 
 
 def test_a_missing_package_is_named_with_what_brings_it() -> None:
