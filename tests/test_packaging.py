@@ -61,6 +61,7 @@ def test_the_wheel_lists_plugins_and_tasks_from_another_folder(tmp_path: Path) -
         "addition_3digit",
         "cute_spell",
         "fertility",
+        "plain_text",
         "tokenization_robustness",
     ):
         assert name in tasks

@@ -1,0 +1,1 @@
+"""Fertility: how many tokens a tokenizer spends on a word."""
