@@ -18,13 +18,15 @@ from statistics import NormalDist
 import numpy as np
 
 from harness.records import statistics as ours
-from harness.records.aggregation import AGGREGATIONS, pseudo_values
+from harness.records.aggregation import AGGREGATIONS, document_values, pseudo_values
 
 CORRELATIONS = (0.5, 0.9)
 ACCURACY, GAIN = 0.6, 0.03
 FAMILY = 10
 CHUNK = 4_000
 RESAMPLES = 999
+# Of scores that are made without each document in turn, whose time grows with the square of them.
+MOST_LEFT_OUT = 500
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -259,11 +261,14 @@ def _any_shown(p_values: np.ndarray, with_effect: int) -> float:
 
 
 def _aggregates(size: Size) -> Iterator[Miss]:
-    """Print coverage and type-I for scores that are no means, r 0.9: perplexity and F1."""
+    """Print coverage and type-I for scores that are no means, r 0.9."""
     print("| score of the whole set, r 0.9 | documents | type-I | coverage |")
     print("|---|---|---|---|")
-    for name, make in (("perplexity", _logs), ("f1", _classes)):
+    makers = {"perplexity": _logs, "f1": _classes, "spearman": _similarities, "v_measure": _clusters}
+    for name, make in makers.items():
         for n in size.documents:
+            if AGGREGATIONS[name].of_means is None and n > MOST_LEFT_OUT:
+                continue
             null, real = (
                 _aggregate_figures(name, make, n, effect, size.comparisons // 2, size.seed + 4) for effect in (0.0, 0.1)
             )
@@ -276,16 +281,31 @@ def _aggregate_figures(
     name: str, make: Callable[..., np.ndarray], n: int, effect: float, comparisons: int, seed: int
 ) -> tuple[float, float]:
     generator = np.random.default_rng([seed, n, len(name)])
-    columns_of, score = AGGREGATIONS[name].columns, AGGREGATIONS[name].of_means
-    assert columns_of is not None and score is not None
-    large = make(generator, 400_000, effect)
-    truth = float(score(columns_of(large[1]).mean(axis=0)) - score(columns_of(large[0]).mean(axis=0)))
+    sides = [_whole(name, side) for side in make(generator, 400_000, effect)]
+    truth = sides[1] - sides[0]
     differences, errors = np.empty((n, comparisons)), np.empty(comparisons)
     for comparison in range(comparisons):
-        (a, first), (b, second) = (pseudo_values(columns_of(side), score) for side in make(generator, n, effect))
+        (a, first), (b, second) = (_added(name, side) for side in make(generator, n, effect))
         differences[:, comparison], errors[comparison] = b - a, second - first - truth
     p, radius = ours.studentised_bootstrap(differences, resamples=RESAMPLES)
     return float((p <= 0.05).mean()), float((np.abs(errors) <= radius).mean())
+
+
+def _whole(name: str, values: np.ndarray) -> float:
+    entry = AGGREGATIONS[name]
+    if entry.columns is None or entry.of_means is None:
+        assert entry.score is not None
+        return entry.score(values.tolist())
+    return float(entry.of_means(entry.columns(values).mean(axis=0)))
+
+
+def _added(name: str, values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return what each document adds to a score, and the score."""
+    entry = AGGREGATIONS[name]
+    if entry.columns is None or entry.of_means is None:
+        added, score, _ = document_values(values.tolist(), name, None)
+        return added, score
+    return pseudo_values(entry.columns(values), entry.of_means)
 
 
 def _logs(generator: np.random.Generator, n: int, effect: float) -> np.ndarray:
@@ -304,6 +324,26 @@ def _classes(generator: np.random.Generator, n: int, effect: float) -> np.ndarra
     for shift in (0, effect):
         ability = shared + math.sqrt(0.1) * generator.standard_normal(n) + shift
         sides.append(np.stack([gold, np.where(ability > -0.7, gold, 1 - gold)], axis=1))
+    return np.stack(sides)
+
+
+def _similarities(generator: np.random.Generator, n: int, effect: float) -> np.ndarray:
+    """Return what people say of pairs and how alike a model finds them (2, N, 2)."""
+    gold = generator.standard_normal(n)
+    shared = math.sqrt(0.9) * generator.standard_normal(n)
+    own = [shared + math.sqrt(0.1) * generator.standard_normal(n) for _ in range(2)]
+    sides = [(1 + more) * gold + noise for more, noise in zip((0.0, 2 * effect), own, strict=True)]
+    return np.stack([np.stack([np.round(2 * gold), side], axis=1) for side in sides])
+
+
+def _clusters(generator: np.random.Generator, n: int, effect: float) -> np.ndarray:
+    """Return labels and clusters (2, N, 2), of which some are wrong."""
+    gold, wrong = generator.integers(5, size=n), generator.integers(5, size=n)
+    shared = math.sqrt(0.9) * generator.standard_normal(n)
+    sides = []
+    for shift in (0.0, effect):
+        is_right = shared + math.sqrt(0.1) * generator.standard_normal(n) + shift > -0.5
+        sides.append(np.stack([gold, np.where(is_right, gold, wrong)], axis=1))
     return np.stack(sides)
 
 

@@ -23,6 +23,7 @@ DECIDES = (
     "models",
     "records.aggregation",  # a task may make its score with it
     "records.answers",
+    "records.whole_scores",
     "requests",
     "run",
     "seeds",

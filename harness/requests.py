@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -38,12 +39,18 @@ def shown(answer: Any) -> Any:
 
 
 def as_json(answer: Any) -> Any:
-    """Return an answer as JSON can hold it with its trace."""
+    """Return an answer as JSON can hold it, with its trace; a vector to the last bit."""
+    if hasattr(answer, "tobytes"):
+        return {"float32": base64.b64encode(answer.astype("<f4").tobytes()).decode()}
     return {"text": str(answer), "trace": answer.trace} if isinstance(answer, Explained) else answer
 
 
 def from_json(value: Any) -> Any:
     """Return the answer that ``as_json`` made ``value`` of."""
+    if isinstance(value, dict) and value.keys() == {"float32"}:
+        import numpy
+
+        return numpy.frombuffer(base64.b64decode(value["float32"]), dtype="<f4")
     is_explained = isinstance(value, dict) and value.keys() == {"text", "trace"}
     return Explained(value["text"], value["trace"]) if is_explained else value
 

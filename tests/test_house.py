@@ -117,6 +117,7 @@ PUBLIC = (
     "harness.models.embedding",
     "harness.models.encoder",
     "harness.models.encoding",
+    "harness.models.for_mteb",
     "harness.models.identity",
     "harness.models.pooled",
     "harness.models.prefixes",

@@ -59,3 +59,63 @@ def build_model(folder: Path, **settings: Any) -> Path:
     LlamaForCausalLM(LlamaConfig(**(config | settings))).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def build_encoder(folder: Path, **settings: Any) -> Path:
+    """Save a two-layer, 32-wide BERT with random weights (seed 0) and a WordPiece tokenizer into ``folder``."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    tokenizer = build_wordpieces()
+    torch.manual_seed(0)
+    sizes = {
+        name: SIZES[name] for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    }
+    config = {**sizes, "vocab_size": len(tokenizer), "max_position_embeddings": 64, "pad_token_id": 0} | settings
+    BertModel(BertConfig(**config), add_pooling_layer=False).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def build_wordpieces() -> Any:
+    """Return a WordPiece tokenizer of the letters and the words of ``PARAGRAPH``, as BERT's reads text."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = "".join(letter if letter.isalpha() else " " for letter in PARAGRAPH.lower()).split()
+    letters = [chr(number) for number in range(33, 127) if not chr(number).isupper()]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *words])
+    backend = Tokenizer(models.WordPiece({piece: place for place, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names)
+
+
+def as_sentence_folder(folder: Path, *, pooling: dict[str, Any], more: dict[str, Any] | None = None) -> Path:
+    """Add to a model's folder what sentence-transformers keeps there: a pooling, a length of 32, vectors of length 1.
+
+    Args:
+        pooling: the content of ``1_Pooling/config.json``.
+        more: other files by name, and what JSON they hold.
+    """
+    import json
+
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for place, (path, kind) in enumerate(kinds.items())
+    ]
+    files = {
+        "modules.json": modules,
+        "1_Pooling/config.json": pooling,
+        "sentence_bert_config.json": {"max_seq_length": 32},
+    }
+    for name, content in (files | (more or {})).items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(json.dumps(content), encoding="utf-8")
+    return folder

@@ -56,7 +56,7 @@ def add_method_flags(parser: argparse.ArgumentParser) -> None:
         "-M",
         metavar="KIND",
         help="hf (default): a Hugging Face model; vllm: computed by vLLM, no methods "
-        "(docs/vllm.md); tokenizer: no weights",
+        "(docs/vllm.md); encoder: makes vectors of texts (docs/embedding.md); tokenizer: no weights",
     )
     group.add_argument(
         "--model_args", "-a", nargs="+", metavar="K=V",

@@ -15,10 +15,11 @@ from harness.models.guards import check_ids
 from harness.models.laid_out import Row, rows_of
 from harness.models.lm import Answering
 from harness.models.pooled import dense_layer, pool
-from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, TOLERANCE, Prefix, Prefixed, shared_beginning
+from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, Prefix, Prefixed, shared_beginning
 from harness.models.sentence_files import Way
 from harness.models.tokenizer_only import encode_all
-from harness.models.tree.memory import PORTION, Budget, in_portions
+from harness.models.tree.memory import PORTION, Budget, in_portions, is_out_of_memory
+from harness.models.tree.states import TreeStates
 from harness.progress import bar, process_count
 
 if TYPE_CHECKING:
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Tensor = torch.Tensor
+# How far a vector of length 1 may lie from the one whose beginning is not shared: sums are made in another order. In half
+# precision, each of them is rounded.
+TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-5, 1e-2
+# Poolings that take the state of one token, the last one that is pooled.
+ONE_STATE = frozenset({"last", "eos"})
 
 
 class Encoder(LM, Answering):
@@ -44,11 +50,12 @@ class Encoder(LM, Answering):
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        way: Way,
         *,
+        way: Way,
         batch_size: int | str = "auto",
         empty: str = "error",
         add_bos_token: bool | None = None,
+        share_prefixes: bool = True,
     ) -> None:
         """Wrap ``model`` and ``tokenizer`` as they are.
 
@@ -58,6 +65,7 @@ class Encoder(LM, Answering):
             batch_size: ``auto``: as many tokens at a time as are fast and fit. N: no more than N texts.
             empty: ``error`` refuses a text of white space alone, ``zero`` makes zeros of it.
             add_bos_token: whether the token that begins texts stands before what is laid out; None: if there is one.
+            share_prefixes: False runs every text of a decoder on its own.
 
         Raises:
             HarnessError: there are several processes, or the tokenizer has no end-of-text token and ``eos`` is pooled.
@@ -65,13 +73,18 @@ class Encoder(LM, Answering):
         LM.__init__(self)
         if process_count() > 1:
             raise HarnessError("--model encoder runs in one process: start it without a launcher")
-        self.settings = {"batch_size": batch_size, "empty": empty, "add_bos_token": add_bos_token}
+        self.settings: dict[str, Any] = {
+            "way": way, "batch_size": batch_size, "empty": empty, "add_bos_token": add_bos_token,
+            "share_prefixes": share_prefixes,
+        }  # fmt: skip
         self.model, self.tokenizer, self.way = model.eval(), tokenizer, way
-        self._device = model.device
+        self._device, self.max_length = model.device, way.max_length
         self.truncated: Counter[str] = Counter()
         self._budget = Budget(model, rows=batch_size if isinstance(batch_size, int) else None)
         self._dense = [dense_layer(folder, device=self.device) for folder in way.dense]
-        self._prefixed = Prefixed(model) if way.is_causal else None
+        self._prefixed = Prefixed(model) if way.is_causal and share_prefixes else None
+        self._tree: TreeStates | None = None
+        self._has_tried_tree = not (way.is_laid_out and share_prefixes)
         if "eos" in way.pooling and way.is_laid_out and tokenizer.eos_token_id is None:
             raise HarnessError(
                 "pooling=eos needs a token that ends texts, and the tokenizer has none; take pooling=last"
@@ -85,16 +98,8 @@ class Encoder(LM, Answering):
         way: Way | None = None,
     ) -> Self:
         """Return this LM with another model, tokenizer or way to a vector."""
-        return type(self)(model or self.model, tokenizer or self.tokenizer, way or self.way, **self.settings)
-
-    @property
-    def max_length(self) -> int | None:
-        """Tokens of the longest text, with all that stands around it; None where there is no bound."""
-        return self.way.max_length
-
-    @max_length.setter
-    def max_length(self, _: Any) -> NoReturn:
-        raise AttributeError("max_length follows from the way")
+        settings = {**self.settings, "way": way or self.way}
+        return type(self)(model or self.model, tokenizer or self.tokenizer, **settings)
 
     @property
     def tokenizer_name(self) -> str:
@@ -144,26 +149,37 @@ class Encoder(LM, Answering):
         check_ids([row.ids for row in found], rows=len(self.model.get_input_embeddings().weight))
         return found
 
-    @torch.no_grad()
     def vectors(self, rows: Sequence[Row]) -> Iterator[tuple[int, Any]]:
         """Yield the number and the vector (D,) of each row, the longest first; rows that begin alike begin once."""
-        lengths = [len(row.ids) for row in rows]
-        found: dict[int, Vector] = {}
+        alike: dict[str, list[int]] = {}
+        for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)):
+            alike.setdefault(rows[number].before, []).append(number)
+        tree = self._fit_tree(rows)
         with bar(len(rows), "Embedding", unit="text", disable=not rows) as progress:
-            prefix = self._prefix(rows)
+            for numbers in alike.values():
+                prefix = self._prefix([rows[number] for number in numbers]) if tree is None else None
+                for start in range(0, len(numbers), PORTION):
+                    found = self._portion(rows, numbers[start : start + PORTION], tree or prefix)
+                    progress.update(len(found))
+                    yield from ((number, vector.numpy()) for number, vector in found.items())
 
-            def answer(part: list[int]) -> None:
-                most = self._budget.tokens_for(lengths[part[0]])
-                for places in batches([lengths[number] for number in part], most_tokens=most):
-                    numbers = [part[place] for place in places]
-                    found.update(zip(numbers, self._pooled([rows[n] for n in numbers], prefix), strict=True))
+    def _portion(
+        self, rows: Sequence[Row], numbers: Sequence[int], shared: TreeStates | Prefix | None
+    ) -> dict[int, Any]:
+        """Return the vectors of rows by number, over a tree of their tokens or in batches, as much at a time as fits."""
+        found: dict[int, Any] = {}
 
-            order = sorted(range(len(rows)), key=lambda number: -lengths[number])
-            for start in range(0, len(order), PORTION):
-                in_portions(order[start : start + PORTION], answer, self._budget)
-                progress.update(len(found))
-                yield from found.items()
-                found.clear()
+        def answer(part: list[int]) -> None:
+            if isinstance(shared, TreeStates):
+                found.update(zip(part, self._pooled_as_tree([rows[number] for number in part], shared), strict=True))
+                return
+            lengths = [len(rows[number].ids) for number in part]
+            for places in batches(lengths, most_tokens=self._budget.tokens_for(lengths[0])):
+                batch = [part[place] for place in places]
+                found.update(zip(batch, self._pooled([rows[number] for number in batch], shared), strict=True))
+
+        in_portions(numbers, answer, self._budget)
+        return found
 
     def _prefix(self, rows: Sequence[Row]) -> Prefix | None:
         """Return what was computed of the ids that all rows begin with, None where nothing is gained or may be shared."""
@@ -175,7 +191,48 @@ class Encoder(LM, Answering):
             return None
         longest = [max(rows, key=lambda row: len(row.ids))]
         alone, shared = (torch.nn.functional.normalize(self._pooled(longest, one)) for one in (None, prefix))
-        return prefix if (alone - shared).norm() <= TOLERANCE else None
+        return prefix if float((alone - shared).norm()) <= self._tolerance else None
+
+    def _fit_tree(self, rows: Sequence[Row]) -> TreeStates | None:
+        """Return what runs rows over a tree of tokens, None where the model is not fit; tried out on the first ones."""
+        if self._has_tried_tree or len(rows) < LEAST_ROWS:
+            most = None if self._tree is None else self._tree.most_tokens
+            return self._tree if most is None or all(len(row.ids) <= most for row in rows) else None
+        self._has_tried_tree = True
+        some = sorted(rows, key=lambda row: len(row.ids))[:: max(1, len(rows) // LEAST_ROWS)]
+        try:
+            tree = TreeStates(self.model)
+            together = self._pooled_as_tree(some, tree)
+        except Exception as error:  # whatever an architecture does not accept: then it is run as it is
+            if is_out_of_memory(error):
+                raise
+            return None
+        apart = (
+            torch.nn.functional.normalize(together) - torch.nn.functional.normalize(self._pooled(some, None))
+        ).norm(dim=1)
+        self._tree = tree if float(apart.max()) <= self._tolerance else None
+        return self._fit_tree(rows)
+
+    @torch.no_grad()
+    def _pooled_as_tree(self, rows: Sequence[Row], tree: TreeStates) -> Any:
+        """Return the vectors (B, D), float32 on the CPU, of rows that share what they begin with."""
+        counts = [len(row.ids) - (row.end - 1 if ONE_STATE & set(self.way.pooling) else row.first) for row in rows]
+        budget = self._budget.tokens_for(max(len(row.ids) for row in rows))
+        pooled: list[Any] = [None] * len(rows)
+        for number, states in tree.states([row.ids for row in rows], counts, budget=budget):
+            skipped = len(rows[number].ids) - counts[number]
+            first, end = max(0, rows[number].first - skipped), rows[number].end - skipped
+            pooled[number] = pool(states[None], [first], [end], self.way.pooling)[0]
+        return self._finished(torch.stack(pooled))
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCE if self.model.dtype == torch.float32 else LOW_PRECISION_TOLERANCE
+
+    def _finished(self, pooled: Tensor) -> Any:
+        for layer in self._dense:
+            pooled = layer(pooled)
+        return (torch.nn.functional.normalize(pooled) if self.way.normalise else pooled).float().cpu()
 
     @torch.no_grad()
     def _pooled(self, rows: Sequence[Row], prefix: Prefix | None) -> Any:
@@ -194,9 +251,7 @@ class Encoder(LM, Answering):
             states, [row.first for row in rows], [row.end for row in rows], self.way.pooling,
             counts_from_start=not self.way.is_laid_out,
         )  # fmt: skip
-        for layer in self._dense:
-            pooled = layer(pooled)
-        return (torch.nn.functional.normalize(pooled) if self.way.normalise else pooled).float().cpu()
+        return self._finished(pooled)
 
     def _states(self, ids: Tensor, mask: Tensor, prefix: Prefix | None) -> Tensor:
         """Return the states (B, T, D) of rows of ids, padded on the right, with those of the prefix before them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from harness.models.source import ModelSource
 
 # Of --model_args that decide how an LM answers, those that an encoder takes.
-TAKEN = frozenset(EMBED_ARGS) | {"max_length", "add_bos_token"}
+TAKEN = frozenset(EMBED_ARGS) | {"max_length", "add_bos_token", "share_prefixes"}
 # What a tokenizer says that names no limit.
 NO_LIMIT = 1 << 24
 
@@ -53,8 +55,10 @@ def load(source: ModelSource, *, device: str | None, batch_size: int | str) -> E
     way, tokenizer = way_of(source), source.take_tokenizer()
     model = load_model(source, device=pick_device(device), headless=True)
     way = replace(way, max_length=_limit(way, model, tokenizer))
-    given = {name: source.lm_args[name] for name in ("empty", "add_bos_token") if name in source.lm_args}
-    return Encoder(model, tokenizer, way, batch_size=batch_size, **given)
+    given = {
+        name: source.lm_args[name] for name in ("empty", "add_bos_token", "share_prefixes") if name in source.lm_args
+    }
+    return Encoder(model, tokenizer, way=way, batch_size=batch_size, **given)
 
 
 def way_of(source: ModelSource) -> Way:
@@ -64,8 +68,10 @@ def way_of(source: ModelSource) -> Way:
         HarnessError: files or options do not fit, or a decoder comes without a pooling.
     """
     given, is_causal = source.lm_args, _is_causal(source.config)
-    if sentence_files.has_files(source.folder):
-        way = replace(sentence_files.read(source.folder), is_causal=is_causal)
+    folder = _folder(source)
+    place = sentence_files.place_of(folder)
+    if place is not None:
+        way = replace(sentence_files.read(place, folder), is_causal=is_causal)
     elif is_causal:
         if "pooling" not in given:
             raise HarnessError(
@@ -81,6 +87,17 @@ def way_of(source: ModelSource) -> Way:
         raise HarnessError("--model_args template holds {text}, which only a decoder without files of its own takes")
     named = {name: given[name] for name in ("normalise", "template", "max_length") if name in given}
     return replace(way, **named)
+
+
+def _folder(source: ModelSource) -> Path:
+    """Return where the model's files lie, those that say how it makes vectors brought from the Hub first."""
+    if not source.is_local:
+        from huggingface_hub import snapshot_download
+
+        with suppress(Exception):  # no such files, or no way to the Hub: then there are none here
+            parts = [sentence_files.MODULES, sentence_files.PROMPTS, "sentence_*_config.json", "[0-9]_*/*"]
+            snapshot_download(source.location, revision=source.revision, allow_patterns=parts)
+    return source.folder
 
 
 def _pooling(name: str, way: Way) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.arguments import convert
 from harness.errors import HarnessError
+from harness.models import sentence_files
 from harness.models.default_model import DEFAULT_MODEL, default_model_folder
 from harness.models.files import ADAPTER_CONFIG, WEIGHT_SUFFIXES, weight_files
 from harness.models.lm_eval_args import translated
@@ -72,6 +73,7 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
         name, path = path.resolve().name, path / (subfolder or "")
         if not path.is_dir():
             raise HarnessError(f"model folder '{printable(pretrained)}' has no subfolder '{printable(subfolder)}'")
+        path = sentence_files.model_in(path)
         if needs_weights:
             _check_model_folder(path, args.get("gguf_file"))
         return ModelSource(name, str(path), quantization=quantization, lm_args=lm_args, **args)

@@ -23,12 +23,14 @@ class Row:
 
     Attributes:
         first, end: the places that are pooled.
+        before: what stands before the text.
         is_cut: the text was longer than the room it has.
     """
 
     ids: list[int]
     first: int
     end: int
+    before: str = ""
     is_cut: bool = False
 
 
@@ -70,7 +72,7 @@ def _as_tokenizer(
     skipped = {before: _leading(tokenizer, way, before) for before in set(befores)}
     is_cut = set(long)
     return [
-        Row(ids, min(skipped[before], len(ids) - 1), len(ids), number in is_cut)
+        Row(ids, min(skipped[before], len(ids) - 1), len(ids), before, number in is_cut)
         for number, (ids, before) in enumerate(zip(found, befores, strict=True))
     ]
 
@@ -90,19 +92,20 @@ def _laid_out(tokenizer: PreTrainedTokenizerBase, way: Way, wanted: Sequence[Ask
     ids = dict(zip(parts, _encode(tokenizer, parts, add_special_tokens=False), strict=True))
     texts = _encode(tokenizer, [_spelled(way, one.text) for one in wanted], add_special_tokens=False)
     end = [int(tokenizer.eos_token_id)] if "eos" in way.pooling else []
+    heads = {before: ([] if begins is None else [begins]) + ids[before] for before, _ in around}
     return [
-        _row(way, ([] if begins is None else [begins]) + ids[before], text, ids[after] + end)
+        _row(way, before, heads[before], text, ids[after] + end)
         for text, (before, after) in zip(texts, around, strict=True)
     ]
 
 
-def _row(way: Way, head: list[int], text: list[int], tail: list[int]) -> Row:
+def _row(way: Way, before: str, head: list[int], text: list[int], tail: list[int]) -> Row:
     room = len(text) if way.max_length is None else max(0, way.max_length - len(head) - len(tail))
     kept = text[:room]
     whole = head + kept + tail
     first = len(head)
     end = len(whole) if {"last", "eos"} & set(way.pooling) else first + len(kept)
-    return Row(whole, first, end if kept else first, len(kept) < len(text))
+    return Row(whole, first, end if kept else first, before, len(kept) < len(text))
 
 
 def _spelled(way: Way, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 Tensor = torch.Tensor
 # Fewer shared tokens, or rows that share them, and nothing is gained.
 LEAST_TOKENS, LEAST_ROWS = 4, 4
-# How far a vector of length 1 may lie from the one without sharing; another way of adding up is no further.
-TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,8 @@ class Prefix:
 
 def shared_beginning(rows: Sequence[Sequence[int]], *, most: int) -> list[int]:
     """Return the ids with which all rows begin, no more than ``most``."""
-    first, last = min(rows), max(rows)  # whatever lies between them begins like both
+    ordered = [tuple(row) for row in rows]
+    first, last = min(ordered), max(ordered)  # whatever lies between them begins like both
     count = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return list(first[: min(count, most)])
 
@@ -43,8 +43,10 @@ class Prefixed:
     """A causal model without a head, whose rows may begin alike."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        """Take ``model`` as it is; whether it may share is tried out once."""
-        self.model, self.may_share = model, True
+        """Take ``model`` as it is."""
+        self.model = model
+        # Its name is another one from transformers 5.40 on.
+        self._cache_name = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
 
     @torch.no_grad()
     def prefix(self, ids: Sequence[int]) -> Prefix | None:
@@ -53,13 +55,13 @@ class Prefixed:
 
         given = torch.tensor([list(ids)], device=self.model.device)
         out = self.model(input_ids=given, attention_mask=torch.ones_like(given), use_cache=True)
-        cache = getattr(out, "past_key_values", None)
+        cache = getattr(out, self._cache_name, None)
         if not isinstance(cache, DynamicCache):
             return None
-        layers = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
-        if any(k is None or v is None or k.ndim != 4 or k.shape[2] != len(ids) for k, v in layers):
+        layers: list[Any] = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in cache.layers]
+        if any(part is None or part.ndim != 4 or part.shape[2] != len(ids) for layer in layers for part in layer):
             return None
-        return Prefix(tuple(ids), out.last_hidden_state, tuple((k, v) for k, v in layers if k is not None))
+        return Prefix(tuple(ids), out.last_hidden_state, tuple(layers))
 
     @torch.no_grad()
     def states(self, prefix: Prefix, rest: Tensor, mask: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class Prefixed:
             input_ids=rest,
             attention_mask=torch.cat([mask.new_ones(rows, before), mask], dim=1),
             position_ids=(before + torch.arange(rest.shape[1], device=rest.device)).expand(rows, -1),
-            past_key_values=cache,
             use_cache=True,
+            **{self._cache_name: cache},
         )
         return torch.cat([prefix.states.expand(rows, -1, -1), out.last_hidden_state], dim=1)

@@ -78,23 +78,40 @@ class Way:
         return self.prompts.get(name or "", ""), after
 
 
-def has_files(folder: Path) -> bool:
-    """Return whether a folder says itself how a text becomes a vector."""
-    return (folder / MODULES).is_file()
+def place_of(folder: Path) -> Path | None:
+    """Return the folder whose files say how a text becomes a vector: a model's own, or the one that it is a part of."""
+    if (folder / MODULES).is_file():
+        return folder
+    above = folder.parent
+    is_part = (above / MODULES).is_file() and any(str(one.get("path")) == folder.name for one in _modules(above))
+    return above if is_part else None
 
 
-def own_files(folder: Path) -> list[Path]:
-    """Return the files of a folder that ``read`` reads, and the weights of layers after the pooling."""
-    if not has_files(folder):
+def model_in(folder: Path) -> Path:
+    """Return where the weights of a folder lie: in it, or in the part of it that its files name."""
+    if (folder / "config.json").is_file() or not (folder / MODULES).is_file():
+        return folder
+    parts = [folder / str(one.get("path")) for one in _modules(folder) if str(one.get("type")).endswith("Transformer")]
+    return parts[0] if parts and parts[0].is_dir() else folder
+
+
+def own_files(model: Path) -> list[Path]:
+    """Return the files that ``read`` reads for the weights in a folder, and those of layers after the pooling."""
+    folder = place_of(model)
+    if folder is None:
         return []
-    named = [folder / name for name in (MODULES, PROMPTS, *LIMITS)]
+    named = [place / name for name in (MODULES, PROMPTS, *LIMITS) for place in dict.fromkeys((folder, model))]
     below = [folder / str(one.get("path") or ".") for one in _modules(folder)]
-    inside = [path for place in below if place.resolve() != folder.resolve() for path in sorted(place.glob("*"))]
+    apart = [place for place in below if place.resolve() not in (folder.resolve(), model.resolve())]
+    inside = [path for place in apart for path in sorted(place.glob("*"))]
     return [path for path in (*named, *inside) if path.is_file()]
 
 
-def read(folder: Path) -> Way:
+def read(folder: Path, model: Path | None = None) -> Way:
     """Return how the files of a sentence-transformers folder say that a text becomes a vector.
+
+    Args:
+        model: where its weights lie, if not beside them.
 
     Raises:
         HarnessError: a file is none, or names a part that is not known here.
@@ -118,7 +135,7 @@ def read(folder: Path) -> Way:
         raise HarnessError(
             f"{printable(folder / MODULES)} names no Pooling, without which there is no vector of a text"
         )
-    limits, said = _limits(folder), _object(folder / PROMPTS)
+    limits, said = _limits(model or folder), _object(folder / PROMPTS)
     prompts = said.get("prompts")
     return replace(
         way,

@@ -23,6 +23,7 @@ _KINDS = {"acc": "accuracy", "exact_match": "accuracy", "em": "accuracy", "f1": 
 _ANALYTIC = frozenset({"mean", "acc_all"})
 _BOOTSTRAPPED = frozenset(
     {"bleu", "chrf", "f1", "f1_score", "mcc", "matthews_corrcoef", "median", "nanmean", "perplexity", "ter"}
+    | {"pearson", "spearman", "v_measure", "ratio_of_sums"}
 )
 
 

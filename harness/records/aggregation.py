@@ -12,6 +12,8 @@ import numpy.typing
 
 from harness.errors import HarnessError
 from harness.names import printable
+from harness.records import whole_scores
+from harness.records.whole_scores import two_columns
 
 Values = numpy.typing.NDArray[numpy.float64]
 # Of metrics that lm-eval averages, whatever a record says of their aggregation.
@@ -41,11 +43,13 @@ class Aggregation:
         score: of all values, those that are lists in a sample file as tuples; None where lm-eval has it by this name.
         columns: (N, K) numbers, one row a document, of which ``of_means`` makes the score; None where nothing does.
         of_means: the scores of means of columns, (..., K) to (...), so that leaving a document out is a subtraction.
+        without: of all values, the scores (N,) without each of them, where that takes less than N times the score.
     """
 
     score: Callable[[Sequence[Any]], float] | None = None
     columns: Callable[[Sequence[Any]], Values] | None = None
     of_means: Callable[[Values], Values] | None = None
+    without: Callable[[Sequence[Any]], Values] | None = None
 
 
 def add(name: str, score: Callable[[Sequence[Any]], float]) -> None:
@@ -211,14 +215,17 @@ def _by_leaving_out(values: Sequence[Any], entry: Aggregation) -> tuple[Values, 
     """Return the same of a score that is made of all values at once, by making it without each document."""
     assert entry.score is not None
     n, items = len(values), [_item(value) for value in values]
-    if n > MOST_LEFT_OUT:
+    if n > MOST_LEFT_OUT and entry.without is None:
         raise NotRecomputableError(
             f"leaving out each of more than {MOST_LEFT_OUT:,} documents of such a score takes too long"
         )
     whole = float(entry.score(items))
     if n == 1:
         return numpy.array([whole]), whole, abs(whole)
-    without = numpy.array([float(entry.score(items[:i] + items[i + 1 :])) for i in range(n)])
+    if entry.without is not None:
+        without = entry.without(items)
+    else:
+        without = numpy.array([float(entry.score(items[:i] + items[i + 1 :])) for i in range(n)])
     return n * whole - (n - 1) * without, whole, abs(whole)
 
 
@@ -270,15 +277,8 @@ def _one(values: Sequence[Any]) -> Values:
     return numpy.array(numbers(values), dtype=numpy.float64)[:, None]
 
 
-def _two(values: Sequence[Any]) -> Values:
-    columns = numpy.array([[float(part) for part in value] for value in values], dtype=numpy.float64)
-    if columns.ndim != 2 or columns.shape[1] != 2:
-        raise ValueError("two numbers a document are due")
-    return columns
-
-
 def _weighted(values: Sequence[Any]) -> Values:
-    columns = _two(values)
+    columns = two_columns(values)
     if not (columns[:, 1] > 0).all():
         raise ValueError("weights are above 0")
     return columns
@@ -286,7 +286,7 @@ def _weighted(values: Sequence[Any]) -> Values:
 
 def _right_and_wrong(values: Sequence[Any]) -> Values:
     """Return four columns: true positives, true negatives, false positives, false negatives."""
-    gold, predicted = _two(values).T
+    gold, predicted = two_columns(values).T
     if not set(numpy.unique([gold, predicted])) <= {0.0, 1.0}:
         raise ValueError("two classes, 0 and 1, are due")
     cells = [gold * predicted, (1 - gold) * (1 - predicted), (1 - gold) * predicted, gold * (1 - predicted)]
@@ -318,45 +318,6 @@ def _correlation(means: Values) -> Values:
     return numpy.asarray(numpy.where(root > 0, (tp * tn - fp * fn) / numpy.where(root > 0, root, 1), 0.0))
 
 
-def _pearson_columns(values: Sequence[Any]) -> Values:
-    """Return five columns: both numbers, their squares and their product; moved and scaled, which changes no correlation."""
-    pairs = _two(values)
-    spread = pairs.std(axis=0)
-    first, second = ((pairs - pairs.mean(axis=0)) / numpy.where(spread > 0, spread, 1)).T
-    return numpy.stack([first, second, first**2, second**2, first * second], axis=1)
-
-
-def _pearson_of_means(means: Values) -> Values:
-    first, second, first_square, second_square, product = numpy.moveaxis(means, -1, 0)
-    # Of numbers that are all the same there is no correlation; what rounding leaves of their variance is none.
-    variances = first_square - first**2, second_square - second**2
-    is_defined = (variances[0] > 1e-12) & (variances[1] > 1e-12)
-    root = numpy.sqrt(numpy.where(is_defined, variances[0] * variances[1], 1))
-    return numpy.asarray(numpy.where(is_defined, (product - first * second) / root, numpy.nan))
-
-
-def pearson(values: Sequence[Any]) -> float:
-    """Return the correlation of the two numbers of each document; NaN where one is the same in all."""
-    return float(_pearson_of_means(_pearson_columns(values).mean(axis=0)))
-
-
-def spearman(values: Sequence[Any]) -> float:
-    """Return the correlation of the ranks of the two numbers of each document, equal ones on their middle rank."""
-    return pearson(numpy.stack([_ranks(column) for column in _two(values).T], axis=1).tolist())
-
-
-def ratio_of_sums(values: Sequence[Any]) -> float:
-    """Return the sum of each document's first number by the sum of its second, as tokens per word of a whole corpus."""
-    first, second = _two(values).T
-    return math.fsum(first) / math.fsum(second)
-
-
-def _ranks(column: Values) -> Values:
-    _, place, counts = numpy.unique(column, return_inverse=True, return_counts=True)
-    last = numpy.cumsum(counts)
-    return numpy.asarray((last - (counts - 1) / 2)[place], dtype=numpy.float64)
-
-
 AGGREGATIONS: dict[str, Aggregation] = {
     "mean": Aggregation(None, _one, _first),
     "nanmean": Aggregation(None, _one, _first),
@@ -367,9 +328,10 @@ AGGREGATIONS: dict[str, Aggregation] = {
     "matthews_corrcoef": Aggregation(None, _right_and_wrong, _correlation),
     "brier_score": Aggregation(None, _squared_errors, _first),
     **dict.fromkeys(("median", "bleu", "chrf", "chrf++", "ter", "bypass"), Aggregation()),
-    "pearson": Aggregation(pearson, _pearson_columns, _pearson_of_means),
-    "spearman": Aggregation(spearman),
-    "ratio_of_sums": Aggregation(ratio_of_sums, _weighted, lambda means: means[..., 0] / means[..., 1]),
+    "pearson": Aggregation(whole_scores.pearson, whole_scores.pearson_columns, whole_scores.pearson_of_means),
+    "spearman": Aggregation(whole_scores.spearman, without=whole_scores.spearman_without),
+    "v_measure": Aggregation(whole_scores.v_measure, without=whole_scores.v_measure_without),
+    "ratio_of_sums": Aggregation(whole_scores.ratio_of_sums, _weighted, lambda means: means[..., 0] / means[..., 1]),
 }
 """Every aggregation by name: lm-eval's, whose functions it has, then those of the harness; plugins add theirs."""
 

@@ -73,7 +73,7 @@ def of_record(record: Record) -> Estimate:
     value, stderr, docs = record.value, record.stderr, record.counts.scored
     name, way = record.metric.name, record.metric.aggregation
     is_mean = name in MEANS or way in _MEAN_WAYS
-    low, high = _bounds(name, value, stderr, docs, is_mean=is_mean)
+    low, high = _bounds(bounds.bounds(name, way), value, stderr, docs, is_mean=is_mean)
     right = None
     if is_mean and (low, high) == bounds.SHARE and not record.task.group and docs:
         # The values of right and wrong deviate as their mean says, and no others between 0 and 1 deviate so much.
@@ -221,9 +221,10 @@ def student(freedom: int, alpha: float) -> float:
     return math.sqrt(freedom * (1 - share) / share) if share > 0 else math.inf
 
 
-def _bounds(name: str, value: float, stderr: float | None, docs: int, *, is_mean: bool) -> tuple[float, float]:
-    """Return what a metric can be. A share may be written in percent: its value or its error tells."""
-    known = bounds.bounds(name)
+def _bounds(
+    known: tuple[float, float] | None, value: float, stderr: float | None, docs: int, *, is_mean: bool
+) -> tuple[float, float]:
+    """Return what a metric of ``known`` bounds can be. A share may be written in percent: its value or its error tells."""
     ways = (bounds.SHARE, bounds.PERCENT) if known == bounds.SHARE else (known,) if known else ()
     for low, high in ways:
         # No values between the bounds deviate more than those that all lie on them.

@@ -13,7 +13,7 @@ PROBE_TEXT = "A harness is measured by what it lets through."
 
 @dataclass(frozen=True)
 class LMState:
-    """Fingerprints and sizes of an LM's tensors by name, its tokenizer's digest, and its logits on a fixed text."""
+    """Fingerprints and sizes of an LM's tensors by name, its tokenizer's digest, and its logits (or states) on a fixed text."""
 
     tensors: Mapping[str, tuple[tuple[int, ...], int]]
     tokenizer: str | None
@@ -166,4 +166,6 @@ def _probe_logits(model: Any, tokenizer: Any) -> tuple[int, ...] | None:
     with torch.no_grad():
         rows = torch.tensor([ids], device=model.device)
         labels = {"labels": rows} if getattr(model.config, "is_encoder_decoder", False) else {}
-        return fingerprint_of(model(rows, **labels).logits)
+        out = model(rows, **labels)
+        found = getattr(out, "logits", None)  # which a model without a head has none of
+        return fingerprint_of(out.last_hidden_state if found is None else found)

@@ -143,7 +143,7 @@ class Journal:
                 line = _line(key, as_json(answer))
             except (TypeError, ValueError):
                 continue  # an answer that JSON cannot hold is asked for again
-            if _restored(kind, from_json(json.loads(line)[1])) == answer:
+            if _is_same(_restored(kind, from_json(json.loads(line)[1])), answer):
                 self._answers[key] = answer
                 self._waiting.append(line)
         if time.monotonic() - self._written > FLUSH_SECONDS:
@@ -250,6 +250,11 @@ def _by_arguments(
 
 def _text(arguments: Any) -> str:
     return json.dumps(list(arguments), sort_keys=True, default=str)
+
+
+def _is_same(restored: Any, answer: Any) -> bool:
+    is_vector = hasattr(answer, "tobytes")
+    return bool(restored.tobytes() == answer.tobytes() if is_vector else restored == answer)
 
 
 def _restored(kind: str, answer: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import NoScore
 from harness.names import printable
+from harness.records.aggregation import AGGREGATIONS
 from harness.records.soundness import over_fewer
 from harness.redaction import redact
 from harness.run import bootstrap
@@ -244,7 +245,7 @@ def _as_number(value: Any) -> float | None:
 
 
 def _stderr(name: str, function: Any, items: list[Any], iterations: int) -> tuple[float | None, str]:
-    """Return the standard error that lm-eval gives, and a sentence where it could not be computed."""
+    """Return the standard error that lm-eval gives, or ours of a score that it lacks; a sentence where there is none."""
     from lm_eval.api import metrics
 
     if iterations <= 0 or len(items) < 2:
@@ -257,6 +258,8 @@ def _stderr(name: str, function: Any, items: list[Any], iterations: int) -> tupl
             if called in bootstrap.names():
                 most = min(iterations, 100) if name in SLOW else iterations
                 stderr = _as_number(bootstrap.standard_error(called, function, items, most))
+            elif called in AGGREGATIONS and AGGREGATIONS[called].score is not None:
+                stderr = _as_number(bootstrap.own_error(function, items, iterations))
             else:
                 stderr = None if closed is None else _as_number(closed(items))
     except (Exception, SystemExit) as error:

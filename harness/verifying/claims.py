@@ -13,6 +13,7 @@ from typing import Any, Literal
 from harness.arguments import parse_args
 from harness.errors import HarnessError
 from harness.names import printable
+from harness.records.bounds import OF_AGGREGATIONS
 from harness.records.record import Record
 from harness.verifying.sampled import REDACTED
 
@@ -46,7 +47,8 @@ def of_the_score(record: Record) -> Iterator[Doubt]:
 
 
 def _value(record: Record) -> Iterator[Doubt]:
-    low, high = BOUNDS.get(record.metric.name, (None, None))
+    of_aggregation = OF_AGGREGATIONS.get(record.metric.aggregation or "", (None, None))
+    low, high = BOUNDS.get(record.metric.name, of_aggregation)
     value = record.value
     if value is not None and ((low is not None and value < low) or (high is not None and value > high)):
         bounds = f"from {low:g} to {high:g}" if high is not None else f"{low:g} or more"

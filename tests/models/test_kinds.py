@@ -14,7 +14,8 @@ from harness.models.kinds import KINDS, kind_of
 @pytest.mark.parametrize("name", sorted(KINDS.keys() - {"vllm"}))  # which the ordinary environment has not
 def test_what_is_loaded_is_of_the_class_that_was_named_before(name: str, tiny_model: Path) -> None:
     kind = kind_of(name)
-    source = resolve({"pretrained": str(tiny_model)}, needs_weights=kind.has_weights)
+    more = {"pooling": "eos"} if name == "encoder" else {}
+    source = resolve({"pretrained": str(tiny_model), **more}, needs_weights=kind.has_weights)
     assert len(kind.check(source)) == len(source.load_tokenizer())
     lm = kind.load(source, "cpu", "auto")
     assert type(lm) is kind.lm() and (lm.model is not None) == kind.has_weights
