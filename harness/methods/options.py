@@ -31,9 +31,12 @@ class Option:
 def options(method: type[Method]) -> list[Option]:
     """Return the options of ``method`` in the order of its fields, their meaning taken from its docstring.
 
-    The docstring lists them under ``Options:``, one ``name: meaning`` each, longer ones indented further.
+    The docstring lists them under ``Options:``, one ``name: meaning`` each, longer ones indented further. A method may have
+    some of them, and their docstring, from a dataclass that it shares with another (``kw_only``): they stand behind its own.
     """
-    meanings = _documented_options(method.__doc__ or "")
+    meanings: dict[str, str] = {}
+    for place in reversed(method.__mro__):
+        meanings |= _documented_options(place.__doc__ or "")
     hints = _hints(method)
     return [
         Option(field.name, type_text(hints[field.name]), _default_text(field), meanings.get(field.name, ""))
@@ -107,7 +110,8 @@ def resolved_options(method: Method) -> dict[str, Any]:
 def _fields(method: type[Any]) -> list[dataclasses.Field[Any]]:
     if not dataclasses.is_dataclass(method):
         raise HarnessError(f"method '{getattr(method, 'name', method)}' is no dataclass, so its options are unknown")
-    return [field for field in dataclasses.fields(method) if field.init]
+    found = [field for field in dataclasses.fields(method) if field.init]
+    return sorted(found, key=lambda field: bool(field.kw_only))
 
 
 def _hints(method: type[Any]) -> dict[str, Any]:

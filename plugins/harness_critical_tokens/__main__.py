@@ -50,7 +50,8 @@ def _report(arguments: argparse.Namespace) -> None:
     from harness_critical_tokens.report.gathering import gather
     from harness_critical_tokens.report.page import PAGE, render
 
-    own.write(render(gather(arguments.folder), most=arguments.most), arguments.output or arguments.folder / PAGE)
+    page = render(gather(arguments.folder), most=arguments.most, first=arguments.first)
+    own.write(page, arguments.output or arguments.folder / PAGE)
 
 
 def _table(arguments: argparse.Namespace) -> None:
@@ -100,8 +101,10 @@ def _add_report(commands: Any) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="artefacts/ of a run of score, cdpo or find")
     parser.add_argument("--output", "-o", type=Path, metavar="FILE.html", help="by default report.html in the folder")
-    parser.add_argument("--most", type=int, default=200, metavar="N", help="responses on the page, those of the first pairs; "
-                        "the figures are of all (default: 200)")  # fmt: skip
+    parser.add_argument("--most", type=int, default=200, metavar="N", help="responses on the page; the figures are of all "
+                        "(default: 200)")  # fmt: skip
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="pass over so many, to page through a large run "
+                        "(default: 0)")  # fmt: skip
     parser.set_defaults(execute=_report)
 
 

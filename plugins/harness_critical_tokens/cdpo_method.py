@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import new_folder, write_atomic
 from harness.methods.options import check_least
-from harness_critical_tokens.checks import MLP, NEEDS_ADAPTERS, SCORES, check_positive, check_scoring, digest_of_inputs
+from harness_critical_tokens.checks import (
+    NEEDS_ADAPTERS,
+    SCORES,
+    ScoringOptions,
+    check_positive,
+    check_scoring,
+    digest_of_inputs,
+)
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
 from harness_critical_tokens.report.keeping import keep_page
 
@@ -29,7 +36,7 @@ POLICY = "policy"
 
 
 @dataclass(frozen=True)
-class CDPO:
+class CDPO(ScoringOptions):
     """Direct preference optimisation with a weight for each token of the rejected solution (cDPO; Lin et al., 2024).
 
     Weights are made once, of a positive and a negative adapter on the same base (method score); the reference is the base with
@@ -55,18 +62,8 @@ class CDPO:
         alpha: of the policy's adapter; the update is scaled by alpha / rank.
         target_modules: linear layers to adapt, as all-linear or names joined by +.
         scores_file: scores.jsonl of an earlier run of score on the same pairs, instead of training adapters.
-        train_file: pairs to train the scoring adapters on; by default those of pairs_file.
-        adapters: a folder with positive/ and negative/ of an earlier run (its artefacts/), instead of training.
-        contrast: how far the negative model counts, 0 or more.
-        contrast_steps: optimiser steps of each scoring adapter.
-        contrast_learning_rate: peak of AdamW's rate.
-        contrast_batch_size: responses per step.
-        contrast_rank: of both scoring adapters.
-        contrast_alpha: of both scoring adapters.
-        contrast_modules: linear layers to adapt, as names joined by +, or all-linear.
-        max_length: most tokens of prompt and response; pairs with a longer one are dropped and counted; by default what the
-            model takes.
-        chat: put prompts into the tokenizer's chat template.
+        most_fall: end training when the chosen solutions of a step have got less likely by more than so many nats a token than
+            by the reference; by default never.
     """
 
     name: ClassVar[str] = "cdpo"
@@ -90,23 +87,13 @@ class CDPO:
     alpha: float = 32.0
     target_modules: tuple[str, ...] = ("all-linear",)
     scores_file: Path | None = None
-    train_file: Path | None = None
-    adapters: Path | None = None
-    contrast: float = 1.0
-    contrast_steps: int = 300
-    contrast_learning_rate: float = 3e-4
-    contrast_batch_size: int = 4
-    contrast_rank: int = 8
-    contrast_alpha: float = 16.0
-    contrast_modules: tuple[str, ...] = MLP
-    max_length: int | None = None
-    chat: bool = False
+    most_fall: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
         check_scoring(self)
         check_least(self, steps=0, warmup_steps=0, batch_size=1, rank=1, sft_alpha=0)
-        check_positive(self, "beta", "learning_rate", "alpha")
+        check_positive(self, "beta", "learning_rate", "alpha", *(() if self.most_fall is None else ("most_fall",)))
         if not self.target_modules:
             raise ValueError("target_modules is empty; name layers, or all-linear")
         if self.steps and self.pairs_file is None:
@@ -183,6 +170,7 @@ class CDPO:
             learning_rate=self.learning_rate,
             warmup_steps=math.ceil(0.1 * self.steps) if self.warmup_steps is None else self.warmup_steps,
             batch_size=self.batch_size,
+            most_fall=self.most_fall,
         )
 
     @property
@@ -222,6 +210,8 @@ class CDPO:
         handed_on, probe = adapters.hand_on(model, probe_ids=ids, before=before)
         write_atomic(workdir / "training.json", json.dumps(curve.columns() | {"loss": log.losses}, allow_nan=False))
         report |= figures | {"policy": log.report() | curve.report(), "probe": probe.report()}
+        report["policy"]["ended_early"] = len(log.losses) < self.steps
+        curve.tell_of_fall()
         report["tokens_trained"] = report.get("tokens_trained", 0) + log.tokens
         report["peak_bytes"] = policy.peak_bytes(next(handed_on.parameters()).device)
         seconds = {"reference": reference_seconds, "policy": log.seconds, "all": time.monotonic() - started}

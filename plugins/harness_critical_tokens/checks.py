@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,38 @@ SCORES = "scores.jsonl"
 # Weights that are made of what adapters say; the others of the base's probabilities, of the pair, or of nothing.
 NEEDS_ADAPTERS = frozenset({"contrastive", "log_ratio", "permuted", "permuted_log_ratio", "positive"})
 MLP = ("gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringOptions:
+    """What ``score`` and ``cdpo`` have in common: how responses are read and the two adapters made that score them.
+
+    Options:
+        train_file: pairs to train the scoring adapters on; by default those of pairs_file.
+        adapters: a folder with positive/ and negative/ of an earlier run (its artefacts/), instead of training.
+        contrast: how far the negative model counts, 0 or more; 0 gives the positive model's probability.
+        contrast_steps: optimiser steps of each scoring adapter.
+        contrast_learning_rate: peak of AdamW's rate.
+        contrast_batch_size: responses per step.
+        contrast_rank: of both scoring adapters.
+        contrast_alpha: of both scoring adapters; the update is scaled by alpha / rank.
+        contrast_modules: linear layers to adapt, as names joined by +, or all-linear.
+        max_length: most tokens of prompt and response; pairs with a longer one are dropped and counted; by default what the
+            model takes (the paper: 1023).
+        chat: put prompts into the tokenizer's chat template.
+    """
+
+    train_file: Path | None = None
+    adapters: Path | None = None
+    contrast: float = 1.0
+    contrast_steps: int = 300
+    contrast_learning_rate: float = 3e-4
+    contrast_batch_size: int = 4
+    contrast_rank: int = 8
+    contrast_alpha: float = 16.0
+    contrast_modules: tuple[str, ...] = MLP
+    max_length: int | None = None
+    chat: bool = False
 
 
 def check_scoring(options: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import HarnessError
 from harness.folders import new_folder
+from harness.json_lines import read_json
 from harness.names import printable
 from harness.seeds import stream_seed
 from harness_critical_tokens.encoding import Encoded
@@ -92,14 +93,20 @@ def loaded_adapters(model: Any, folder: Path) -> PeftModel:
     """Return the model with the adapters ``positive/`` and ``negative/`` of a folder, none of them trained further.
 
     Raises:
-        HarnessError: one is missing, or of another base.
+        HarnessError: one is missing, of another base, or has layers of its own instead of the base's.
     """
     from harness.methods import adapters
 
     for name in (POSITIVE, NEGATIVE):
-        if not (folder / name / "adapter_config.json").is_file():
+        config = folder / name / "adapter_config.json"
+        if not config.is_file():
             raise HarnessError(
                 f"there is no adapter '{name}' in '{printable(folder)}'; give the folder that a run of score left as artefacts/"
+            )
+        if read_json(config).get("modules_to_save"):
+            raise HarnessError(
+                f"the adapter '{name}' in '{printable(folder)}' has whole layers of its own (modules_to_save), so that the base "
+                "could not be its reference; train one without"
             )
         model = adapters.load_adapter(model, folder / name, name=name)
     return model

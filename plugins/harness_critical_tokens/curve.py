@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from harness.progress import say
+
 Tensor = torch.Tensor
+MOST_FALL = 0.2
+"""Nats a token: a line says so when chosen solutions got less likely by more, that is, each of their tokens by 18 %."""
 
 
 @dataclass
@@ -19,10 +24,16 @@ class Curve:
     """
 
     steps: list[dict[str, float]] = field(default_factory=list)
-    _now: dict[int, tuple[float, float, float, float, float]] = field(default_factory=dict)
+    _now: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    _falls: list[float] = field(default_factory=list)
 
     def add(
-        self, pairs: Tensor, margins: Tensor, chosen: tuple[Tensor, Tensor], rejected: tuple[Tensor, Tensor]
+        self,
+        pairs: Tensor,
+        margins: Tensor,
+        chosen: tuple[Tensor, Tensor],
+        rejected: tuple[Tensor, Tensor],
+        chosen_tokens: Tensor,
     ) -> None:
         """Take down some pairs of the step.
 
@@ -31,8 +42,10 @@ class Curve:
             margins: (P,).
             chosen: log-probabilities of whole responses, now and by the reference, (P,) each.
             rejected: the same.
+            chosen_tokens: how many tokens the chosen responses have, (P,).
         """
-        table = torch.stack([margins, *chosen, *rejected], 1).detach().double().tolist()
+        columns = [margins, *chosen, *rejected, chosen_tokens.to(margins)]
+        table = torch.stack(columns, 1).detach().double().tolist()
         self._now |= {int(pair): tuple(row) for pair, row in zip(pairs.tolist(), table, strict=True)}
 
     def end_step(self) -> None:
@@ -40,7 +53,8 @@ class Curve:
         rows = list(self._now.values())
         self._now = {}
         if rows:
-            margins, chosen, chosen_before, rejected, rejected_before = zip(*rows, strict=True)
+            margins, chosen, chosen_before, rejected, rejected_before, tokens = zip(*rows, strict=True)
+            self._falls.append((sum(chosen_before) - sum(chosen)) / max(1.0, sum(tokens)))
             self.steps.append({
                 "margin": _mean(margins),
                 "margin_above_0": _mean([float(margin > 0) for margin in margins]),
@@ -49,6 +63,19 @@ class Curve:
                 "rejected": _mean(rejected),
                 "rejected_change": _mean(rejected) - _mean(rejected_before),
             })  # fmt: skip
+
+    def fall(self) -> float:
+        """Return by how much chosen responses were less likely in the last step than by the reference (nats a token)."""
+        return self._falls[-1] if self._falls else 0.0
+
+    def tell_of_fall(self) -> None:
+        """Say so where chosen responses got less likely by more than ``MOST_FALL``, over the last tenth of the steps."""
+        tail = self._falls[-max(1, len(self._falls) // 10) :]
+        if tail and statistics.fmean(tail) > MOST_FALL:
+            say(
+                f"the chosen solutions got less likely, too, by {statistics.fmean(tail):.2g} nats a token, over {MOST_FALL:g}: "
+                "look at what the model writes; sft_alpha holds them up, fewer steps or a lower learning_rate move them less"
+            )
 
     def report(self) -> dict[str, Any]:
         """Return each figure's mean over the first and over the last tenth of the steps."""

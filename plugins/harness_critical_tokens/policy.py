@@ -34,6 +34,7 @@ class PolicySettings:
     learning_rate: float
     warmup_steps: int
     batch_size: int
+    most_fall: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def train_policy(
     def batches() -> Iterator[training.Batch]:
         for numbers in shuffled(len(pairs.responses), settings.batch_size, seed=seed):
             curve.end_step()
+            if settings.most_fall is not None and curve.fall() > settings.most_fall:
+                return
             yield pairs.batch(numbers)
 
     def loss(policy: torch.nn.Module, batch: training.Batch) -> Tensor:
@@ -96,7 +99,13 @@ def train_policy(
         )
         with torch.no_grad():
             places = batch.extras[PLACE][0::2, 0]
-            curve.add(places, margins(chosen, rejected, beta=settings.beta), _totals(chosen), _totals(rejected))
+            curve.add(
+                places,
+                margins(chosen, rejected, beta=settings.beta),
+                _totals(chosen),
+                _totals(rejected),
+                chosen.counted.sum(-1),
+            )
         return value.mean()
 
     log = training.train(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from harness.folders import write_atomic
-from harness_critical_tokens.checks import MLP, SCORES, check_scoring, digest_of_inputs
+from harness_critical_tokens.checks import SCORES, ScoringOptions, check_scoring, digest_of_inputs
 from harness_critical_tokens.pairs_file import PairsFile, read_pairs
 from harness_critical_tokens.report.keeping import keep_page
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(ScoringOptions):
     """Score each token of right and wrong solutions by two adapters, one trained on each (Lin et al., 2024).
 
     The model that is evaluated stays as it is; adapters and scores are artefacts of the run.
@@ -28,37 +28,14 @@ class Score:
     Options:
         pairs_file: .jsonl with prompt, chosen and rejected, whose tokens are scored; where rows have first_wrong_char, the report
             says how well each score finds the token that covers it.
-        train_file: pairs to train the adapters on; by default those of pairs_file.
-        adapters: a folder with positive/ and negative/ of an earlier run (its artefacts/), instead of training.
-        contrast: how far the negative model counts, 0 or more; 0 gives the positive model's probability.
         ratio_scale: nats of log ratio at which the weight that is made of it reaches 1.
-        contrast_steps: optimiser steps of each adapter.
-        contrast_learning_rate: peak of AdamW's rate.
-        contrast_batch_size: responses per step.
-        contrast_rank: of both adapters.
-        contrast_alpha: of both adapters; the update is scaled by alpha / rank.
-        contrast_modules: linear layers to adapt, as names joined by +, or all-linear.
-        max_length: most tokens of prompt and response; pairs with a longer one are dropped and counted; by default what the
-            model takes.
-        chat: put prompts into the tokenizer's chat template.
     """
 
     name: ClassVar[str] = "score"
     leaves_model_unchanged: ClassVar[bool] = True
 
     pairs_file: Path
-    train_file: Path | None = None
-    adapters: Path | None = None
-    contrast: float = 1.0
     ratio_scale: float = 4.0
-    contrast_steps: int = 300
-    contrast_learning_rate: float = 3e-4
-    contrast_batch_size: int = 4
-    contrast_rank: int = 8
-    contrast_alpha: float = 16.0
-    contrast_modules: tuple[str, ...] = MLP
-    max_length: int | None = None
-    chat: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""

@@ -215,7 +215,8 @@ def test_the_solutions_of_another_run_are_not_taken_up(tokenizer: Any, tmp_path:
         return going_on.parts_of(method, lm, texts, seed=seed, workdir=tmp_path / "work")
 
     changed: tuple[dict[str, Any], ...] = (
-        {"method": Find(tmp_path / "a", **usual | {"rollouts": 5})}, {"lm": other}, {"seed": 1}, {"texts": (1, 3)},
+        {"method": Find(tmp_path / "a", **usual | {"rollouts": 5})},
+        {"method": Find(tmp_path / "a", **usual | {"temperature": 0.9})}, {"lm": other}, {"seed": 1}, {"texts": (1, 3)},
     )  # fmt: skip
     for change in changed:
         assert len(kept().done or [kept().part(0, dict)]) == 1

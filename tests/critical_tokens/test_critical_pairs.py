@@ -139,6 +139,16 @@ def test_no_wrong_solution_at_all_makes_no_pair_and_is_counted(tokenizer: Any, t
     assert report["questions_without_wrong"] == 1 and report["rate"] == 1
 
 
+def test_solutions_that_are_cut_are_wrong_and_told_of(
+    tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [colon, letter] = (tokenizer.encode(letter, add_special_tokens=False)[0] for letter in ":Z")
+    lm = scripted_lm(tokenizer, {colon: {letter: 1.0}, letter: {colon: 1.0}})
+    files, report = made(lm, tmp_path, {"question": "K:", "answer": 7}, max_new_tokens=3)
+    assert report["unfinished"] == 1 and report["rate"] == 0 and files["wrong.jsonl"] == []
+    assert "100% of the solutions were cut before they gave an answer" in capsys.readouterr().err
+
+
 def test_a_question_that_leaves_no_room_is_left_out_and_named(
     tokenizer: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

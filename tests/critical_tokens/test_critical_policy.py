@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 import torch
 from critical_models import PAIRS, QUICK, load, report_of, write_rows
+from tokenizers import processors
 
 from harness import HarnessError
 from harness.methods import adapters
 from harness.run import Run, evaluate
 from harness_critical_tokens import policy
 from harness_critical_tokens.cdpo_method import CDPO
-from harness_critical_tokens.encoded_pairs import encode_pairs
+from harness_critical_tokens.encoded_pairs import encode_pairs, labelled_rows
+from harness_critical_tokens.find import Find
 from harness_critical_tokens.pairs_file import read_pairs
+from harness_critical_tokens.scored_pairs import probe_ids
 
 TRAIN: dict[str, Any] = {"steps": 4, "learning_rate": 0.01, "batch_size": 2, "rank": 4, "alpha": 8.0} | QUICK
 
@@ -135,6 +139,58 @@ def test_weights_of_nothing_are_said_and_train_the_chosen_side(
     CDPO(pairs_file=file, score="given", **TRAIN).apply(load(tiny_model), seed=0, workdir=tmp_path / "w")
     assert "all weights are 0, so nothing pushes the rejected responses down" in capsys.readouterr().err
     assert report_of(tmp_path / "w")["policy"]["chosen_change_last"] > 0
+
+
+def test_all_stages_read_the_same_ids(tiny_model: Path, pairs: Path) -> None:
+    """Property 28: p, q, reference, policy and rollouts; with a beginning-of-text token, a blank behind the prompt included."""
+    lm = load(tiny_model)
+    lm.tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|end|> $A", special_tokens=[("<|end|>", 0)]
+    )
+    encoded = encode_pairs(lm, read_pairs(pairs), max_length=None, is_chat=False)
+    rows = labelled_rows(encoded.responses)
+    nothing = [([0.0] * len(one.response_ids), [0.0] * len(other.response_ids)) for one, other in encoded.responses]
+    batch = policy.WeightedPairs(encoded.responses, nothing, nothing).batch(range(len(nothing)))
+    read = [ids[mask.bool()].tolist() for ids, mask in zip(batch.input_ids, batch.attention_mask, strict=True)]
+    assert read == [list(ids) for ids, _ in rows] and {ids[0] for ids in read} == {0}
+    solutions, _ = Find(pairs)._solutions(lm)
+    walked = [list(one.trajectory.token_ids) for one in solutions]
+    assert walked == read[1::2] and [one.trajectory.start for one in solutions] == [
+        rejected.response_start for _, rejected in encoded.responses
+    ]
+
+
+def test_on_quantised_weights_the_adapter_stays_on_and_the_reference_is_them(
+    tiny_model: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """Nothing is merged into 4 bits; with the adapter off the weights are those that were loaded."""
+    lm = load(tiny_model, quantization="nf4")
+    before = adapters.probe_loss(lm.model, probe_ids(lm))
+    after = CDPO(pairs_file=pairs, **(TRAIN | {"steps": 2, "score": "none"})).apply(lm, seed=0, workdir=tmp_path)
+    report = report_of(tmp_path)
+    assert not report["probe"]["is_merged"] and report["policy"]["loss_first"] == pytest.approx(math.log(2), abs=1e-3)
+    assert adapters.probe_loss(after.model, probe_ids(lm)) != before
+    with adapters.using(after.model, None):
+        assert adapters.probe_loss(after.model, probe_ids(lm)) == before
+
+
+def test_chosen_solutions_that_get_less_likely_are_told_of_and_may_end_training(
+    tiny_model: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The well-known fall of both sides: said with its size, and where the user asks for it the end of training."""
+    options: dict[str, Any] = {"score": "none", "beta": 5.0, "steps": 12, "batch_size": 3, "learning_rate": 0.05}
+    method = CDPO(pairs_file=pairs, **options, rank=4)
+    for folder, chosen in (("whole", method), ("ended", dataclasses.replace(method, most_fall=0.1))):
+        (tmp_path / folder).mkdir()
+        chosen.apply(load(tiny_model), seed=0, workdir=tmp_path / folder)
+    whole, ended = (report_of(tmp_path / folder)["policy"] for folder in ("whole", "ended"))
+    assert "the chosen solutions got less likely, too, by" in capsys.readouterr().err
+    assert (whole["steps"], whole["ended_early"], ended["ended_early"]) == (12, False, True) and ended["steps"] < 12
+    steps = json.loads((tmp_path / "ended" / "training.json").read_text(encoding="utf-8"))["chosen_change"]
+    tokens = 25  # of a chosen solution, about
+    assert steps[-1] / tokens < -0.05 < steps[0] / tokens
+    with pytest.raises(ValueError, match="most_fall is 0"):
+        dataclasses.replace(method, most_fall=0.0)
 
 
 def test_no_steps_score_as_the_bare_model(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

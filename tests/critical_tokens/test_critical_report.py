@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 from harness import HarnessError
+from harness.json_lines import write_json_lines
 from harness.models.causal import CausalLM
 from harness_critical_tokens.__main__ import main
 from harness_critical_tokens.encoding import encode
@@ -253,23 +254,33 @@ def test_groups_of_real_tokenizers_are_the_text(lm, smollm2_tokenizer):
             assert not any(unicodedata.combining(group.text[0]) for group in made if group.text)
 
 
-def test_five_thousand_responses_make_a_page_of_two_hundred(tmp_path):
-    row = {
-        "side": "rejected",
-        "prompt": "Question: 1\nAnswer:",
-        "text": " It is 12.",
-        "offsets": [[0, 3], [3, 6], [6, 9], [9, 10]],
-    }
-    rows = [json.dumps({"pair": number, **row}) for number in range(5_000)]
-    (tmp_path / "responses.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    scores = [
-        json.dumps({"pair": number, "side": "rejected", "log_score": [-0.1, -2.0, -9.0, 0.0]})
-        for number in range(5_000)
-    ]
-    (tmp_path / "scores.jsonl").write_text("\n".join(scores), encoding="utf-8")
+def test_five_thousand_responses_make_a_page_of_two_hundred_and_can_be_paged_through(tmp_path):
+    """A page that browsers open, in seconds, with the figures of all."""
+    text = " There are 12 of" * 2
+    offsets = [[at, at + 4] for at in range(0, 32, 4)]
+    row = {"side": "rejected", "prompt": "Question: 1\nAnswer:", "text": text, "offsets": offsets}
+    write_json_lines(tmp_path / "responses.jsonl", ({"pair": number, **row} for number in range(5_000)))
+    logs = [-0.1, -2.0, -9.0, 0.0] * 2
+    score = {"side": "rejected", "log_score": logs, "log_ratio": logs, "positive": logs, "negative": logs}
+    write_json_lines(tmp_path / "scores.jsonl", ({"pair": number, **score} for number in range(5_000)))
     html = write_page(tmp_path).read_text(encoding="utf-8")
     assert len(Page(html).responses) == 200 and "200 of 5,000 responses" in html
-    assert "5,000 tokens from 0.85 to 0.9" in html and len(html) < 800_000
+    assert "10,000 tokens from 0.85 to 0.9" in html and len(html) < 800_000
+    assert main(["report", str(tmp_path), "--first", "4990", "--most", "50"]) == 0
+    last = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(Page(last).responses) == 10 and "10 of 5,000 responses are shown, after the first 4,990" in last
+    assert "10,000 tokens from 0.85 to 0.9" in last
+
+
+def test_the_count_where_a_walk_ended_is_shown_as_a_bound_and_not_as_a_weight(run):
+    """5 % or more came out right there, perhaps all."""
+    rows = [json.loads(line) for line in (run / "rollouts.jsonl").read_text(encoding="utf-8").splitlines()]
+    write_json_lines(run / "rollouts.jsonl", [row | {"settled": 4} for row in rows])
+    titles = [i["title"] for i in Page(render(gather(run))).responses[1]]
+    assert any(title.endswith(" r=≥4/8") for title in titles) and any(title.endswith(" r=2/8") for title in titles)
+    [rejected] = [each for each in gather(run).responses if each.side == "rejected"]
+    weights = rejected.weights("rate", 4.0)
+    assert (weights[2], weights[4], weights[6]) == (0.25, 0.0, 0.75)
 
 
 def test_fifty_responses_take_some_two_hundred_kilobytes(tmp_path, smollm2_tokenizer, lm):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,18 @@ def test_adapters_of_an_earlier_run_score_the_same(scored: Any, tiny_model: Path
     before, after = (read_scores(folder / "scores.jsonl") for folder in (workdir, tmp_path))
     for key, one in before.items():
         assert after[key].scores.log_score == pytest.approx(one.scores.log_score, abs=1e-5)
+
+
+def test_adapters_with_layers_of_their_own_are_refused(scored: Any, tiny_model: Path, tmp_path: Path) -> None:
+    """The base with such an adapter off is no reference that could be relied on."""
+    workdir, pairs = scored[0], scored[3]
+    for name in ("positive", "negative", "base.json"):
+        (shutil.copytree if (workdir / name).is_dir() else shutil.copy)(workdir / name, tmp_path / name)
+    config = tmp_path / "negative" / "adapter_config.json"
+    changed = json.loads(config.read_text(encoding="utf-8")) | {"modules_to_save": ["lm_head"]}
+    config.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(HarnessError, match=r"the adapter 'negative' in .* has whole layers of its own"):
+        Score(pairs_file=pairs, adapters=tmp_path).apply(load(tiny_model), seed=0, workdir=tmp_path / "work")
 
 
 def test_adapters_of_another_base_are_refused(scored: Any, tiny_model: Path, tmp_path: Path) -> None:

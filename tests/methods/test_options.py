@@ -258,3 +258,34 @@ def test_the_only_method_needs_no_name_and_of_several_one_has_to_be_picked() -> 
         options.pick(both, "everythin", plugin="p")
     with pytest.raises(HarnessError, match="plugin 'p' has no method 'x'; there is baseline"):
         options.pick({}, "x", plugin="p")
+
+
+def test_options_that_methods_share_stand_behind_their_own_with_their_meaning() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Shared:
+        """Options:
+        speed: how fast.
+        size: how large,
+            for all.
+        """
+
+        speed: int = 1
+        size: int = 2
+
+    @dataclass(frozen=True)
+    class Own(Shared):
+        """One method.
+
+        Options:
+            name_file: what to read.
+            size: how large here.
+        """
+
+        name: ClassVar[str] = "own"
+
+        name_file: str
+
+    found = [(option.name, option.meaning) for option in options.options(Own)]  # type: ignore[type-abstract]
+    assert found == [("name_file", "what to read."), ("speed", "how fast."), ("size", "how large here.")]
+    built = options.build(Own, {"name_file": "a", "speed": "3"})  # type: ignore[type-var]
+    assert (built.name_file, built.speed, built.size) == ("a", 3, 2)

@@ -22,13 +22,17 @@ Spans = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Right rollouts of ``made`` from each prefix, None where none were made, and the tokens that they point at."""
+    """Right rollouts of ``made`` from each prefix, None where none were made, and the tokens that they point at.
+
+    The count at ``settled`` is a bound: so many or more.
+    """
 
     counts: Sequence[int | None]
     made: int
     critical: int | None = None
     fallback: int | None = None
     drop: int | None = None
+    settled: int | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,8 @@ def _shown(row: dict[str, Any], scores: dict[str, Any], rollouts: dict[str, Any]
 
 
 def _rollouts(row: Mapping[str, Any]) -> Rollouts:
-    return Rollouts(row["counts"], row["n"], row.get("critical"), row.get("fallback"), row.get("drop"))
+    names = ("critical", "fallback", "drop", "settled")
+    return Rollouts(row["counts"], row["n"], **{name: row.get(name) for name in names})
 
 
 def _span(value: Any) -> tuple[int, int] | None:
@@ -164,7 +169,10 @@ def _span(value: Any) -> tuple[int, int] | None:
 
 
 def _losses(rollouts: Rollouts) -> list[float]:
-    return [0.0 if count is None else 1 - count / rollouts.made for count in rollouts.counts]
+    return [
+        0.0 if count is None or token == rollouts.settled else 1 - count / rollouts.made
+        for token, count in enumerate(rollouts.counts)
+    ]
 
 
 def _object(path: Path) -> dict[str, Any]:

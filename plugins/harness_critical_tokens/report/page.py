@@ -45,26 +45,28 @@ def write_page(folder: Path, *, most: int = MOST_RESPONSES) -> Path:
     return path
 
 
-def render(gathered: Gathered, *, most: int = MOST_RESPONSES) -> str:
+def render(gathered: Gathered, *, most: int = MOST_RESPONSES, first: int = 0) -> str:
     """Return the page.
 
     Args:
         gathered: a run's responses and figures.
-        most: so many responses are shown, those of the first pairs; the figures are of all.
+        most: so many responses are shown; the figures are of all.
+        first: the number, from 0, of the first one that is shown.
 
     Raises:
-        HarnessError: ``most`` is negative.
+        HarnessError: ``most`` or ``first`` is negative.
     """
-    if most < 0:
-        raise HarnessError(f"{most} responses cannot be shown; give 0 or more")
+    if min(most, first) < 0:
+        raise HarnessError(f"{min(most, first)} responses cannot be shown or passed over; give 0 or more")
     names = figures.known_weights(gathered)
-    shown = gathered.responses[:most]
+    shown = gathered.responses[first : first + most]
     return render_files(
         TEMPLATES,
         "report",
         facts=list(_facts(gathered.made_by)),
         pairs=_pairs(shown, names[0] if names else None, gathered.ratio_scale),
         shown=len(shown),
+        first=first,
         total=len(gathered.responses),
         # The page stays small: the base's probability is told where nothing else is.
         weights=[(name, figures.LABELS[name]) for name in names if name != "probability" or len(names) == 1],
@@ -178,7 +180,8 @@ def _numbers(shown: Shown, token: int) -> Iterator[str]:
         yield f"d={_short(ratios[token])}"
     if shown.rollouts is not None and token < len(shown.rollouts.counts):
         count = shown.rollouts.counts[token]
-        yield f"r={'?' if count is None else count}/{shown.rollouts.made}"
+        said = "?" if count is None else f"≥{count}" if token == shown.rollouts.settled else str(count)
+        yield f"r={said}/{shown.rollouts.made}"
 
 
 def _short(number: float) -> str:

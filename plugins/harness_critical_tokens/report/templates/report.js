@@ -3,7 +3,7 @@
   const at = (id) => document.getElementById(id);
   // The numbers are at the end: the token before them may hold anything.
   const number = (title, letter) => {
-    const numbers = title.match(/( [spqbdr]=[-\d.?/]+)*$/)[0];
+    const numbers = title.match(/( [spqbdr]=[-\d.?/≥]+)*$/)[0];
     const found = numbers.match(new RegExp(".* " + letter + "=(-?[\\d.]+)(?:/(\\d+))?"));
     return found && (found[2] ? found[1] / found[2] : Number(found[1]));
   };
