@@ -1,9 +1,9 @@
 """How much faster than lm-eval's ``HFLM`` the harness scores: ``python benchmarks/scoring.py``.
 
 Both sides answer the same requests on the same model object in one process, taking turns; equal answers are asserted
-first. ``HFLM`` runs at the best of batch sizes 1, 4 and 16, found on the first documents of each case. In the case that
-says so, ours begins each time with a model that it has not tried out yet. ``most`` is the ratio at which ours would do
-the products of what is needed, attention included, and nothing else: what no way of sharing can exceed.
+first. ``HFLM`` runs at the best of batch sizes 1, 4 and 16, found on as many requests of each case as fill the largest. In
+the case that says so, ours begins each time with a model that it has not tried out yet. ``most`` is the ratio at which ours
+would do the products of what is needed, attention included, and nothing else: what no way of sharing can exceed.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def measure(
     """Time one case on both sides in turn."""
     few = _first_documents(requests, 3)
     has_choice = len(requests) > 1 and len(batch_sizes) > 1
-    seconds = {size: _timed(_theirs(lm, size), few)[0] if has_choice else 0.0 for size in batch_sizes}
+    enough = requests[: max(batch_sizes)]  # fewer would leave the largest batch half empty, and it would look slow
+    seconds = {size: _timed(_theirs(lm, size), enough)[0] if has_choice else 0.0 for size in batch_sizes}
     best = min(seconds, key=lambda size: seconds[size])
     theirs, ratios, ours_seconds, theirs_seconds = _theirs(lm, best), [], [], []
     check_equal(name, _timed(lm, few)[1], _timed(theirs, few)[1])

@@ -19,6 +19,7 @@ import torch
 
 from harness.models.tree.attention import Trunk, route
 from harness.models.tree.drafts import Drafts
+from harness.models.tree.memory import freed_memory_kept, trim
 from harness.models.tree.prompts import (
     Candidates,
     Choose,
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from harness.models.tree.trie import Ints, Pack
 
 Tensor = torch.Tensor
-# Prompts join the running rows in portions of this many tokens.
-PROMPT_TOKENS = 1024
+# Prompts join the running rows in portions of this many tokens; with fewer a CPU multiplies as fast, and takes less memory.
+PROMPT_TOKENS, CPU_PROMPT_TOKENS = 1024, 512
 # With fewer rows than this, prompts that branch do not go through the model together: they would all start at once.
 MANY_ROWS = 16
 # Tokens of a later prompt that go through the model beside the other rows' next ones.
@@ -106,14 +107,14 @@ class _Generation:
         self.trie = Trie.build([prompt.token_ids for prompt in prompts], [len(prompt.token_ids) for prompt in prompts])
         self.packs = plan(
             self.trie,
-            min(budget, PROMPT_TOKENS),
+            min(budget, CPU_PROMPT_TOKENS if tree_model.device.type == "cpu" else PROMPT_TOKENS),
             branch_tokens=MAX_BRANCH_TOKENS if rows >= MANY_ROWS else 0,
             most_units=rows,
         )
         self.trunks: dict[int, Trunk] = {}
         self.rows: list[_Row] = []
         self.done: set[int] = set()  # trunks that no prompt to come needs
-        self.cache = RowCache()
+        self.cache = RowCache(self.rows)
         self.of_leaf: dict[int, list[int]] = {}
         for number, path in enumerate(self.trie.paths):
             self.of_leaf.setdefault(int(path[-1]), []).append(number)
@@ -125,6 +126,7 @@ class _Generation:
 
     def run(self) -> None:
         """Generate everything. Whatever ends it early, no keys are left behind."""
+        trim()
         try:
             self._run()
         finally:
@@ -137,7 +139,8 @@ class _Generation:
                 self._admit(*self.later.pop(0))
             while waiting and self._has_room(self._count(waiting[-1])):
                 pack = waiting.pop()
-                self._prefill(pack)
+                with freed_memory_kept():  # until the pack is done: a step needs less
+                    self._prefill(pack)
                 self.done.update(pack.done)
             if self.rows:
                 self._step()
@@ -157,7 +160,6 @@ class _Generation:
 
     def _prefill(self, pack: Pack) -> None:
         """Run the tokens of prompts, and take in the prompts that end there with their first token."""
-        attention = TreeAttention(pack, self.trie, self.trunks, self.tree_model.device, keep=True)
         found: list[tuple[_Row, Ints]] = []
         leaf_rows: list[int] = []
         start = 0
@@ -171,12 +173,14 @@ class _Generation:
                     found.append((row, start + np.searchsorted(unit.positions, path)))
                     leaf_rows.append(start + int(index))
             start += len(unit)
+        device, at = self.tree_model.device, len(self.rows)
+        keep = self.cache.add([places for _, places in found], at=at, device=device) if found else None
+        attention = TreeAttention(pack, self.trie, self.trunks, device, keep=keep)
         with route(self.tree_model.model, attention):
             hidden = self.tree_model.push(pack, self.trie, attention, np.array(leaf_rows, np.int64))
         if not found:
             return
         first = [[token] for token in self._chosen(hidden, [Place(row.prompt, ()) for row, _ in found])]
-        self.cache.add([places for _, places in found], attention.kept, at=len(self.rows))
         self.rows += [row for row, _ in found]
         self._take(first, len(self.rows) - len(found))
 
@@ -231,12 +235,17 @@ class _Generation:
             self._make_room(len(token_ids))
             trie = Trie.build([token_ids], [1])
             (pack,) = plan(trie, len(token_ids))
-            attention = TreeAttention(pack, trie, {}, self.tree_model.device, keep=True)
+            made = Trunk()
+
+            def keep(layer: int, keys: Tensor, values: Tensor) -> None:
+                made.layers.append((keys.clone(), values.clone()))
+
+            attention = TreeAttention(pack, trie, {}, self.tree_model.device, keep=keep)
             with route(self.tree_model.model, attention):
                 self.tree_model.push(pack, trie, attention, np.array([len(token_ids) - 1]))
             self.made += 1
             number = self.shared[token_ids] = FIRST_SHARED + self.made
-            self.trunks[number] = Trunk([(keys.clone(), values.clone()) for keys, values in attention.kept])
+            self.trunks[number] = made
         return self.shared[token_ids], len(token_ids)
 
     def _make_room(self, tokens: int) -> None:
@@ -256,7 +265,6 @@ class _Generation:
             guesses.append(row.drafts.guess(min(spare, left)) if is_next else [])
             spare -= len(guesses[-1])
         widths = [len(tokens) + len(guess) for tokens, guess in zip(fed, guesses, strict=True)]
-        self.cache.in_use = len(self.rows)
         attention = RowAttention(rows, widths, self.cache, self.trunks, self.tree_model.device)
         pushed = [token for tokens, guess in zip(fed, guesses, strict=True) for token in (*tokens, *guess)]
         asked, places = self._asked(rows, fed, guesses)
@@ -307,8 +315,10 @@ class _Generation:
                 if row.prompt.keeps:
                     self._keep(row, index)
                 last = self.rows.pop()
+                self.cache.let_go(index)
                 if index < len(self.rows):
                     self.cache.move(len(self.rows), index, last.length)
+                    self.cache.let_go(len(self.rows))
                     self.rows[index] = last
                 more = list(self.on_done(row.number, row.prompt, row.token_ids) or ())
                 self.later += [(row.number, prompt) for prompt in more]

@@ -141,6 +141,13 @@ def cache_bytes_per_token(model: PreTrainedModel) -> float:
     return float(2 * model.dtype.itemsize * key_heads * width * int(getattr(config, "num_hidden_layers", 1)))
 
 
+def trim() -> None:
+    """Give memory of this process that was freed back to the system, where the C library can be told to (glibc)."""
+    libc = _glibc()
+    if libc is not None and not _keeping[0]:
+        libc.malloc_trim(0)
+
+
 _keeping: list[int] = [0]
 
 
@@ -166,7 +173,7 @@ def freed_memory_kept() -> Iterator[None]:
         if not _keeping[0]:
             for setting, usual in USUAL.items():
                 libc.mallopt(setting, usual)
-            libc.malloc_trim(0)
+            trim()
 
 
 @cache

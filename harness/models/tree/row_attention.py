@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from harness.models.tree.attention import How, Trunk, attend, calls, hide, join, pick_rows, see_trunk, sink
+from harness.models.tree.room import Room, ahead
 from harness.models.tree.row_kernel import can_attend, row_attention
 from harness.models.tree.tree_attention import padded
 
@@ -48,53 +49,66 @@ class KeptKeys:
 class RowCache:
     """Keys and values of the rows under way: one (rows, heads, places, width) pair per layer, grown as needed.
 
-    ``in_use`` rows, the first ones, stay when places are added; the room of the others is let go.
+    Args:
+        rows: whose keys these are, the first ones first. They stay when places are added; other room is let go.
     """
 
-    def __init__(self) -> None:
-        self.in_use = 0
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = rows
         self.layers: list[tuple[Tensor, Tensor]] = []
+        self._rooms: list[tuple[Room, Room]] = []
 
-    def add(self, places: Sequence[Ints], kept: list[tuple[Tensor, Tensor]], *, at: int) -> None:
-        """Move the keys and values at ``places`` of a pack into rows from ``at`` on; ``kept`` is emptied on the way."""
-        room = self._room(at + len(places), max(map(len, places)) + 1)
-        indices = [torch.as_tensor(rows, device=kept[0][0].device) for rows in places]
-        for layer in range(len(kept)):
-            new_keys, new_values = kept.pop(0)  # what has been copied goes layer by layer
+    def add(self, places: Sequence[Ints], *, at: int, device: torch.device) -> Callable[[int, Tensor, Tensor], None]:
+        """Return what puts keys and values at ``places`` of a pack into rows from ``at`` on, layer after layer."""
+        room = self._room(at + len(places), max(map(len, places)) + 1, device)
+        indices = [torch.as_tensor(rows, device=device) for rows in places]
+
+        def put(layer: int, new_keys: Tensor, new_values: Tensor) -> None:
             self._grow(layer, room, (new_keys, new_values))
             keys, values = self.layers[layer]
             for row, index in enumerate(indices, at):
                 keys[row, :, : len(index)] = new_keys.index_select(1, index)
                 values[row, :, : len(index)] = new_values.index_select(1, index)
 
+        return put
+
     def reserve(self, rows: int, places: int, like: list[tuple[Tensor, Tensor]]) -> None:
         """Make room for at least so many rows and places; what is there stays."""
-        room = self._room(rows, places)
+        room = self._room(rows, places, like[0][0].device) if like else None
         for layer in range(len(like)) if room is not None else ():
             self._grow(layer, room, like[layer])
 
-    def _room(self, rows: int, places: int) -> tuple[int, int] | None:
+    def _room(self, rows: int, places: int, device: torch.device) -> tuple[int, int] | None:
         """Return how many rows and places to make room for; None where there is room enough."""
         have = self.layers[0][0].shape if self.layers else (0, 0, 0, 0)
         if rows <= have[0] and places <= have[2]:
             return None
         if places > have[2]:
-            return max(rows, self.in_use), places + 63
+            return max(rows, len(self.rows)), places + ahead(device)
         return max(rows, int(1.25 * have[0])), have[2]
 
     def _grow(self, layer: int, room: tuple[int, int] | None, like: tuple[Tensor, Tensor]) -> None:
-        """Give a layer its room; what is there of it stays, the rest is let go."""
+        """Give a layer its room; what is there of the rows stays, the rest is let go."""
         if room is None:
             return
         rows, places = room
-        keys, values = (side.new_zeros((rows, side.shape[-3], places, side.shape[-1])) for side in like)
-        if layer < len(self.layers):
-            before = self.layers[layer]
-            stay, have = slice(min(rows, len(before[0]))), before[0].shape[2]
-            keys[stay, :, :have], values[stay, :, :have] = before[0][stay], before[1][stay]
-            self.layers[layer] = keys, values
-        else:
-            self.layers.append((keys, values))
+        made = Room((rows, *_heads(like[0], places)), like[0]), Room((rows, *_heads(like[1], places)), like[1])
+        new = made[0].tensor, made[1].tensor
+        if layer == len(self.layers):
+            self.layers.append(new)
+            self._rooms.append(made)
+            return
+        stay = min(len(self.rows), len(self.layers[layer][0]))
+        longest = max((row.length for row in self.rows), default=0)
+        for to, before in zip(new, self.layers[layer], strict=True):
+            to[:stay, :, :longest] = before[:stay, :, :longest]
+        self.layers[layer], self._rooms[layer] = new, made
+
+    def let_go(self, row: int) -> None:
+        """Give the memory of a row that ended back, as far as it can be told from that of others."""
+        for rooms in self._rooms:
+            for room in rooms:
+                room.let_go(row)
 
     def take(self, row: int, trunk: int, base: int, token_ids: list[int]) -> KeptKeys:
         """Return a copy of a row's keys: those of ``token_ids`` after the first ``base``, which are its trunk's."""
@@ -201,3 +215,8 @@ class RowAttention:
                 is_hidden |= own - steps >= how.window
             self.biases[name] = hide(is_hidden, dtype).repeat(1, groups, 1).unsqueeze(1)
         return self.biases[name]
+
+
+def _heads(like: Tensor, places: int) -> tuple[int, int, int]:
+    """Return the shape of a row: heads, places, width."""
+    return int(like.shape[-3]), places, int(like.shape[-1])

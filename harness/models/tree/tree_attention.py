@@ -6,7 +6,7 @@ padded anywhere but here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -31,20 +31,21 @@ from harness.models.tree.attention import (
 if TYPE_CHECKING:
     from harness.models.tree.trie import Ints, Pack, Trie
 
+Keep = Callable[[int, Tensor, Tensor], None]
+
 
 class TreeAttention:
     """Attention for one pack.
 
     Args:
         trunks: the keys of trunks by number; those that the pack's units become are added.
-        keep: keep the keys and values of all tokens, in ``kept``, one (heads, T, width) pair per layer.
+        keep: is given the number of each layer, and its keys and values (heads, T, width) of all tokens.
     """
 
     def __init__(
-        self, pack: Pack, trie: Trie, trunks: dict[int, Trunk], device: torch.device, *, keep: bool = False
+        self, pack: Pack, trie: Trie, trunks: dict[int, Trunk], device: torch.device, *, keep: Keep | None = None
     ) -> None:
         self.trunks, self.keep = trunks, keep
-        self.kept: list[tuple[Tensor, Tensor]] = []
         self.windows: set[int] = set()  # that layers asked for
         positions = pack.positions
         self.longest = int(trie.depth[positions].max()) + 1
@@ -82,8 +83,8 @@ class TreeAttention:
         return out
 
     def _keep(self, layer: int, key: Tensor, value: Tensor) -> None:
-        if self.keep:
-            self.kept.append((key, value))
+        if self.keep is not None:
+            self.keep(layer, key, value)
         for unit, start, stop in self.spans:
             if unit.becomes >= 0:
                 own = key[:, start:stop], value[:, start:stop]
