@@ -36,6 +36,8 @@ _TOKEN_OF_TEXT = (
     r"MAX|MIN|NUM|NEW|TOTAL|TRAIN|N)_TOKENS?(?:_IDS?)?$"
 )
 _SHORTEST = 8
+# Names of fields and short values come again in every row; what was made of them is kept for as many as this.
+_KEPT, _KEPT_CHARACTERS = 4096, 100
 # Account and host names that are words of their own: taking them out would take words out.
 _COMMON_NAMES = frozenset({
     "admin", "administrator", "agent", "build", "builder", "ci", "data", "default", "docker", "guest",
@@ -182,7 +184,8 @@ def _redactor_for(values: frozenset[str], home: str, user: str, host: str) -> Ca
                 text = pattern.sub(replacement, text)
         return text
 
-    return clean
+    kept = functools.lru_cache(maxsize=_KEPT)(clean)
+    return lambda text: kept(text) if len(text) <= _KEPT_CHARACTERS else clean(text)
 
 
 def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
