@@ -84,7 +84,9 @@ class Encoder(LM, Answering):
         self._dense = [dense_layer(folder, device=self.device) for folder in way.dense]
         self._prefixed = Prefixed(model) if way.is_causal and share_prefixes else None
         self._tree: TreeStates | None = None
-        self._has_tried_tree = not (way.is_laid_out and share_prefixes)
+        # Over a tree, places are counted from where the pooling begins.
+        is_counted = "weighted_mean" in way.pooling and not way.is_laid_out
+        self._has_tried_tree = not (way.is_causal and share_prefixes) or is_counted
         if "eos" in way.pooling and way.is_laid_out and tokenizer.eos_token_id is None:
             raise HarnessError(
                 "pooling=eos needs a token that ends texts, and the tokenizer has none; take pooling=last"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
@@ -12,7 +13,7 @@ from harness.models.leftovers import is_beside, shapes_in
 from harness.models.merging import with_adapter
 from harness.models.source import ModelSource, _first_line
 from harness.names import printable
-from harness.progress import process_count, say
+from harness.progress import process_count, quiet, say
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -76,7 +77,8 @@ def _read(source: ModelSource, device: str, *, headless: bool = False) -> PreTra
     else:
         kind = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model, keys = kind.from_pretrained(source.location, **settings, output_loading_info=True)
+        with quiet("transformers") if headless else nullcontext():  # it reports what ``_check_keys`` judges
+            model, keys = kind.from_pretrained(source.location, **settings, output_loading_info=True)
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
     _check_keys(_without_heads(model, keys) if headless else keys, source)

@@ -85,7 +85,7 @@ class EmbeddingTask(OwnDocsTask):
         if not self._corpus:
             return []
         said = [f"a corpus of {len(self._corpus):,} texts was searched, whole whatever --limit says"]
-        empty = f"{self._empty:,} more texts of the corpus are empty, and are found by no query"
+        empty = f"texts of the corpus that are empty, and are found by no query: {self._empty:,}"
         return [*said, *([empty] if self._empty else [])]
 
     def build_all_requests(self, *, world_size: int = 1, **settings: Any) -> None:

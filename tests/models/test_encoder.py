@@ -329,6 +329,17 @@ def test_what_makes_the_vectors_is_part_of_the_model(folder_of: Callable[..., Pa
     assert len(digests) == 3
 
 
+def test_a_decoder_in_such_a_folder_is_read_as_it_says(tmp_path: Path) -> None:
+    prompts = {"config_sentence_transformers.json": {"prompts": {"query": "What is time? "}}}
+    folder = as_sentence_folder(build_model(tmp_path / "decoder"), pooling={"pooling_mode": "lasttoken"}, more=prompts)
+    lm = load(folder)
+    rows = [lm.tokenizer("What is time? " + text)["input_ids"][: lm.max_length] for text in TEXTS]
+    expected = unit([states(lm, row)[-1].tolist() for row in rows])
+    np.testing.assert_allclose(vectors(lm, TEXTS, role="query"), expected, atol=1e-5)
+    alone = load(folder, share_prefixes=False)
+    np.testing.assert_allclose(vectors(alone, TEXTS, role="query"), expected, atol=1e-5)
+
+
 def test_weights_may_lie_in_a_part_of_the_folder(folder_of: Callable[..., Path], tmp_path: Path) -> None:
     folder = folder_of()
     whole = vectors(load(folder), TEXTS)

@@ -18,6 +18,8 @@ from harness.errors import HarnessError, NoScore
 from harness.models.finding import resolve
 from harness.models.kinds import kind_of
 from harness.records import ledger
+from harness.run.preparing import find_model
+from harness.run.run import Run
 from harness.tasks.embedding import CORPUS, EmbeddingTask, embed
 
 TASKS = """\
@@ -102,7 +104,7 @@ def test_scores_come_with_errors_and_samples_without_vectors(results: tuple[Path
     assert pairs.counts.requests == 72 and search.counts.requests == 30
     assert search.notes == [
         "a corpus of 40 texts was searched, whole whatever --limit says",
-        "1 more texts of the corpus are empty, and are found by no query",
+        "texts of the corpus that are empty, and are found by no query: 1",
     ]
     [file] = results[0].rglob("samples_pairs_*.jsonl")
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -144,8 +146,8 @@ def test_a_model_without_embed_is_told_before_anything_is_loaded(
     given = ["eval", "--model_args", f"pretrained={tiny_model}", "--include_path", str(folder), "--tasks", "pairs"]
     assert main([*given, "--output_path", str(tmp_path)]) == 2
     assert "task 'pairs' sends 'embed' requests, which CausalLM cannot answer" in capsys.readouterr().err
-    assert main([*given[:2], f"pretrained={tiny_model},pooling=eos", *given[3:], "--output_path", str(tmp_path)]) == 2
-    assert "--model_args pooling is for --model encoder" in capsys.readouterr().err
+    with pytest.raises(HarnessError, match="--model_args pooling is for --model encoder"):
+        find_model(Run(tasks=("pairs",), model_args={"pretrained": str(tiny_model), "pooling": "eos"}))
 
 
 class Few(EmbeddingTask):
