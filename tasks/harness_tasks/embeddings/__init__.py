@@ -1,0 +1,1 @@
+"""Tasks on embeddings of texts: similarity, reranking, retrieval, clusters, a linear probe."""
