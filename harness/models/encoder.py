@@ -20,6 +20,7 @@ from harness.models.sentence_files import Way
 from harness.models.tokenizer_only import encode_all
 from harness.models.tree.memory import PORTION, Budget, in_portions, is_out_of_memory
 from harness.models.tree.states import TreeStates
+from harness.models.tree.work import Work
 from harness.progress import bar, process_count
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Encoder(LM, Answering):
         self.model, self.tokenizer, self.way = model.eval(), tokenizer, way
         self._device, self.max_length = model.device, way.max_length
         self.truncated: Counter[str] = Counter()
+        self.work: Work = Work()
         self._budget = Budget(model, rows=batch_size if isinstance(batch_size, int) else None)
         self._dense = [dense_layer(folder, device=self.device) for folder in way.dense]
         self._prefixed = Prefixed(model) if way.is_causal and share_prefixes else None
@@ -109,8 +111,9 @@ class Encoder(LM, Answering):
         return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
 
     def start_counting(self) -> None:
-        """Forget the truncated texts of earlier evaluations."""
+        """Forget the work and the truncated texts of earlier evaluations."""
         self.truncated.clear()
+        self.work.clear()
 
     def count_truncated(self, kind: str, requests: list[Instance]) -> None:
         """Count texts in ``truncated`` that are answered from what an interrupted run left."""
@@ -133,8 +136,10 @@ class Encoder(LM, Answering):
         """
 
         def embed(wanted: list[Asked]) -> Iterator[tuple[int, Any]]:
-            rows = self.rows(wanted)
+            with self.work.timed("tokenizing"):
+                rows = self.rows(wanted)
             self._count(requests, dict(zip(wanted, rows, strict=True)))
+            self.work.need([row.ids for row in rows])
             return self.vectors(rows)
 
         return answered(requests, embed, empty=self.settings["empty"], tell=self.tell)
@@ -191,6 +196,8 @@ class Encoder(LM, Answering):
         prefix = self._prefixed.prefix(ids) if len(ids) >= LEAST_TOKENS else None
         if prefix is None:
             return None
+        self.work.forwards += 1
+        self.work.pushed_tokens += len(ids)
         longest = [max(rows, key=lambda row: len(row.ids))]
         alone, shared = (torch.nn.functional.normalize(self._pooled(longest, one)) for one in (None, prefix))
         return prefix if float((alone - shared).norm()) <= self._tolerance else None
@@ -203,7 +210,7 @@ class Encoder(LM, Answering):
         self._has_tried_tree = True
         some = sorted(rows, key=lambda row: len(row.ids))[:: max(1, len(rows) // LEAST_ROWS)]
         try:
-            tree = TreeStates(self.model)
+            tree = TreeStates(self.model, work=self.work)
             together = self._pooled_as_tree(some, tree)
         except Exception as error:  # whatever an architecture does not accept: then it is run as it is
             if is_out_of_memory(error):
@@ -248,7 +255,10 @@ class Encoder(LM, Answering):
             length = len(row.ids) - before
             ids[number, :length], mask[number, :length] = torch.tensor(row.ids[before:]), 1
         ids, mask = ids.to(self.device), mask.to(self.device)
-        states = self._states(ids, mask, prefix)
+        with self.work.timed("model"):
+            states = self._states(ids, mask, prefix)
+        self.work.forwards += 1
+        self.work.pushed_tokens += ids.numel()
         pooled = pool(
             states, [row.first for row in rows], [row.end for row in rows], self.way.pooling,
             counts_from_start=not self.way.is_laid_out,

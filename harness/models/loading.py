@@ -82,6 +82,8 @@ def _read(source: ModelSource, device: str, *, headless: bool = False) -> PreTra
     except Exception as error:  # a corrupt file raises whatever its reader raises
         raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
     _check_keys(_without_heads(model, keys) if headless else keys, source)
+    if headless and getattr(model, "pooler", None) is not None:
+        model.pooler = None  # a layer behind the states; where the checkpoint lacks it, it is random
     check_places(model, source)
     if source.gguf_file:
         model = without_quantization_config(model)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import as_sentence_folder, build_model
 
 from harness.errors import HarnessError
+from harness.models.embedding import Asked
 from harness.models.encoder import Encoder
 from harness.models.finding import resolve
 from harness.models.guards import NotFinite
@@ -82,6 +83,7 @@ def encoder(tiny_encoder: Path) -> Encoder:
 def test_an_encoder_gives_the_mean_of_all_its_states(encoder: Encoder) -> None:
     """Property 22: float32, one dimension, the right width, in the order of the requests."""
     found = encoder.embed(requests(TEXTS))
+    assert encoder.model.pooler is None  # a random one would make another model of it in every process
     for text, vector in zip(TEXTS, found, strict=True):
         expected = states(encoder, encoder.tokenizer(text)["input_ids"]).mean(dim=0)
         assert vector.dtype == np.float32 and vector.shape == (32,)
@@ -121,6 +123,18 @@ def test_a_text_has_one_vector_whatever_stands_beside_it(kind: str, tiny_model: 
         np.testing.assert_allclose(vectors(lm, TEXTS[::-1], instruction)[::-1], expected, atol=1e-5)
 
 
+def test_what_it_took_is_counted(tiny_model: Path) -> None:
+    lm = load(tiny_model, pooling="eos")
+    vectors(lm, [*TEXTS, *TEXTS], "Retrieve semantically similar text")
+    rows = [row.ids for row in lm.rows([Asked(text, "Retrieve semantically similar text") for text in TEXTS])]
+    assert lm.work.requested_tokens == sum(map(len, rows))
+    assert lm.work.distinct_tokens <= lm.work.pushed_tokens and lm.work.forwards > 0
+    lm.start_counting()
+    assert lm.work.pushed_tokens == 0
+    vectors(lm, TEXTS, "Retrieve semantically similar text")  # it was tried out before
+    assert lm.work.distinct_tokens <= lm.work.pushed_tokens < sum(map(len, rows))
+
+
 def test_padding_on_the_left_would_give_the_same(tiny_model: Path, tiny_encoder: Path) -> None:
     """Property 1: either side of padding, where places are given explicitly."""
     for folder, args in ((tiny_model, {"pooling": "last"}), (tiny_encoder, {"pooling": "last"})):
@@ -134,9 +148,7 @@ def test_padding_on_the_left_would_give_the_same(tiny_model: Path, tiny_encoder:
         np.testing.assert_allclose(vectors(lm, TEXTS), unit(out.last_hidden_state[:, -1]), atol=1e-5)
 
 
-def asked_alone(text: str) -> Any:
-    from harness.models.embedding import Asked
-
+def asked_alone(text: str) -> Asked:
     return Asked(text)
 
 

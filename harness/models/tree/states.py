@@ -16,10 +16,11 @@ from harness.models.tree.memory import freed_memory_kept
 from harness.models.tree.scoring import TreeModel
 from harness.models.tree.tree_attention import TreeAttention
 from harness.models.tree.trie import Trie, plan
-from harness.models.tree.work import Work
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from harness.models.tree.work import Work
 
 Tensor = torch.Tensor
 
@@ -55,6 +56,9 @@ class LastStates:
 class TreeStates:
     """A causal model without a head, run over packs of a tree. Whether its states are right has to be tried out.
 
+    Args:
+        work: counts what goes through the model.
+
     Attributes:
         most_tokens: of a text; None is no bound.
 
@@ -62,7 +66,7 @@ class TreeStates:
         Refused: it is known that this model's tokens look at more than those before them.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, *, work: Work) -> None:
         config = model.config.get_text_config()
         check_kind(model, config)
         check_parts(model)
@@ -73,7 +77,7 @@ class TreeStates:
             raise Refused("its configuration does not say how many layers it has")
         self.most_tokens = rope_limit(config)
         head: Any = LastStates(model)
-        self._tree_model = TreeModel(model, head, layers=layers, work=Work(), autocast=nullcontext)
+        self._tree_model = TreeModel(model, head, layers=layers, work=work, autocast=nullcontext)
 
     @torch.no_grad()
     def states(
