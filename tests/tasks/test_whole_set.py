@@ -14,7 +14,7 @@ import scipy.stats
 
 from harness.cli import main
 from harness.errors import HarnessError
-from harness.records import aggregation, ledger
+from harness.records import aggregation, ledger, whole_scores
 from harness.records.aggregation import AGGREGATIONS, NeedsPluginError, NotRecomputableError
 from harness.tasks import whole_set
 from harness.tasks.own_docs import OwnDocsTask
@@ -167,8 +167,8 @@ def test_correlations_are_those_of_scipy(ties: bool) -> None:
     pairs = np.stack([first, first + draw.standard_normal(200)], axis=1) * 10 + 1e6
     pairs = np.round(pairs / 5) if ties else pairs
     values = [tuple(pair) for pair in pairs.tolist()]
-    assert aggregation.spearman(values) == pytest.approx(scipy.stats.spearmanr(*pairs.T).statistic, abs=1e-12)
-    assert aggregation.pearson(values) == pytest.approx(scipy.stats.pearsonr(*pairs.T).statistic, abs=1e-9)
+    assert whole_scores.spearman(values) == pytest.approx(scipy.stats.spearmanr(*pairs.T).statistic, abs=1e-12)
+    assert whole_scores.pearson(values) == pytest.approx(scipy.stats.pearsonr(*pairs.T).statistic, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ["pearson", "spearman", "ratio_of_sums"])
