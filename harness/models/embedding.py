@@ -120,7 +120,7 @@ def checked(raw: Any, request: Instance, *, width: int = 0) -> Vector:
         NotFinite: it holds NaN or infinite numbers; ``request`` is named.
         HarnessError: it is no vector, of another width, or of length 0.
     """
-    vector = numpy.array(raw, dtype=numpy.float32)
+    vector = numpy.array(raw.numpy() if hasattr(raw, "numpy") else raw, dtype=numpy.float32)
     if vector.ndim != 1 or not vector.size or (width and vector.size != width):
         due = f"a vector of {width} numbers is due" if width else "a vector is due"
         raise HarnessError(f"{named(request)} was answered with an array of shape {vector.shape}, where {due}")
