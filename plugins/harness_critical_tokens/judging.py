@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from harness_critical_tokens import latex, verify
@@ -58,9 +60,15 @@ class Judge:
 
 def gold_of(answer: object, solution: str, rule: str) -> str | None:
     """Return the right answer of a row: the one that is given, else the one that its right solution gives; None: neither."""
-    text = solution if answer is None else str(answer)
+    text = solution if answer is None else _written(answer)
     if rule == "latex" and answer is not None:
         # A box that is not closed holds no answer, and what stands there would be no sample's.
         is_whole = "\\boxed" not in text or bool((latex.last_box(text) or "").strip())
         return text.strip() or None if is_whole else None
     return verify.extract(text, rule)
+
+
+def _written(answer: object) -> str:
+    """Return an answer as people write it: of ``1e-05`` the verifier would read the 5."""
+    is_number = isinstance(answer, float) and math.isfinite(answer)
+    return f"{Decimal(repr(answer)):f}" if is_number else str(answer)
