@@ -60,6 +60,8 @@ def _of_files(group: str) -> Iterator[Announced]:
     for place in sys.path:
         for name in _info_folders(place):
             stem = re.sub(r"[-_.]+", "-", name.rpartition(".")[0].partition("-")[0]).lower()
+            if not stem:  # what an interrupted pip left, "-ame-1.0.dist-info"
+                raise _OutOfTheOrdinary
             if stem in seen:
                 continue
             seen.add(stem)
@@ -75,9 +77,9 @@ def _finders() -> list[Any]:
     return [finder if isinstance(finder, type) else type(finder) for finder in sys.meta_path]
 
 
-def _info_folders(place: str) -> list[str]:
+def _info_folders(place: object) -> list[str]:
     """Return the names of what describes packages in a place where modules are looked for, as importlib.metadata orders them."""
-    if place.lower().rstrip("/").endswith(".egg"):
+    if not isinstance(place, str) or place.lower().rstrip("/").endswith(".egg"):
         raise _OutOfTheOrdinary
     try:
         names = os.listdir(place or ".")
@@ -85,20 +87,19 @@ def _info_folders(place: str) -> list[str]:
         raise _OutOfTheOrdinary from None
     except OSError:
         return []
-    infos = [[name for name in names if name.lower().endswith(end)] for end in (".dist-info", ".egg-info")]
     if any(name.lower() == "egg-info" for name in names):
         raise _OutOfTheOrdinary
-    return [*infos[0], *infos[1]]
+    return [name for name in names if name.lower().endswith((".dist-info", ".egg-info"))]
 
 
 def _lines(path: str) -> list[str]:
-    with suppress(FileNotFoundError, NotADirectoryError):
-        try:
-            with open(path, encoding="utf-8") as file:
-                return [line.strip() for line in file]
-        except (OSError, UnicodeDecodeError):
-            raise _OutOfTheOrdinary from None
-    return []
+    try:
+        with open(path, encoding="utf-8") as file:
+            return [line.strip() for line in file.read().splitlines()]
+    except (FileNotFoundError, NotADirectoryError):  # most packages announce nothing
+        return []
+    except (OSError, UnicodeDecodeError):
+        raise _OutOfTheOrdinary from None
 
 
 def _of_group(group: str, lines: list[str]) -> Iterator[tuple[str, str]]:
@@ -120,11 +121,13 @@ def _described(folder: str) -> tuple[str | None, str | None, str | None]:
     """Return name, version and summary, as the first lines of the metadata have them."""
     lines = _metadata(os.path.join(folder, "METADATA" if folder.endswith(".dist-info") else "PKG-INFO"))
     found: dict[str, str] = {}
+    last = ""
     for line in lines:
         header = _HEADER.fullmatch(line)
         if header is not None:
-            found.setdefault(header["name"].lower(), header["value"])
-        elif not line.startswith((" ", "\t")):
+            last = header["name"].lower()
+            found.setdefault(last, header["value"])
+        elif not line.startswith((" ", "\t")) or last in {"", "name", "version", "summary"}:
             raise _OutOfTheOrdinary
     if any(name not in found for name in ("name", "version")):
         raise _OutOfTheOrdinary
@@ -136,7 +139,7 @@ def _metadata(path: str) -> Iterator[str]:
     try:
         with open(path, encoding="utf-8") as file:
             for line in file:
-                if not line.strip():
+                if line == "\n":
                     return
                 yield line.rstrip("\n")
     except (OSError, UnicodeDecodeError):
