@@ -129,7 +129,8 @@ class Words:
         """Return the word, None where it is not among the likeliest that are known, or equal ones lie on both sides."""
         known = self.likeliest[: self.top_k] if self.top_k else self.likeliest
         sums = known.cumsum(-1)
-        left = int((sums - known < self.top_p).sum())  # the fewest words with so much of the probability
+        # The fewest words with so much of the probability. All may come to less than 1, rounded: one of these is due then, too.
+        left = int(((sums - known < self.top_p) & (known > 0)).sum())
         has_all = self.is_whole or left < len(known) or len(known) < len(self.likeliest)
         is_bounded = self.top_p < 1 or self.top_k > 0
         if is_bounded and not has_all:

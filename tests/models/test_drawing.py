@@ -65,6 +65,17 @@ def test_a_draw_does_not_depend_on_what_was_drawn_before() -> None:
     assert not fresh.is_whole
 
 
+@pytest.mark.parametrize("words", [LIKELIEST // 2, 2000])
+def test_a_word_without_probability_is_never_drawn(words: int) -> None:
+    """Where rounding leaves the sum of all probabilities below 1, a share beyond it is a word that may be drawn, too."""
+    logits = 20 + 0.5 * torch.randn(20, words, generator=torch.Generator().manual_seed(0))
+    logits[:, 7] = -math.inf
+    found = Sampled(0).words(logits)
+    sums = [torch.exp(row.double() - of.total).sum() for row, of in zip(logits, found, strict=True)]
+    assert min(sums) < 1 - 1e-7
+    assert 7 not in [of.drawn(1 - 1e-12) for of in found]
+
+
 def test_a_draw_does_not_depend_on_what_is_drawn_beside_it() -> None:
     """Property 24: the sum over a row is the same alone and beside others, with several threads, too."""
     logits = 3 * torch.randn(6, 49_152, generator=torch.Generator().manual_seed(4))
