@@ -21,8 +21,9 @@ FOLDER, FILE = ".unfinished", "parts.jsonl"
 class Parts:
     """The parts of a method's work, in order, each made once: what an interrupted run made is found and not made again.
 
-    They stand beside the work folder, which is emptied of what a killed run left. A line that is not as it was written ends
-    what is found. A disk that refuses costs the going on, not the run. ``done`` are the parts so far, as JSON has them.
+    They stand beside the work folder, which is emptied of what a killed run left, and go when the harness has noted that the
+    method is done. A line that is not as it was written ends what is found. A disk that refuses costs the going on, not the
+    run. ``done`` are the parts so far, as JSON has them.
     """
 
     def __init__(self, workdir: Path, identity: Mapping[str, Any]) -> None:

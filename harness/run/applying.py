@@ -98,6 +98,7 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
         report, digest = _report(workdir), _digest(after, workdir)
         if finished is None:
             write_atomic(workdir / FINISHED, json.dumps(costs))
+        parts.forget(workdir)  # not before: a folder without that note is emptied
     return Applied(
         after_lm,
         workdir,

@@ -155,7 +155,6 @@ class Find:
         write_json_lines(workdir / CRITICAL_FILE, critical_rows(lm.tokenizer, rows))
         self._keep_page(lm, {solution.pair for solution in solutions}, how.drawing.seed, workdir)
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
-        parts.forget()
         _tell(report)
 
     def _keep_page(self, lm: CausalLM, used: Set[int], seed: int, workdir: Path) -> None:

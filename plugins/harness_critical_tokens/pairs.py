@@ -168,7 +168,6 @@ class MakePairs:
         for name, lines in zip(FILES, rows, strict=True):
             write_json_lines(workdir / name, lines)
         write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
-        parts.forget()
         _tell(report)
 
     def _encoded(self, lm: CausalLM) -> tuple[list[Asked], list[int]]:

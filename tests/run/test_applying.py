@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from harness.folders import cache_folder
+
 pytestmark = pytest.mark.usefixtures("fresh")
 
 Command = Callable[..., Any]
@@ -114,6 +116,24 @@ def test_a_method_that_changes_something_gets_a_record(
     [record] = records(Path("out"))
     assert record["method"] == {"name": "invented", "options": {"amount": 0.5}, "inputs": None}
     assert record["model"]["weights_changed"] == changed or changed is None
+
+
+def test_parts_of_the_work_stay_until_it_is_noted_as_done(
+    make_method: MakeMethod, evaluate: Command, tmp_path: Path
+) -> None:
+    """What stops a run after its method ended empties the folder, so the parts are what the next one goes on from."""
+    body = f"""
+from harness.methods.parts import Parts
+from pathlib import Path
+Parts(workdir, {{"seed": seed}}).part(0, dict)
+(workdir / "report.json").write_text(Path({str(tmp_path / "report")!r}).read_text())
+return lm
+"""
+    plugin = make_method(body, members="leaves_model_unchanged: ClassVar[bool] = True")
+    for report, code, left in (("{", 2, 1), ("{}", 0, 0)):
+        (tmp_path / "report").write_text(report, encoding="utf-8")
+        assert evaluate("--plugin", plugin).code == code
+        assert len(list(cache_folder().glob("methods/.unfinished/*"))) == left
 
 
 def test_no_part_is_left_in_training_mode(make_method: MakeMethod, evaluate: Command) -> None:

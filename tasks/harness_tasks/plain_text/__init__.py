@@ -1,1 +1,1 @@
-"""Fertility: how many tokens a tokenizer spends on a word."""
+"""Plain text: bits per byte of ordinary text, beside what a method was made for."""
