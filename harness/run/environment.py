@@ -114,10 +114,15 @@ def _process_peak() -> int | None:
     return int(peak if platform.system() == "Darwin" else peak * 1024)
 
 
-@functools.cache
 def _version(package: str) -> str | None:
-    """Return an installed version, the same all along a process: what it imported does not change under it."""
+    """Return an installed version, None where there is none yet."""
     try:
-        return version(package)
+        return _installed_version(package)
     except PackageNotFoundError:
         return None
+
+
+@functools.cache
+def _installed_version(package: str) -> str:
+    """Return a version, the same all along a process: what it imported does not change under it."""
+    return version(package)
