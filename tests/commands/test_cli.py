@@ -386,7 +386,7 @@ def test_a_model_kind_there_is_not_is_told_with_those_there_are(evaluate: Comman
     outcome = evaluate("--model", "openai-chat")
     assert outcome.code == 2
     assert outcome.sentence.startswith(
-        "harness: --model 'openai-chat' is unknown; there is hf, tokenizer, vllm (API models have no weights"
+        "harness: --model 'openai-chat' is unknown; there is encoder, hf, tokenizer, vllm (API models have no weights"
     )
     assert "did you mean 'hf'?" in evaluate("--model", "hff").sentence
 
