@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
 from lm_eval.api.model import LM
@@ -13,11 +13,10 @@ from harness.errors import HarnessError
 from harness.models.embedding import Asked, Vector, answered, asked, batches
 from harness.models.guards import check_ids
 from harness.models.laid_out import Row, rows_of
-from harness.models.lm import Answering
 from harness.models.pooled import dense_layer, pool
 from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, Prefix, Prefixed, shared_beginning
 from harness.models.sentence_files import Way
-from harness.models.tokenizer_only import encode_all
+from harness.models.tokenizer_only import WithoutHead
 from harness.models.tree.memory import PORTION, Budget, in_portions, is_out_of_memory
 from harness.models.tree.states import TreeStates
 from harness.models.tree.work import Work
@@ -35,7 +34,7 @@ TOLERANCE, LOW_PRECISION_TOLERANCE = 1e-5, 1e-2
 ONE_STATE = frozenset({"last", "eos"})
 
 
-class Encoder(LM, Answering):
+class Encoder(WithoutHead):
     """A model without a head that makes one vector of a text: an encoder, or a decoder with one of the poolings.
 
     Vectors are float32, whatever the model computes in, and the same whichever texts are embedded beside them: masks come
@@ -105,11 +104,6 @@ class Encoder(LM, Answering):
         settings = {**self.settings, "way": way or self.way}
         return type(self)(model or self.model, tokenizer or self.tokenizer, **settings)
 
-    @property
-    def tokenizer_name(self) -> str:
-        """The tokenizer's own name, as lm-eval writes it down."""
-        return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
-
     def start_counting(self) -> None:
         """Forget the work and the truncated texts of earlier evaluations."""
         self.truncated.clear()
@@ -120,10 +114,6 @@ class Encoder(LM, Answering):
         if kind == "embed":
             wanted = list(dict.fromkeys(map(asked, requests)))
             self._count(requests, dict(zip(wanted, self.rows(wanted), strict=True)))
-
-    def tokenize(self, requests: list[Instance]) -> list[list[int]]:
-        """Return the ids of each request's text, without special tokens. Requests: ``(text,)``."""
-        return encode_all(self.tokenizer, [request.args[0] for request in requests])
 
     def embed(self, requests: list[Instance]) -> list[Vector]:
         """Return one vector (D,), float32, for each request, in order.
@@ -279,18 +269,3 @@ class Encoder(LM, Answering):
         for request in requests:
             row = rows.get(asked(request))
             self.truncated[str(request.task_name)] += row is not None and row.is_cut
-
-    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there is no output head."""
-        self._refuse("loglikelihood")
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there is no output head."""
-        self._refuse("loglikelihood_rolling")
-
-    def generate_until(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there is no output head."""
-        self._refuse("generate_until")
-
-    def _refuse(self, request_type: str) -> NoReturn:
-        raise HarnessError(f"{type(self).__name__} cannot answer '{request_type}' requests{self.advice}")

@@ -14,19 +14,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class TokenizerOnly(LM, Answering):
-    """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
+class WithoutHead(LM, Answering):
+    """An LM that reads text as ids and says nothing about the next one: it has no scores and writes no text.
 
-    answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
-    advice: ClassVar[str] = "; load weights with --model hf"
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        LM.__init__(self)
-        self.tokenizer = tokenizer
-
-    def replace(self, *, tokenizer: PreTrainedTokenizerBase) -> TokenizerOnly:
-        """Return the LM of another tokenizer."""
-        return type(self)(tokenizer)
+    A subclass names its ``answers`` and ``advice``, calls ``LM.__init__`` and sets ``tokenizer``.
+    """
 
     @property
     def tokenizer_name(self) -> str:
@@ -42,16 +34,34 @@ class TokenizerOnly(LM, Answering):
         return encode_all(self.tokenizer, [request.args[0] for request in requests])
 
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there are no weights."""
-        _refuse("loglikelihood")
+        """Refuse: there is no output head."""
+        self._refuse("loglikelihood")
 
     def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there are no weights."""
-        _refuse("loglikelihood_rolling")
+        """Refuse: there is no output head."""
+        self._refuse("loglikelihood_rolling")
 
     def generate_until(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: there are no weights."""
-        _refuse("generate_until")
+        """Refuse: there is no output head."""
+        self._refuse("generate_until")
+
+    def _refuse(self, request_type: str) -> NoReturn:
+        raise HarnessError(f"{type(self).__name__} cannot answer '{request_type}' requests{self.advice}")
+
+
+class TokenizerOnly(WithoutHead):
+    """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
+
+    answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
+    advice: ClassVar[str] = "; load weights with --model hf"
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        LM.__init__(self)
+        self.tokenizer = tokenizer
+
+    def replace(self, *, tokenizer: PreTrainedTokenizerBase) -> TokenizerOnly:
+        """Return the LM of another tokenizer."""
+        return type(self)(tokenizer)
 
 
 def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:
@@ -60,7 +70,3 @@ def encode_all(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     ids = tokenizer(distinct, add_special_tokens=False)["input_ids"] if distinct else []
     by_text = dict(zip(distinct, ids, strict=True))
     return [list(by_text[text]) for text in texts]
-
-
-def _refuse(request_type: str) -> NoReturn:
-    raise HarnessError(f"TokenizerOnly cannot answer '{request_type}' requests{TokenizerOnly.advice}")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import torch
 from lm_eval.api.model import LM
 
-from harness import HarnessError
 from harness.methods.known_texts import text_digest
 from harness.models.embedding import Asked, Vector, answered, asked, batches
-from harness.models.lm import Answering
+from harness.models.tokenizer_only import WithoutHead
 from harness.progress import bar, say
 from harness_contextual_embeddings.lessons import Reader
 
@@ -26,7 +25,7 @@ Tensor = torch.Tensor
 PORTION = 4096
 
 
-class ContextualLM(LM, Answering):
+class ContextualLM(WithoutHead):
     """A decoder that makes a vector of a text.
 
     ``truncated`` counts, by task, the texts that were cut at their end to fit the decoder.
@@ -76,18 +75,9 @@ class ContextualLM(LM, Answering):
     def max_length(self, _: Any) -> NoReturn:
         raise AttributeError("max_length follows from the reading")
 
-    @property
-    def tokenizer_name(self) -> str:
-        """The tokenizer's own name, as lm-eval writes it down."""
-        return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
-
     def start_counting(self) -> None:
         """Forget the truncated texts of earlier evaluations."""
         self.truncated.clear()
-
-    def tokenize(self, requests: list[Instance]) -> list[list[int]]:
-        """Return the ids of each request's text, without special tokens."""
-        return [list(self.tokenizer.encode(request.args[0], add_special_tokens=False)) for request in requests]
 
     def embed(self, requests: list[Instance]) -> list[Vector]:
         """Return one vector (D,), float32, for each request, in order.
@@ -146,18 +136,3 @@ class ContextualLM(LM, Answering):
         known = sum(text_digest(text) in self.trained_on for text in {one.text for one in wanted})
         if known:
             say(f"{known} of the {len({one.text for one in wanted})} texts to embed were trained on, word for word")
-
-    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
-        """Refuse: what reads texts for a vector gives them no scores."""
-        self._refuse("loglikelihood")
-
-    def loglikelihood_rolling(self, requests: list[Instance]) -> NoReturn:
-        """Refuse."""
-        self._refuse("loglikelihood_rolling")
-
-    def generate_until(self, requests: list[Instance]) -> NoReturn:
-        """Refuse."""
-        self._refuse("generate_until")
-
-    def _refuse(self, request_type: str) -> NoReturn:
-        raise HarnessError(f"{type(self).__name__} cannot answer '{request_type}' requests{self.advice}")
