@@ -39,6 +39,7 @@ class Reader:
         tokenizer: the decoder's.
         reading: how sequences are laid out.
         encoder: what reads the bare text; None: there is no contextual token.
+        pass_tokens: most tokens of one forward pass in training, with padding.
         keeps_vectors: the encoder is frozen, so that its vector of a text is made once.
         truncated: how many of the sequences so far were cut.
         truncated_for_encoder: how many of the texts so far were longer than the encoder takes.
@@ -48,6 +49,7 @@ class Reader:
     tokenizer: Any
     reading: Reading
     encoder: Encoder | None = None
+    pass_tokens: int = 2**31
     keeps_vectors: bool = True
     truncated: int = 0
     truncated_for_encoder: int = 0
@@ -80,11 +82,44 @@ class Reader:
         self.truncated_for_encoder += sum(row.is_cut for row in rows)
         return rows
 
+    def parts(self, sequences: Sequence[Layout], most_tokens: int) -> list[list[int]]:
+        """Return the numbers of the sequences that are held at a time, see ``parts_of``."""
+        return parts_of([len(row) for row in sequences], most_tokens=most_tokens, pass_tokens=self.pass_tokens)
+
     def vectors(self, model: Embedder, sequences: Sequence[Layout], texts: Sequence[str], mode: str) -> Tensor:
         """Return the vectors (B, D or 2 D) of texts and their sequences, not normalised."""
-        return model.pooled(
-            sequences, self.contextual(model, texts), mode=mode, is_bidirectional=self.reading.way.is_bidirectional
-        )
+        rows = self.contextual(model, texts)
+        together = list(embedding.batches([len(row) for row in sequences], most_tokens=self.pass_tokens))
+        found = [
+            model.pooled(
+                [sequences[number] for number in numbers],
+                None if rows is None else rows[numbers],
+                mode=mode,
+                is_bidirectional=self.reading.way.is_bidirectional,
+            )
+            for numbers in together
+        ]
+        return torch.cat(found)[torch.tensor([number for numbers in together for number in numbers]).argsort()]
+
+
+def parts_of(lengths: Sequence[int], *, most_tokens: int, pass_tokens: int) -> list[list[int]]:
+    """Return the numbers of the sequences whose graphs are held together: passes of no more than ``most_tokens`` in all.
+
+    Args:
+        lengths: of all sequences, in tokens.
+        most_tokens: of a part, with its padding; a longer sequence goes alone.
+        pass_tokens: of one forward pass.
+    """
+    parts: list[list[int]] = []
+    held = 0
+    for numbers in embedding.batches(lengths, most_tokens=min(most_tokens, pass_tokens)):
+        size = len(numbers) * lengths[numbers[0]]
+        if not parts or held + size > most_tokens:
+            parts.append([])
+            held = 0
+        parts[-1] += numbers
+        held += size
+    return parts
 
 
 def in_parts(
@@ -148,7 +183,7 @@ class PairLesson:
         for number, pairs in enumerate(pair_batches.batches(self.pairs, self.batch_size, seed=self.seed)):
             wanted = self.wanted(pairs)
             sequences = self.reader.read(wanted)
-            parts = list(embedding.batches([len(row) for row in sequences], most_tokens=self.most_tokens))
+            parts = self.reader.parts(sequences, self.most_tokens)
             self._steps = {number: (pairs, [text for text, _ in wanted], sequences, parts)}
             yield as_batch(sequences, parts, number)
 
@@ -216,7 +251,7 @@ class TokenLesson:
         size = min(self.batch_size, len(self.texts))
         for number, places in enumerate(shuffled(len(self.texts), size, seed=self.seed)):
             sequences = self.reader.read([(self.texts[place], None) for place in places])
-            parts = list(embedding.batches([len(row) for row in sequences], most_tokens=self.most_tokens))
+            parts = self.reader.parts(sequences, self.most_tokens)
             self._steps = {number: (places, sequences, parts)}
             yield as_batch(sequences, parts, number)
 
@@ -244,12 +279,12 @@ def as_batch(sequences: Sequence[Layout], parts: Sequence[list[int]], number: in
 
     Its labels, of which none is due, have the size of the largest part: that is what the memory has to hold.
     """
+    lengths = [len(layout) for layout in sequences]
     batch = pad([([token or 0 for token in layout.ids], [IGNORED] * len(layout)) for layout in sequences])
-    rows, longest = max(
-        ((len(part), max(len(sequences[n]) for n in part)) for part in parts), key=lambda size: size[0] * size[1]
-    )
+    largest = max(parts, key=lambda part: sum(lengths[n] for n in part))
+    size = (len(largest), max(lengths[n] for n in largest))
     extras = {STEP: torch.full((len(sequences), 1), number)}
-    return Batch(batch.input_ids, torch.full((rows, longest), IGNORED), batch.attention_mask, extras)
+    return Batch(batch.input_ids, torch.full(size, IGNORED), batch.attention_mask, extras)
 
 
 def number_of(batch: Batch) -> int:

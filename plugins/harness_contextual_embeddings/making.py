@@ -45,6 +45,7 @@ SENTENCES = (
 # From so many pairs on the encoder is trained unless the user says otherwise.
 ENOUGH_PAIRS = 10_000
 # Stages that train key tokens, by the targets they are given.
+TOKENS_OF_A_PASS = 256  # in training on a processor: more at once is no faster there, and pads more
 STAGES = {"data": ("data",), "model": ("model",), "mixed": ("mixed",), "data_then_model": ("data", "model")}
 
 
@@ -91,7 +92,8 @@ def make(options: Any, lm: CausalLM, *, seed: int) -> Making:
         say(
             f"the model's attention reaches back {window} tokens; in longer texts the end does not see the contextual token"
         )
-    return Making(options, lm, Reader(lm.tokenizer, reading, encoder), embedder, seed)
+    pass_tokens = TOKENS_OF_A_PASS if embedder.device.type == "cpu" else options.part_tokens
+    return Making(options, lm, Reader(lm.tokenizer, reading, encoder, pass_tokens), embedder, seed)
 
 
 def _projector(embedder: Embedder, encoder: Encoder, probe: list[int], *, seed: int) -> Projector:
@@ -109,6 +111,8 @@ def _scaling(embedder: Embedder, probe: list[int], rows: torch.Tensor) -> float:
     """Return by what the table of input rows multiplies what is looked up in it; 1 for nearly all models."""
     table = embedder.rows.weight[torch.tensor(probe, device=embedder.device)]
     return root_mean_square(rows) / root_mean_square(table)
+
+
 
 
 @dataclass

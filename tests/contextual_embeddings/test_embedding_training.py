@@ -11,7 +11,7 @@ from embedding_requests import TEXTS, embedded
 
 from harness import HarnessError
 from harness.methods import adapters
-from harness_contextual_embeddings.lessons import PairLesson, in_parts
+from harness_contextual_embeddings.lessons import PairLesson, in_parts, parts_of
 from harness_contextual_embeddings.method import ContextualEmbeddings
 from harness_contextual_embeddings.pairs import Pair, batches, read_pairs, read_texts
 
@@ -66,6 +66,23 @@ def test_parts_of_a_step_give_the_gradients_of_the_whole(made) -> None:
     assert whole.keys() == parts.keys()
     for name, gradient in whole.items():
         assert torch.allclose(gradient, parts[name], atol=1e-5, rtol=1e-4), name
+
+
+def test_passes_of_one_length_give_the_gradients_of_one_pass(made) -> None:
+    """However few tokens go through the decoder in one pass, loss and gradients are those of one padded pass."""
+    making, lesson = made
+    making.reader.pass_tokens = 100_000
+    whole = gradients(making.embedder, lesson)
+    making.reader.pass_tokens = 16
+    passes = gradients(making.embedder, lesson)
+    for name, gradient in whole.items():
+        assert torch.allclose(gradient, passes[name], atol=1e-5, rtol=1e-4), name
+
+
+def test_a_part_holds_passes_of_similar_length_within_its_bound() -> None:
+    assert parts_of([3, 9, 8, 2], most_tokens=100, pass_tokens=18) == [[1, 2, 0, 3]]
+    assert parts_of([3, 9, 8, 2], most_tokens=20, pass_tokens=18) == [[1, 2], [0, 3]]
+    assert parts_of([3, 9, 8, 2], most_tokens=4, pass_tokens=18) == [[1], [2], [0], [3]]
 
 
 def test_parts_are_never_held_together() -> None:
