@@ -113,8 +113,6 @@ def _scaling(embedder: Embedder, probe: list[int], rows: torch.Tensor) -> float:
     return root_mean_square(rows) / root_mean_square(table)
 
 
-
-
 @dataclass
 class Making:
     """An embedder on its way.
