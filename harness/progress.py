@@ -64,8 +64,8 @@ def suit_the_terminal() -> None:
     tqdm.std.tqdm.__init__ = in_lines
 
 
-def bar(total: int, label: str, *, unit: str, disable: bool = False) -> Any:
-    """Return a tqdm bar over ``total`` steps, with rate and time left."""
+def bar(total: int | None, label: str, *, unit: str, disable: bool = False) -> Any:
+    """Return a tqdm bar over ``total`` steps, with rate and time left; None: how many come is not known."""
     from tqdm import tqdm
 
     disable = disable or not is_first_process()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from harness.errors import HarnessError
 from harness.models import acting
 from harness.models.greedy import Stopper, Wish, own_settings
+from harness.progress import bar
 
 if TYPE_CHECKING:
     from harness.models.causal import CausalLM
@@ -134,13 +135,13 @@ def roll_out(lm: CausalLM, plans: Sequence[Plan], drawing: Drawing) -> None:
     room = _room_of_all(lm, first)
     works = [_Work(plan, prompt, drawing, ends, room) for plan, prompt in zip(plans, first, strict=True)]
     longest = min(room, max(len(prompt.token_ids) for prompt in first) + drawing.most_tokens)
-    acting.generate(
-        lm,
-        first,
-        on_done=lambda number, prompt, generated: works[number].told(prompt, generated),
-        choose=drawing.sampler(),
-        longest=longest,
-    )
+    with bar(None, "Drawing", unit="rollout") as progress:
+
+        def told(number: int, prompt: acting.Prompt, generated: Sequence[int]) -> list[acting.Prompt]:
+            progress.update(prompt is not first[number])
+            return works[number].told(prompt, generated)
+
+        acting.generate(lm, first, on_done=told, choose=drawing.sampler(), longest=longest)
 
 
 def samples(
