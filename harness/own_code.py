@@ -37,6 +37,7 @@ DECIDES_NOTHING = (
     "commands",
     "comparing",
     "errors",
+    "exports",
     "hookspecs",
     "imports",
     "names",

@@ -1,0 +1,248 @@
+"""One table for a paper: methods as rows, tasks as columns, and a caption that says what every sign means."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.board.board import Board, Metric, Row, Score, Table
+from harness.errors import HarnessError
+from harness.names import printable
+from harness.records.frames import model_label
+from harness.records.grouping import method_text, table_content, weights_label
+from harness.records.intervals import NORMAL
+from harness.records.labels import method_label, options_that_differ
+from harness.records.record import Record
+
+# How a score is better or worse than its baseline.
+MARKS = {"better": "▲", "worse": "▼"}
+DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One score as text, rounded to its own uncertainty; empty where the row has none.
+
+    Attributes:
+        value: the number.
+        error: its standard error over documents, or empty.
+        interval: ``low, high`` where no standard error tells, or empty.
+        mark: of ``MARKS``, or empty.
+        is_unsound: it takes no rank.
+        is_best: no other row of its model has a better number.
+    """
+
+    value: str = ""
+    error: str = ""
+    interval: str = ""
+    mark: str = ""
+    is_unsound: bool = False
+    is_best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PaperRow:
+    """One method on one model."""
+
+    model: str
+    method: str
+    is_baseline: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PaperTable:
+    """What is printed: the caption's sentences, titles of columns and rows; rows of one model stand together."""
+
+    caption: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[PaperRow, ...]
+
+    @property
+    def models(self) -> list[str]:
+        """The models, in order; more than one is shown as a column."""
+        return list(dict.fromkeys(row.model for row in self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    table: Table
+    metric: Metric
+    title: str
+
+
+def paper_table(board: Board, *, metrics: Sequence[str] = ()) -> PaperTable:
+    """Return a board as one table over its tasks.
+
+    Args:
+        board: its tables become columns; tasks of a group are left out where their group is there.
+        metrics: columns of each task, by name; without, the first that each task names.
+
+    Raises:
+        HarnessError: the board is empty, or no task has such a metric.
+    """
+    columns = _columns(board, metrics)
+    by_row: dict[tuple[str, str, str], dict[int, Row]] = {}
+    for number, column in enumerate(columns):
+        for row in column.table.rows:
+            if (column.metric.name, column.metric.filter) in row.scores:
+                by_row.setdefault(_identity(row), {})[number] = row
+    methods = [next(iter(found.values())).first for found in by_row.values()]
+    alike: dict[str, list[Record]] = {}
+    for first in methods:
+        alike.setdefault(method_label(first), []).append(first)
+    differing = {label: _that_tell_apart(several) for label, several in alike.items()}
+    order = sorted(by_row, key=lambda key: (key[0], key[2] != "", list(by_row).index(key)))
+    best = _best(columns, by_row)
+    rows = [_paper_row(key, by_row[key], columns, differing, best) for key in order]
+    return PaperTable(_caption(columns, by_row, rows), tuple(column.title for column in columns), tuple(rows))
+
+
+def _that_tell_apart(records: Sequence[Record]) -> list[str]:
+    """Return the options that tell all these apart, without those that only differ where others do already."""
+    found: list[str] = []
+    groups = 1
+    for name in options_that_differ(records):
+        told = len({tuple(_option(record.method.options.get(each)) for each in (*found, name)) for record in records})
+        if told > groups:
+            found.append(name)
+            groups = told
+    return found
+
+
+def _option(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def _columns(board: Board, metrics: Sequence[str]) -> list[_Column]:
+    members = {name for table in board.tables for name in table.first.task.members or ()}
+    tables = [table for table in board.tables if table.first.task.name not in members]
+    if not tables:
+        raise HarnessError("there are no scores to make a table of")
+    pairs = [
+        (table, metric)
+        for table in tables
+        for metric in ([m for m in table.metrics if m.name in metrics] if metrics else table.metrics[:1])
+    ]
+    if not pairs:
+        known = ", ".join(dict.fromkeys(metric.name for table in tables for metric in table.metrics))
+        raise HarnessError(f"no task has a metric '{printable(', '.join(metrics))}'; there are {printable(known)}")
+    return [_Column(table, metric, _title(table, metric, tables)) for table, metric in pairs]
+
+
+def _title(table: Table, metric: Metric, tables: Sequence[Table]) -> str:
+    """Return task and metric, with what tells the task from others of its name."""
+    twins = [table_content(other.first) for other in tables if other.first.task.name == table.first.task.name]
+    own = table_content(table.first)
+    differ = [name for name in own if len({json.dumps(each.get(name), default=str) for each in twins}) > 1]
+    said = [f"{name} {str(own[name])[:12]}" for name in differ if own[name] is not None]
+    more = f" ({', '.join(said)})" if said else ""
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
+    return printable(f"{table.first.task.name}{more}, {metric.title}{arrow}")
+
+
+def _identity(row: Row) -> tuple[str, str, str]:
+    """Return model, files and method: what a row is over all tasks; a baseline's method is empty."""
+    first = row.first
+    model = f"{model_label(first)}, {weights_label(first)}"
+    return model, first.model.digest, "" if first.is_baseline else method_text(first)
+
+
+def _best(columns: Sequence[_Column], by_row: Mapping[tuple[str, str, str], Mapping[int, Row]]) -> set[tuple[str, int]]:
+    """Return the texts of the best values: of each model and column, told by ``(model and value, column)``."""
+    found = set()
+    for number, column in enumerate(columns):
+        if column.metric.higher_is_better is None:
+            continue
+        by_model: dict[str, list[float]] = {}
+        for (model, _, _), rows in by_row.items():
+            score = _score(rows.get(number), column)
+            if score is not None and score.value is not None and not score.unranked:
+                by_model.setdefault(model, []).append(score.value)
+        pick = max if column.metric.higher_is_better else min
+        found |= {(f"{model} {pick(values)!r}", number) for model, values in by_model.items() if len(values) > 1}
+    return found
+
+
+def _score(row: Row | None, column: _Column) -> Score | None:
+    return None if row is None else row.scores.get((column.metric.name, column.metric.filter))
+
+
+def _paper_row(
+    key: tuple[str, str, str],
+    rows: Mapping[int, Row],
+    columns: Sequence[_Column],
+    differing: Mapping[str, Sequence[str]],
+    best: set[tuple[str, int]],
+) -> PaperRow:
+    first = next(iter(rows.values()))
+    options = first.first.method.options
+    said = [f"{name}={_option(options[name])}" for name in differing[first.label] if name in options]
+    method = printable(first.label + (f" ({', '.join(said)})" if said else ""))
+    cells = [
+        _cell(score, (f"{key[0]} {score.value!r}", number) in best)
+        if (score := _score(rows.get(number), c))
+        else Cell()
+        for number, c in enumerate(columns)
+    ]
+    return PaperRow(key[0], method, first.first.is_baseline, tuple(cells))
+
+
+def _cell(score: Score, is_best: bool) -> Cell:
+    if score.value is None:
+        return Cell("none", is_unsound=True)
+    mark = MARKS.get(score.difference.verdict, "") if score.difference else ""
+    if score.interval is not None and score.interval.method != NORMAL:
+        places = places_of((score.interval.high - score.interval.low) / 4)
+        interval = f"{score.interval.low:.{places}f}, {score.interval.high:.{places}f}"
+        return Cell(f"{score.value:.{places}f}", "", interval, mark, bool(score.unranked), is_best)
+    places = places_of(score.stderr)
+    error = f"{score.stderr:.{places}f}" if score.stderr else ""
+    return Cell(f"{score.value:.{places}f}", error, "", mark, bool(score.unranked), is_best)
+
+
+def places_of(error: float | None) -> int:
+    """Return how many decimals a number with this error deserves: those of the error's first two digits, at most 4."""
+    if not error or not math.isfinite(error):
+        return DIGITS
+    return min(max(1 - math.floor(math.log10(error)), 0), DIGITS)
+
+
+def _caption(
+    columns: Sequence[_Column], by_row: Mapping[tuple[str, str, str], Mapping[int, Row]], rows: Sequence[PaperRow]
+) -> tuple[str, ...]:
+    cells = [cell for row in rows for cell in row.cells]
+    seeds = sorted({len(score.by_seed) for found in by_row.values() for n, row in found.items()
+                    if (score := _score(row, columns[n])) is not None and not row.first.is_baseline})  # fmt: skip
+    documents = [f"{column.title.split(',')[0]} {_documents(column.table)}" for column in columns]
+    said = ["; ".join(dict.fromkeys(row.model for row in rows))]
+    said.append("Documents: " + ", ".join(dict.fromkeys(documents)))
+    if seeds:
+        said.append(f"Methods: mean over {' to '.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))} seed(s)")
+    if any(cell.error for cell in cells):
+        said.append("±: standard error over documents, the mean of those of the seeds")
+    if any(cell.interval for cell in cells):
+        said.append("[ ]: 95 % interval, where documents are too few for a standard error to tell")
+    if any(cell.mark for cell in cells):
+        said.append(
+            "▲, ▼: better, worse than the baseline of the same model (5 %, Holm's correction over the rows of a task)"
+        )
+    if any(cell.is_best for cell in cells):
+        said.append("Bold: the best number of a model, which need not be shown to be better")
+    if any(cell.is_unsound for cell in cells):
+        said.append("In italics: not to be ranked, see the records")
+    if any(column.table.is_partial for column in columns):
+        said.append("Some tasks were asked in part: not to be compared with results on all of them")
+    environment = columns[0].table.rows[0].first.environment
+    said.append(f"lm-eval {environment.lm_eval}, token-harness {environment.harness}")
+    return tuple(f"{printable(sentence)}." for sentence in said)
+
+
+def _documents(table: Table) -> str:
+    first = table.first
+    shots = first.settings.num_fewshot or 0
+    return f"{first.counts.docs:,}" + (f" ({shots} shots)" if shots else "")
