@@ -19,6 +19,7 @@ from harness.records.record import Record
 # How a score is better or worse than its baseline.
 MARKS = {"better": "▲", "worse": "▼"}
 DIGITS = 4
+_DIGESTS = ("documents", "prompts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class _Column:
     table: Table
     metric: Metric
     title: str
+    task: str
 
 
 def paper_table(board: Board, *, metrics: Sequence[str] = ()) -> PaperTable:
@@ -131,18 +133,33 @@ def _columns(board: Board, metrics: Sequence[str]) -> list[_Column]:
     if not pairs:
         known = ", ".join(dict.fromkeys(metric.name for table in tables for metric in table.metrics))
         raise HarnessError(f"no task has a metric '{printable(', '.join(metrics))}'; there are {printable(known)}")
-    return [_Column(table, metric, _title(table, metric, tables)) for table, metric in pairs]
+    return [
+        _Column(table, metric, _title(table, metric, tables), _task_title(table, tables)) for table, metric in pairs
+    ]
 
 
 def _title(table: Table, metric: Metric, tables: Sequence[Table]) -> str:
     """Return task and metric, with what tells the task from others of its name."""
+    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
+    return printable(f"{_task_title(table, tables)}, {metric.title}{arrow}")
+
+
+def _task_title(table: Table, tables: Sequence[Table]) -> str:
+    """Return the task, where others have its name with what tells them apart: words before digests."""
     twins = [table_content(other.first) for other in tables if other.first.task.name == table.first.task.name]
     own = table_content(table.first)
-    differ = [name for name in own if len({json.dumps(each.get(name), default=str) for each in twins}) > 1]
-    said = [f"{name} {str(own[name])[:12]}" for name in differ if own[name] is not None]
-    more = f" ({', '.join(said)})" if said else ""
-    arrow = {True: " ↑", False: " ↓", None: ""}[metric.higher_is_better]
-    return printable(f"{table.first.task.name}{more}, {metric.title}{arrow}")
+    found: list[str] = []
+    for name in sorted(own, key=lambda name: name in _DIGESTS):
+        groups = [len({json.dumps([each.get(n) for n in names], default=str) for each in twins})
+                  for names in (found, [*found, name])]  # fmt: skip
+        if groups[1] > groups[0]:
+            found.append(name)
+    said = [f"{name} {_short(own[name])}" for name in found if own[name] is not None]
+    return printable(table.first.task.name + (f" ({', '.join(said)})" if said else ""))
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
 
 
 def _identity(row: Row) -> tuple[str, str, str]:
@@ -218,11 +235,12 @@ def _caption(
     cells = [cell for row in rows for cell in row.cells]
     seeds = sorted({len(score.by_seed) for found in by_row.values() for n, row in found.items()
                     if (score := _score(row, columns[n])) is not None and not row.first.is_baseline})  # fmt: skip
-    documents = [f"{column.title.split(',')[0]} {_documents(column.table)}" for column in columns]
+    documents = [f"{column.task} {_documents(column.table)}" for column in columns]
     said = ["; ".join(dict.fromkeys(row.model for row in rows))]
     said.append("Documents: " + ", ".join(dict.fromkeys(documents)))
     if seeds:
-        said.append(f"Methods: mean over {' to '.join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))} seed(s)")
+        several = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
+        said.append("Methods: one seed" if several == "1" else f"Methods: mean over {several} seeds")
     if any(cell.error for cell in cells):
         said.append("±: standard error over documents, the mean of those of the seeds")
     if any(cell.interval for cell in cells):

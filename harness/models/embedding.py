@@ -22,6 +22,8 @@ ROLES = ("query", "document")
 # What becomes of a text without a character: refused, or a vector of zeros, which is counted.
 EMPTY = ("error", "zero")
 FIELDS = ("instruction", "role")
+# The number of the document that requests of a corpus belong to: none, so that no sample holds them.
+CORPUS = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,17 @@ class Asked:
     def is_empty(self) -> bool:
         """Whether there is nothing but white space to read."""
         return not self.text.strip()
+
+
+def corpus_of(task: str) -> str:
+    """Return under which name the texts of a task's corpus are counted: they are no requests of its documents."""
+    return f"the corpus of {task}"
+
+
+def counted_under(request: Instance) -> str:
+    """Return under which name what is cut of a request is counted in ``truncated``: its task's, or that of its corpus."""
+    task = str(request.task_name)
+    return corpus_of(task) if request.doc_id == CORPUS else task
 
 
 def asked(request: Instance) -> Asked:

@@ -10,7 +10,7 @@ import torch
 from lm_eval.api.model import LM
 
 from harness.errors import HarnessError
-from harness.models.embedding import Asked, Vector, answered, asked, batches
+from harness.models.embedding import Asked, Vector, answered, asked, batches, counted_under
 from harness.models.guards import check_ids
 from harness.models.laid_out import Row, rows_of
 from harness.models.pooled import dense_layer, pool
@@ -268,4 +268,4 @@ class Encoder(WithoutHead):
     def _count(self, requests: Sequence[Instance], rows: Mapping[Asked, Row]) -> None:
         for request in requests:
             row = rows.get(asked(request))
-            self.truncated[str(request.task_name)] += row is not None and row.is_cut
+            self.truncated[counted_under(request)] += row is not None and row.is_cut

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import Failed, HarnessError, NoScore
+from harness.models.embedding import corpus_of
 from harness.names import described, printable
 from harness.progress import is_first_process, process_count, say, say_once
 from harness.records.asked import of_first_filter
@@ -211,7 +212,19 @@ class _Asking:
             say_once(f"lm-eval warns of task '{printable(name)}': {text}")
         notes, of_template = notes_of(task, self.prepared.run), self.left_out.get(name)
         heard_notes = [note for note in warned.notes if of_template is None or note != NO_SYSTEM]
-        return {**notes, None: [*([of_template] if of_template else []), *heard_notes, *notes[None]]}
+        return {
+            **notes,
+            None: [*([of_template] if of_template else []), *heard_notes, *notes[None], *self._cut_of_corpus(name)],
+        }
+
+    def _cut_of_corpus(self, name: str) -> list[str]:
+        """Return a note where texts of a task's corpus were cut: they are no requests of its documents, but decide its scores."""
+        cut = self.lm.truncated.get(corpus_of(name), 0)
+        return (
+            [f"texts of the corpus that are longer than the model reads, and were cut at their end: {cut:,}"]
+            if cut
+            else []
+        )
 
     def _say_notes(self, records: Sequence[Record]) -> None:
         """Say each note once, whichever number it is on first."""

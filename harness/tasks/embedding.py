@@ -12,11 +12,10 @@ import numpy
 from lm_eval.api.instance import Instance
 
 from harness.errors import HarnessError, NoScore
+from harness.models.embedding import CORPUS
 from harness.names import printable
 from harness.tasks.own_docs import Doc, OwnDocsTask
 
-# The number of the document that instances of a corpus belong to: none, so that no sample holds them.
-CORPUS = -1
 # Vectors whose numbers vary less than this, as a share of their squares, are one vector.
 LEAST_VARIANCE = 1e-10
 Vectors = Any

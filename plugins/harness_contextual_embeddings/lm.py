@@ -10,7 +10,7 @@ import torch
 from lm_eval.api.model import LM
 
 from harness.methods.known_texts import text_digest
-from harness.models.embedding import Asked, Vector, answered, asked, batches
+from harness.models.embedding import Asked, Vector, answered, asked, batches, counted_under
 from harness.models.tokenizer_only import WithoutHead
 from harness.progress import bar, say
 from harness_contextual_embeddings.lessons import Reader
@@ -98,7 +98,7 @@ class ContextualLM(WithoutHead):
                 f"{self.reader.truncated_for_encoder - before} texts were longer than the encoder takes, and were cut for it"
             )
         for request in requests:
-            self.truncated[str(request.task_name)] += asked(request) in cut
+            self.truncated[counted_under(request)] += asked(request) in cut
         return found
 
     @torch.no_grad()

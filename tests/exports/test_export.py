@@ -55,7 +55,7 @@ def test_a_paper_has_methods_as_rows_and_tasks_as_columns() -> None:
     assert [cell.is_best for cell in first] == [False, False, True]
     assert [row.cells[1].is_best for row in table.rows] == [True, False, False]
     assert [row.cells[1].mark for row in table.rows] == ["", "▼", "▼"]
-    assert any("mean over 2 seed(s)" in sentence for sentence in table.caption)
+    assert any("mean over 2 seeds" in sentence for sentence in table.caption)
     assert any("first 400" in sentence and "second 400" in sentence for sentence in table.caption)
 
 
@@ -86,7 +86,7 @@ def test_models_and_shots_of_one_task_are_kept_apart() -> None:
     ]
     table = paper_table(build(records))
     assert table.models == ["other, float32", "tiny, adapter mine, float32", "tiny, float32"]
-    assert table.columns == ("t (few-shot seed 0, num fewshot 5), acc ↑", "t, acc ↑")
+    assert table.columns == ("t (few-shot seed 0), acc ↑", "t, acc ↑")
     assert formats.to_latex(table).count(r"\multicolumn{3}{l}") == 3
 
 

@@ -18,6 +18,7 @@ from harness.errors import HarnessError, NoScore
 from harness.models.finding import resolve
 from harness.models.kinds import kind_of
 from harness.records import ledger
+from harness.records.soundness import unranked_reason
 from harness.run.preparing import find_model
 from harness.run.run import Run
 from harness.tasks.embedding import CORPUS, EmbeddingTask, embed
@@ -138,6 +139,19 @@ def test_a_limit_cuts_queries_and_no_corpus(folder: Path, tiny_encoder: Path, tm
     assert main(words(folder, tiny_encoder, tmp_path / "some", "--limit", "12")) == 0
     [some] = [record for record in ledger.read(tmp_path / "some").records if record.task.name == "search"]
     assert some.counts.docs == 12 and some.notes[0].startswith("a corpus of 40 texts")
+
+
+def test_cut_texts_of_a_corpus_are_noted_and_are_no_cut_requests(
+    folder: Path, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    """A corpus may have many more texts than there are queries: the scores keep their rank, and say what was cut."""
+    given = words(folder, tiny_encoder, tmp_path / "cut")
+    given[given.index(f"pretrained={tiny_encoder}")] += ",max_length=6"
+    assert main(given) == 0
+    [cut] = [record for record in ledger.read(tmp_path / "cut").records if record.task.name == "search"]
+    assert cut.counts.truncated_requests == 0 and unranked_reason(cut) == ""
+    [said] = [note for note in cut.notes if "cut at their end" in note]
+    assert said.startswith("texts of the corpus that are longer than the model reads") and 0 < int(said.split()[-1]) <= 40
 
 
 def test_a_model_without_embed_is_told_before_anything_is_loaded(
