@@ -136,6 +136,25 @@ def pseudo_values(columns: Values, of_means: Callable[[Values], Values]) -> tupl
     return n * whole - (n - 1) * without, whole
 
 
+def error_of_whole(values: Sequence[Any], aggregation: str | None) -> float | None:
+    """Return the standard error that a run gives a score over the whole set by bootstrap; None where that is not its way.
+
+    Args:
+        values: the metric of each document in order, as a sample file holds it.
+        aggregation: its name.
+
+    Raises:
+        NotRecomputableError: a draw of the documents has no score.
+    """
+    entry = AGGREGATIONS.get(aggregation or "")
+    if entry is None or entry.score is None or len(values) < 2:
+        return None
+    try:
+        return whole_scores.bootstrapped_error(entry.score, [_item(value) for value in values])
+    except Exception as error:  # a plugin's score may fail on documents that are all alike
+        raise NotRecomputableError(str(error)) from error
+
+
 def standard_error(values: Sequence[float]) -> float | None:
     """Return the standard error of a mean, None of a single value."""
     return float(numpy.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None

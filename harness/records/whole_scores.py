@@ -1,9 +1,9 @@
-"""Scores made of two things of each document, all documents at once: correlations, and how well clusters fit labels."""
+"""Scores made of two things of each document, all documents at once: correlations, how well clusters fit labels; their errors."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy
@@ -12,6 +12,8 @@ import numpy.typing
 Values = numpy.typing.NDArray[numpy.float64]
 # Numbers of one table of ranks: 32 MB of them.
 MOST_AT_ONCE = 4_000_000
+# Of the bootstrap: how often documents are drawn, and from which seed.
+DRAWS, SEED = 200, 0
 
 
 def two_columns(values: Sequence[Any]) -> Values:
@@ -93,6 +95,25 @@ def ratio_of_sums(values: Sequence[Any]) -> float:
     """Return the sum of each document's first number by the sum of its second, as tokens per word of a whole corpus."""
     first, second = two_columns(values).T
     return math.fsum(first) / math.fsum(second)
+
+
+def bootstrapped_error(score: Callable[[Sequence[Any]], float], values: Sequence[Any]) -> float:
+    """Return the standard error of a score over the whole set: 200 draws of the documents with replacement, always the same.
+
+    Args:
+        score: of the values of documents.
+        values: of all documents, in order.
+
+    Raises:
+        ValueError: a draw has no score, as when all its documents are alike.
+    """
+    generator = numpy.random.default_rng(SEED)
+    rows = generator.integers(len(values), size=(DRAWS, len(values)))
+    scores = [float(score([values[place] for place in row])) for row in rows.tolist()]
+    broken = sum(not math.isfinite(one) for one in scores)
+    if broken:
+        raise ValueError(f"{broken} of {len(scores)} draws of the documents have no score")
+    return float(numpy.std(scores, ddof=1))
 
 
 def _ranks(column: Values) -> Values:

@@ -1,8 +1,7 @@
-"""Bootstrapped standard errors: lm-eval's numbers to the last digit, and those of scores over the whole set that are ours."""
+"""Bootstrapped standard errors: lm-eval's numbers to the last digit. Those of scores that it lacks: ``records.whole_scores``."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,8 +13,6 @@ import numpy.typing
 CHUNK = 1000
 # Numbers that are drawn at a time: 32 MB of them.
 MOST_DRAWN = 4_000_000
-# Of a score over the whole set that lm-eval does not know.
-OWN_DRAWS, OWN_SEED = 200, 0
 Indices = numpy.typing.NDArray[numpy.int64]
 
 
@@ -43,25 +40,6 @@ def standard_error(name: str, metric: Callable[[Any], Any], values: Sequence[Any
     of_rows = known or (lambda indices: [metric([values[i] for i in row]) for row in indices.tolist()])
     drawn = (block for chunk in range(chunks) for block in _drawn(chunk, draws, len(values)))
     return float(sample_stddev([score for indices in drawn for score in of_rows(indices)]))
-
-
-def own_error(score: Callable[[Sequence[Any]], float], values: Sequence[Any], iterations: int) -> float:
-    """Return the standard error of a score over the whole set, from documents drawn with replacement, always the same draws.
-
-    Args:
-        score: of the values of documents.
-        iterations: how many draws there may be, of which 200 are made.
-
-    Raises:
-        ValueError: a draw has no score, as when all its documents are alike.
-    """
-    generator = numpy.random.default_rng(OWN_SEED)
-    rows = generator.integers(len(values), size=(min(iterations, OWN_DRAWS), len(values)))
-    scores = [float(score([values[place] for place in row])) for row in rows.tolist()]
-    broken = sum(not math.isfinite(one) for one in scores)
-    if broken:
-        raise ValueError(f"{broken} of {len(scores)} draws of the documents have no score")
-    return float(numpy.std(scores, ddof=1))
 
 
 def _drawn(chunk: int, draws: int, size: int) -> Iterator[Indices]:

@@ -13,6 +13,7 @@ from harness.errors import NoScore
 from harness.names import printable
 from harness.records.aggregation import AGGREGATIONS
 from harness.records.soundness import over_fewer
+from harness.records.whole_scores import bootstrapped_error
 from harness.redaction import redact
 from harness.run import bootstrap
 
@@ -259,7 +260,7 @@ def _stderr(name: str, function: Any, items: list[Any], iterations: int) -> tupl
                 most = min(iterations, 100) if name in SLOW else iterations
                 stderr = _as_number(bootstrap.standard_error(called, function, items, most))
             elif called in AGGREGATIONS and AGGREGATIONS[called].score is not None:
-                stderr = _as_number(bootstrap.own_error(function, items, iterations))
+                stderr = _as_number(bootstrapped_error(function, items))
             else:
                 stderr = None if closed is None else _as_number(closed(items))
     except (Exception, SystemExit) as error:

@@ -200,10 +200,24 @@ def _compare_score(record: Record, values: Sequence[Any], verdict: Verdict) -> N
             verdict.state = "no_rule"
             return
         verdict.error(f"value is {record.value:.6g}, while its samples give {computed:.6g}")
-    elif (name or "mean") == "mean" and record.stderr is not None:
-        error_of_mean = aggregation.standard_error(aggregation.numbers(values))
-        if error_of_mean is None or not aggregation.agree(record.stderr, error_of_mean, values):
-            verdict.error(f"standard error is {record.stderr:.6g}, while its samples give {error_of_mean or 0:.6g}")
+    elif record.stderr is not None:
+        _compare_error(record.stderr, name or "mean", values, verdict)
+
+
+def _compare_error(claimed: float, name: str, values: Sequence[Any], verdict: Verdict) -> None:
+    """Compare a standard error with what the samples give; those that lm-eval draws, from processes of its own, stay as told."""
+    try:
+        if name == "mean":
+            found = aggregation.standard_error(aggregation.numbers(values))
+        else:
+            found = aggregation.error_of_whole(values, name)
+            if found is None:
+                return
+    except NotRecomputableError as error:
+        verdict.error(f"standard error is {claimed:.6g}, while its samples give none: {error}")
+        return
+    if found is None or not aggregation.agree(claimed, found, values):
+        verdict.error(f"standard error is {claimed:.6g}, while its samples give {found or 0:.6g}")
 
 
 def _may_be_averaged(value: Any) -> bool:

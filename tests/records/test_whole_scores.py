@@ -8,7 +8,6 @@ import scipy.stats
 from embedding_golden import rows
 
 from harness.records import aggregation, bounds, whole_scores
-from harness.run import bootstrap
 
 
 def test_v_measure_is_that_of_the_golden_file() -> None:
@@ -52,8 +51,8 @@ def test_errors_of_a_rank_correlation_are_those_of_scipy() -> None:
     first = draw.standard_normal(150)
     pairs = np.stack([first, first + draw.standard_normal(150)], axis=1)
     values = [tuple(pair) for pair in pairs.tolist()]
-    ours = bootstrap.own_error(whole_scores.spearman, values, 100_000)
-    assert ours == bootstrap.own_error(whole_scores.spearman, values, 200)
+    ours = whole_scores.bootstrapped_error(whole_scores.spearman, values)
+    assert ours == whole_scores.bootstrapped_error(whole_scores.spearman, values)
     theirs = scipy.stats.bootstrap(
         tuple(pairs.T), lambda x, y: scipy.stats.spearmanr(x, y).statistic, n_resamples=500, paired=True,
         vectorized=False, method="percentile", rng=np.random.default_rng(0),
@@ -65,7 +64,7 @@ def test_errors_of_a_rank_correlation_are_those_of_scipy() -> None:
 
 def test_a_draw_without_a_score_gives_no_error() -> None:
     with pytest.raises(ValueError, match="draws of the documents have no score"):
-        bootstrap.own_error(whole_scores.spearman, [(1.0, 2.0), (3.0, 4.0), (5.0, 1.0)], 200)
+        whole_scores.bootstrapped_error(whole_scores.spearman, [(1.0, 2.0), (3.0, 4.0), (5.0, 1.0)])
 
 
 def test_what_such_scores_can_be() -> None:

@@ -13,7 +13,7 @@ import pytest
 from written_records import write_board, write_samples
 
 from harness.cli import main
-from harness.records import aggregation, ledger, samples
+from harness.records import aggregation, ledger, samples, whole_scores
 from harness.records.record import Record, digest_of
 from harness.verifying import verify
 
@@ -252,6 +252,32 @@ def test_records_of_an_older_form_are_told_apart_and_are_no_errors(board: Path) 
         "5 records: 0 follow from their samples; 1 is a group that follows from its tasks; 4 have no samples here to be "
         "checked against; 5 are of an older form without digest"
     )
+
+
+@pytest.mark.parametrize("name", ["ratio_of_sums", "v_measure"])
+def test_an_error_by_bootstrap_is_drawn_again(board: Path, name: str) -> None:
+    """The same draws of the same documents give the same number, to the last digit."""
+    values = [[1.0, 0.2], [2.0, 0.1], [1.0, 0.4], [2.0, 0.9], [3.0, 0.3]]
+    entry = aggregation.AGGREGATIONS[name]
+    assert entry.score is not None
+
+    def as_pairs(rows: list[dict[str, Any]]) -> None:
+        for row, value in zip(rows, values, strict=True):
+            del row["acc"]
+            row |= {"own": value, "metrics": ["own"]}
+
+    error = whole_scores.bootstrapped_error(entry.score, [tuple(value) for value in values])
+
+    def claim(lines: Lines, stderr: float = error) -> None:
+        change_samples(board, as_pairs)(lines) if lines[0]["metric"]["name"] == "acc" else None
+        lines[0]["metric"] |= {"name": "own", "aggregation": name}
+        lines[0] |= {"value": aggregation.score(values, name), "stderr": stderr}
+
+    edit(board, claim, seal=True)
+    assert not [finding for finding in examine(board).findings if finding.line == 1]
+    edit(board, lambda lines: claim(lines, error / 2), seal=True)
+    [told] = [finding.sentence for finding in examine(board).findings if finding.line == 1]
+    assert told.startswith(f"standard error is {error / 2:.6g}, while its samples give {error:.6g}")
 
 
 def test_a_score_of_a_rule_that_is_not_known_is_no_error(board: Path) -> None:
