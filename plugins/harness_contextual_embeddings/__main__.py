@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands import own
 from harness.errors import HarnessError
+from harness.names import printable
 
 if TYPE_CHECKING:
     from harness_contextual_embeddings.lm import ContextualLM
@@ -18,7 +19,7 @@ EPILOG = """\
 examples:
   python -m harness_contextual_embeddings explain texts.txt --decoder ./decoder --pooling prompteol
   python -m harness_contextual_embeddings explain texts.txt --decoder ./decoder --encoder ./encoder \\
-      --load results/RUN/artefacts/embedder --output page.md
+      --load results/RUN/artefacts/embedder --output page.html
   python -m harness_contextual_embeddings neighbours texts.txt "How do I reset my card?" --decoder ./decoder --pooling mean
 """
 
@@ -51,7 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--load", type=Path, help="a folder artefacts/embedder of a run")
         command.add_argument("--count", type=int, default=10, help="tokens or lines to show (default: %(default)s)")
         command.add_argument("--device")
-    explain.add_argument("--output", type=Path, help="write a Markdown page there instead of showing it")
+    explain.add_argument(
+        "--output",
+        type=Path,
+        help="write a page there instead of showing it: HTML where it ends in .html, else Markdown",
+    )
     return parser
 
 
@@ -60,7 +65,15 @@ def _explain(arguments: argparse.Namespace) -> int:
     from harness_contextual_embeddings.pairs import read_texts
 
     texts = read_texts(arguments.file).texts
-    own.write(as_page(explain(_lm(arguments), texts, count=arguments.count)), arguments.output)
+    found = explain(_lm(arguments), texts, count=arguments.count)
+    if arguments.output is not None and arguments.output.suffix.lower() in {".html", ".htm"}:
+        from harness_contextual_embeddings.html_page import as_html
+
+        decoder = str(arguments.decoder or "the embedded model")
+        page = as_html(found, about=f"{printable(decoder)}, pooling {arguments.pooling}")
+    else:
+        page = as_page(found)
+    own.write(page, arguments.output)
     return 0
 
 

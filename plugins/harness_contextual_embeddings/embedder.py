@@ -151,7 +151,7 @@ class Embedder(torch.nn.Module):
         )
 
     def word_logits(self, vectors: Tensor) -> Tensor:
-        """Return the logits (B, V), float32, that the decoder's own output head makes of vectors (B, D)."""
+        """Return the logits (..., V), float32, that the decoder's own output head makes of vectors (..., D)."""
         head = self.causal.get_output_embeddings()
         found: Tensor = head(vectors.to(head.weight.dtype))
         return found.float()

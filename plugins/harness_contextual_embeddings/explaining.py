@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from harness.models.embedding import Asked
+from harness.models.embedding import Asked, batches
 from harness.names import printable
 from harness_contextual_embeddings.reading import text_ids
 
 if TYPE_CHECKING:
     from harness_contextual_embeddings.lm import ContextualLM
+
+
+# Texts of a training file that a run's report tells of.
+MOST_REPORTED = 64
+TOKENS = 10
 
 
 @dataclass(frozen=True)
@@ -23,16 +28,21 @@ class Explained:
     Attributes:
         text: as it was given.
         tokens: the likeliest first.
-        hits: how many of them stand in the text.
+        in_text: which of them stand in the text.
         matched: the distinct tokens of the text among the likeliest n, n the text's length in tokens.
         present: the text's distinct tokens.
     """
 
     text: str
     tokens: tuple[str, ...]
-    hits: int
+    in_text: tuple[bool, ...]
     matched: frozenset[int]
     present: frozenset[int]
+
+    @property
+    def hits(self) -> int:
+        """How many of the tokens stand in the text."""
+        return sum(self.in_text)
 
     @property
     def local(self) -> float:
@@ -41,7 +51,7 @@ class Explained:
 
 
 @torch.no_grad()
-def explain(lm: ContextualLM, texts: Sequence[str], *, count: int = 10) -> list[Explained]:
+def explain(lm: ContextualLM, texts: Sequence[str], *, count: int = TOKENS) -> list[Explained]:
     """Return what the head reads out of the embedding of each text; of two halves, out of the one at EOS.
 
     Args:
@@ -49,17 +59,47 @@ def explain(lm: ContextualLM, texts: Sequence[str], *, count: int = 10) -> list[
         texts: none of them empty.
         count: tokens a text.
     """
-    reading, found = lm.reader.reading, []
-    mode = "eos" if reading.way.has_context else lm.mode
-    for text, ids in zip(texts, text_ids(lm.tokenizer, texts), strict=True):
-        vectors = lm.reader.vectors(lm.model, lm.reader.read([(text, None)]), [text], mode)
-        order = lm.model.word_logits(vectors)[0].argsort(descending=True, stable=True).tolist()
-        present, top = frozenset(ids), order[:count]
-        words = tuple(lm.tokenizer.decode([token]) for token in top)
-        found.append(
-            Explained(text, words, sum(token in present for token in top), present & set(order[: len(ids)]), present)
-        )
-    return found
+    mode = "eos" if lm.reader.reading.way.has_context else lm.mode
+    ids = text_ids(lm.tokenizer, texts)
+    sequences = lm.reader.read([(text, None) for text in texts])
+    found: dict[int, Explained] = {}
+    for part in batches([len(layout) for layout in sequences], most_tokens=lm.most_tokens):
+        vectors = lm.pooled([sequences[n] for n in part], [texts[n] for n in part], mode)
+        for number, vector in zip(part, vectors, strict=True):
+            order = lm.model.word_logits(vector[None])[0].argsort(descending=True, stable=True).tolist()
+            present, top = frozenset(ids[number]), order[:count]
+            words = tuple(lm.tokenizer.decode([token]) for token in top)
+            matched = present & set(order[: len(ids[number])])
+            in_text = tuple(token in present for token in top)
+            found[number] = Explained(texts[number], words, in_text, matched, present)
+    return [found[number] for number in range(len(texts))]
+
+
+def alignment(explained: Sequence[Explained]) -> dict[str, float]:
+    """Return how far embeddings and texts agree, in shares.
+
+    ``hit_at_k``: texts of which a token is among the likeliest k; ``local``: of a text's distinct tokens, those among its
+    likeliest n, n its length (mean over texts); ``global``: of the distinct tokens of all texts, those that are matched in one.
+    """
+    present = frozenset[int]().union(*(one.present for one in explained))
+    matched = frozenset[int]().union(*(one.matched for one in explained))
+    return {
+        "texts": len(explained),
+        "k": len(explained[0].tokens),
+        "hit_at_k": sum(one.hits > 0 for one in explained) / len(explained),
+        "local": sum(one.local for one in explained) / len(explained),
+        "global": len(matched) / len(present),
+    }
+
+
+def summary(explained: Sequence[Explained]) -> str:
+    """Return how far embeddings and texts agree, in words."""
+    found, hit = alignment(explained), sum(one.hits > 0 for one in explained)
+    return (
+        f"Of {len(explained)} texts, {hit} have a token of their own among the likeliest {found['k']}. Of a text's distinct "
+        f"tokens {found['local']:.0%} are among its likeliest n, n its length in tokens (mean over texts), of those of all "
+        f"texts {found['global']:.0%}."
+    )
 
 
 def as_page(explained: Sequence[Explained]) -> str:
@@ -68,16 +108,7 @@ def as_page(explained: Sequence[Explained]) -> str:
     for one in explained:
         words = " ".join(f"`{_cell(word)}`" for word in one.tokens)
         rows.append(f"| {_cell(one.text)} | {words} | {one.hits} of {len(one.tokens)} |")
-    present = frozenset[int]().union(*(one.present for one in explained))
-    matched = frozenset[int]().union(*(one.matched for one in explained))
-    count, hit = len(explained[0].tokens), sum(one.hits > 0 for one in explained)
-    local = sum(one.local for one in explained) / len(explained)
-    said = (
-        f"Of {len(explained)} texts, {hit} have a token of their own among the likeliest {count}. Of a text's distinct tokens "
-        f"{local:.0%} are among its likeliest n, n its length in tokens (mean over texts), of those of all texts "
-        f"{len(matched) / len(present):.0%}."
-    )
-    return "\n".join([*rows, "", said, ""])
+    return "\n".join([*rows, "", summary(explained), ""])
 
 
 def nearest(lm: ContextualLM, text: str, lines: Sequence[str], *, count: int = 10) -> list[tuple[float, str]]:

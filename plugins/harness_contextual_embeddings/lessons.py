@@ -229,7 +229,7 @@ class TokenLesson:
 
     Attributes:
         reader: of texts.
-        mode: of ``pooling.pool``, a vector of the decoder's width.
+        mode: of ``pooling.pool``, a vector of the decoder's width, or two: the loss is the mean of both's.
         texts: what is trained on.
         targets: of each text.
         batch_size: texts of a step.
@@ -269,8 +269,12 @@ class TokenLesson:
     def _of_part(self, model: Embedder, part: list[int], places: Sequence[int], sequences: Sequence[Layout]) -> Tensor:
         texts = [self.texts[places[number]] for number in part]
         vectors = self.reader.vectors(model, [sequences[number] for number in part], texts, self.mode)
-        logits = model.word_logits(vectors)
-        losses = [token_target_kl(row, self.targets[places[n]]) for row, n in zip(logits, part, strict=True)]
+        logits = model.word_logits(vectors.unflatten(1, (-1, model.width)))
+        losses = [
+            token_target_kl(row, self.targets[places[number]]) / len(rows)
+            for rows, number in zip(logits, part, strict=True)
+            for row in rows
+        ]
         return torch.stack(losses).sum() / len(places)
 
 

@@ -123,13 +123,17 @@ class ContextualLM(WithoutHead):
                     progress.update(len(part))
                     yield from ((start + number, vector) for number, vector in zip(part, made, strict=True))
 
-    def _made(self, sequences: Sequence[Any], texts: Sequence[str]) -> Tensor:
+    def pooled(self, sequences: Sequence[Any], texts: Sequence[str], mode: str) -> Tensor:
+        """Return the vectors (B, D or 2 D) of texts and their sequences by a mode of ``pooling.pool``, not normalised."""
         way = self.reader.reading.way
         if way.has_context and self.is_zeroed:
             rows: Tensor | None = torch.zeros((len(texts), self.model.width), device=self.device)
         else:
             rows = self.reader.contextual(self.model, texts)
-        found = self.model.pooled(sequences, rows, mode=self.mode, is_bidirectional=way.is_bidirectional)
+        return self.model.pooled(sequences, rows, mode=mode, is_bidirectional=way.is_bidirectional)
+
+    def _made(self, sequences: Sequence[Any], texts: Sequence[str]) -> Tensor:
+        found = self.pooled(sequences, texts, self.mode)
         return torch.nn.functional.normalize(found) if self.normalise else found
 
     def _tell_overlap(self, wanted: Sequence[Asked]) -> None:

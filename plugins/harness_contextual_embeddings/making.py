@@ -257,7 +257,7 @@ class Making:
                 options.mix,
                 stop_words(options.stop_words),
             )
-            mode = "eos" if self.reading.way.has_context else options.mode
+            mode = options.token_mode
             for kind in STAGES[options.target]:
                 targeted: Targeted = make_targets(kind, self.embedder, self.reader.tokenizer, texts.texts, settings)
                 yield (

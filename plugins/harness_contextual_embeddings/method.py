@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from harness import HarnessError
 from harness.folders import write_atomic
 from harness.methods.options import check_least
+from harness.names import printable
 from harness.progress import say
 from harness_contextual_embeddings.pairs import TrainingFile, read_pairs, read_texts
 from harness_contextual_embeddings.reading import POOLINGS, TEMPLATE
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
     from harness.models.causal import CausalLM
+    from harness_contextual_embeddings.lm import ContextualLM
 
 EMBEDDER = "embedder"
 STEPS = 1_000
@@ -69,6 +71,7 @@ class ContextualEmbeddings:
         examples: worked examples before the instruction, joined by +, or a JSON list.
         empty: what becomes of a text of white space, error or zero.
         target: of tokens, data (by the corpus), model (by the untrained model), mixed, or data_then_model (two stages).
+        token_halves: of a contextual embedding, what the head reads key tokens out of, eos or both (the mean of both losses).
         top_k: most tokens of a target.
         max_df: tokens in a larger share of the texts are no target.
         tf: how often a token stands in a text counts as log, count or binary.
@@ -76,7 +79,9 @@ class ContextualEmbeddings:
         prior: what the model says of every text is taken out of its targets.
         mix: share of the corpus in mixed targets.
         stop_words: english (built in), none, or a file with one word a line.
-        load: a folder artefacts/embedder that an earlier run left, in the place of training.
+        load: a folder artefacts/embedder that an earlier run left, or one of save, in the place of training.
+        save: a folder for what was trained (adapter, projector, encoder, JSON, the report), beside the run's own artefacts; it
+            may not be there, or has to be empty.
     """
 
     name: ClassVar[str] = "contextual_embeddings"
@@ -116,6 +121,7 @@ class ContextualEmbeddings:
     examples: tuple[str, ...] = ()
     empty: Literal["error", "zero"] = "error"
     target: Literal["data", "model", "mixed", "data_then_model"] = "data"
+    token_halves: Literal["eos", "both"] = "eos"
     top_k: int = 32
     max_df: float = 0.2
     tf: Literal["log", "count", "binary"] = "log"
@@ -124,6 +130,7 @@ class ContextualEmbeddings:
     mix: float = 0.5
     stop_words: str = "english"
     load: Path | None = None
+    save: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that no run could use."""
@@ -149,12 +156,16 @@ class ContextualEmbeddings:
             raise ValueError("train_file is missing; it is needed to train, and steps=0 trains nothing")
         if self.trained_steps and self.load is not None:
             raise ValueError("load is given, whose embedder is trained already; leave steps and train_file out")
+        if self.save is not None and not self.trained_steps:
+            raise ValueError("save is given, and nothing is trained that could be saved; give a train_file")
         if self.trained_steps and self.pooling == "encoder":
             raise ValueError("pooling=encoder is the encoder alone, of which nothing is trained; leave train_file out")
         if self.train_encoder and not POOLINGS[self.pooling].has_context:
             raise ValueError(
                 f"train_encoder is given, and pooling={self.pooling} has no contextual token to train it by"
             )
+        if self.token_halves == "both" and not POOLINGS[self.pooling].has_context:
+            raise ValueError(f"token_halves=both is given, and pooling={self.pooling} has no contextual half")
 
     @property
     def reads_encoder(self) -> bool:
@@ -173,6 +184,13 @@ class ContextualEmbeddings:
         return "context_eos_halves_normalised" if mode == "context_eos" and self.normalise_halves else mode
 
     @property
+    def token_mode(self) -> str:
+        """What ``pooling.pool`` makes of the states for the head to read key tokens out of."""
+        if not POOLINGS[self.pooling].has_context:
+            return self.mode
+        return "context_eos" if self.token_halves == "both" else "eos"
+
+    @property
     def leaves_model_unchanged(self) -> bool:
         """Whether these options train nothing and load nothing."""
         return self.trained_steps == 0 and self.load is None
@@ -181,9 +199,11 @@ class ContextualEmbeddings:
         """Read the training files, and return the digest of all inputs.
 
         Raises:
-            HarnessError: one of them cannot be used.
+            HarnessError: one of them cannot be used, or the folder to save to has files.
         """
         from harness.models.finding import load_tokenizer, resolve
+
+        _ = self._saves_to
         from harness.models.identity import digest_files, tokenizer_digest
 
         parts = [file.digest for file in (self._pairs, self._texts) if file is not None]
@@ -197,6 +217,18 @@ class ContextualEmbeddings:
         if self._texts is not None:
             parts.append(" ".join(sorted(stop_words(self.stop_words))))
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def _saves_to(self) -> Path | None:
+        """The folder to save to, which was free when it was looked at first: before any work."""
+        save = self.save
+        if save is None or not (save.exists() or save.is_symlink()):
+            return save
+        if save.is_symlink() or not save.is_dir() or any(save.iterdir()):
+            raise HarnessError(
+                f"save: '{printable(save)}' is there already, and is no empty folder; name another, or remove it"
+            )
+        return save
 
     @cached_property
     def _pairs(self) -> TrainingFile | None:
@@ -234,7 +266,7 @@ class ContextualEmbeddings:
             return self._made(lm, seed=seed, workdir=workdir)
 
     def _made(self, lm: CausalLM, *, seed: int, workdir: Path) -> LM:
-        from harness_contextual_embeddings import making
+        from harness_contextual_embeddings import making, saving
 
         if self.pooling == "encoder":
             assert self.encoder is not None
@@ -253,7 +285,18 @@ class ContextualEmbeddings:
                     "the projector is random and the decoder does not know what to do with a contextual token; train it "
                     "(train_file=...), or see what pooling=prompteol gives without training"
                 )
+        embeds = made.lm()
         if not (workdir / "report.json").is_file():
-            report |= made.measured()
+            report |= made.measured() | {"alignment": self._alignment(embeds)}
             write_atomic(workdir / "report.json", json.dumps(report, indent=1, allow_nan=False))
-        return made.lm()
+        if self._saves_to is not None:
+            saving.copy(workdir / EMBEDDER, workdir / "report.json", self._saves_to)
+        return embeds
+
+    def _alignment(self, lm: ContextualLM) -> dict[str, float]:
+        """Return how far embeddings and texts agree, on the first texts of the training file or on some sentences."""
+        from harness_contextual_embeddings.explaining import MOST_REPORTED, alignment, explain
+        from harness_contextual_embeddings.making import SENTENCES
+
+        files = [file for file in (self._texts, self._pairs) if file is not None]
+        return alignment(explain(lm, files[0].texts[:MOST_REPORTED] if files else SENTENCES))

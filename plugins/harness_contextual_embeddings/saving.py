@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,20 @@ def save(folder: Path, model: Any, kept: Kept) -> None:
         (new / ADAPTER).mkdir()
         adapters.save_adapter(model.decoder, new / ADAPTER)
         write_atomic(new / SETTINGS, json.dumps(said, indent=1, sort_keys=True))
+
+
+def copy(folder: Path, report: Path, target: Path) -> None:
+    """Copy a saved embedder and its run's report to a folder of the user's, whole or not at all.
+
+    Raises:
+        HarnessError: the disk refuses.
+    """
+    try:
+        with new_folder(target) as new:
+            shutil.copytree(folder, new, dirs_exist_ok=True)
+            shutil.copyfile(report, new / report.name)
+    except OSError as error:
+        raise HarnessError(f"cannot save to '{printable(target)}': {error.strerror or error}") from error
 
 
 def read(folder: Path) -> Kept:

@@ -26,9 +26,15 @@ def tiny_decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def lm(tiny_decoder: Path) -> Any:
-    """The tiny decoder, fresh: a method may change it."""
-    return load_lm(resolve({"pretrained": str(tiny_decoder)}), device="cpu", batch_size="auto")
+def given_fresh(tiny_decoder: Path) -> Callable[[], Any]:
+    """Return a function that loads the tiny decoder: a method may change it."""
+    return lambda: load_lm(resolve({"pretrained": str(tiny_decoder)}), device="cpu", batch_size="auto")
+
+
+@pytest.fixture
+def lm(given_fresh: Callable[[], Any]) -> Any:
+    """The tiny decoder, fresh."""
+    return given_fresh()
 
 
 @pytest.fixture

@@ -142,6 +142,36 @@ def test_a_special_token_s_spelling_is_text(embed_with) -> None:
     assert lm.tokenizer.eos_token_id not in layout.ids[layout.text_start : layout.text_end]
     assert layout.ids.count(lm.tokenizer.eos_token_id) == 2  # which also begins sequences here
     assert layout.eos_index == len(layout) - 1
+    only = embedded(lm, ["<|end|>", "<|end|><|end|>", "[UNK] \u2603", "!"])
+    assert numpy.isfinite(only).all() and len({row.tobytes() for row in only}) == 4
+
+
+def test_of_learned_places_the_contextual_token_takes_one(embed_with, tmp_path) -> None:
+    """A text may be one token shorter than without it, and padding on the left moves no place."""
+    import transformers
+    from tiny_models import build_tokenizer
+
+    from harness.models.finding import resolve
+    from harness.models.loading import load_lm
+
+    tokenizer = build_tokenizer()
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 24, "vocab_size": len(tokenizer)}
+    config = transformers.GPT2Config(**sizes, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
+    torch.manual_seed(0)
+    for part in (tokenizer, transformers.GPT2LMHeadModel(config)):
+        part.save_pretrained(tmp_path / "gpt2")
+    given = load_lm(resolve({"pretrained": str(tmp_path / "gpt2")}), device="cpu", batch_size="auto")
+    for pooling, most in (("eos", 22), ("context_eos", 21)):
+        lm = embed_with(given=given, pooling=pooling)
+        [layout] = read(lm, "time " * 60)
+        assert (len(layout), layout.text_end - layout.text_start) == (24, most)
+        texts = ["time " * 60, "a clock", "Noon took four"]
+        wanted = layouts(lm.tokenizer, lm.reader.reading, [(text, None) for text in texts])
+        rows = lm.reader.contextual(lm.model, texts)
+        with torch.no_grad():
+            left = lm.model.pooled(wanted, rows, mode=lm.mode, padding="left")
+        alone = numpy.concatenate([embedded(lm, [text]) for text in texts])
+        assert abs(torch.nn.functional.normalize(left).numpy() - alone).max() < 1e-5
 
 
 def test_a_prompt_for_one_word_and_the_text_twice_are_laid_out_as_said(embed_with) -> None:

@@ -11,7 +11,7 @@ from embedding_requests import TEXTS, embedded
 
 from harness import HarnessError
 from harness.methods import adapters
-from harness_contextual_embeddings.lessons import PairLesson, in_parts, parts_of
+from harness_contextual_embeddings.lessons import PairLesson, TokenLesson, in_parts, parts_of
 from harness_contextual_embeddings.method import ContextualEmbeddings
 from harness_contextual_embeddings.pairs import Pair, batches, read_pairs, read_texts
 
@@ -116,6 +116,26 @@ def test_gradients_reach_the_adapter_and_the_projector_alone_through_the_context
     assert first and all(found[name].any() for name in first)
 
 
+@pytest.mark.parametrize("mode", ["context", "eos"])
+def test_layers_that_run_twice_give_the_first_adapter_its_gradient(made, mode) -> None:
+    """Gradient checkpointing: neither rows without a gradient nor frozen ids below it cut the adapter off."""
+    making, lesson = made
+    lesson.mode = mode
+    for name, parameter in making.embedder.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    plain = gradients(making.embedder, lesson)
+    making.embedder.decoder.gradient_checkpointing_enable({"use_reentrant": False})
+    making.embedder.train()
+    assert making.embedder.decoder.training and not making.embedder.encoder.training
+    twice = gradients(making.embedder, lesson)
+    assert plain.keys() == twice.keys()
+    first = [name for name in twice if ".layers.0." in name and "lora_A" in name and "v_proj" in name]
+    assert first and all(twice[name].any() for name in first)
+    for name, gradient in plain.items():
+        assert torch.allclose(gradient, twice[name], atol=1e-5, rtol=1e-4), name
+
+
 def test_training_leaves_all_else_to_the_bit(lm, embed_with, pairs_file, tiny_encoder, tmp_path) -> None:
     """Property 9; property 21: saved, loaded, the same; the encoder stays as it was unless it is asked for."""
     from transformers import AutoModel
@@ -176,21 +196,6 @@ def test_what_was_trained_is_found_again_and_fits_no_other_width(
         embed_with(given=decoder(), load=work / "embedder")
 
 
-def test_a_quantised_decoder_keeps_its_adapter(embed_with, pairs_file, tmp_path) -> None:
-    """Property 24: of nf4 weights none is changed, and vectors do not depend on what stands beside them, to 1e-2."""
-    from tiny_models import build_model
-
-    from harness.models.finding import resolve
-    from harness.models.loading import load_lm
-
-    folder = build_model(tmp_path / "wide", hidden_size=64, intermediate_size=128)  # it packs blocks of 64 weights
-    source = resolve({"pretrained": str(folder)}, quantization="nf4")
-    lm = embed_with(given=load_lm(source, device="cpu", batch_size="auto"), train_file=pairs_file, **QUICK)
-    assert hasattr(lm.model.decoder, "peft_config")
-    together, alone = embedded(lm, TEXTS), numpy.concatenate([embedded(lm, [text]) for text in TEXTS])
-    assert abs(together - alone).max() < 1e-2
-
-
 def test_tokens_are_learned_from_lines_of_text(embed_with, tmp_path) -> None:
     path = tmp_path / "texts.txt"
     path.write_text("Forty clocks ticked there\n\n, !\nHe wound them every Sunday\nWhat is time?\n", encoding="utf-8")
@@ -206,6 +211,50 @@ def test_tokens_are_learned_from_lines_of_text(embed_with, tmp_path) -> None:
     assert (
         json.loads((tmp_path / "prompteol" / "report.json").read_text())["stages"]["tokens_data"]["skipped_texts"] == 1
     )
+
+
+def test_key_tokens_may_be_read_out_of_both_halves(made) -> None:
+    """The mean of both losses, and its gradients those of the two together, in parts as in one."""
+    making, _ = made
+    targets = [[(5 + place, 0.5), (9, 0.5)] for place in range(len(TEXTS))]
+    tokens = {
+        mode: TokenLesson(making.reader, mode, TEXTS, targets, batch_size=3, most_tokens=4096)
+        for mode in ("context_eos", "context", "eos")
+    }
+    both, context, end = (gradients(making.embedder, tokens[mode]) for mode in tokens)
+    tokens["context_eos"].most_tokens = 12
+    parts = gradients(making.embedder, tokens["context_eos"])
+    assert both["loss"] > 0
+    for name, gradient in both.items():
+        halves = sum(side.get(name, torch.zeros(())) for side in (context, end)) / 2
+        assert torch.allclose(gradient, halves, atol=1e-5, rtol=1e-4), name
+        assert torch.allclose(gradient, parts[name], atol=1e-5, rtol=1e-4), name
+    options = {"encoder": "e", "objective": "tokens"}
+    assert [ContextualEmbeddings(token_halves=half, **options).token_mode for half in ("eos", "both")] == [
+        "eos", "context_eos",
+    ]  # fmt: skip
+
+
+def test_what_was_trained_may_be_saved_where_one_likes(embed_with, given_fresh, pairs_file, tmp_path) -> None:
+    """The folder embeds as the run did, has its report, and is refused before any work where something lies in it."""
+    folder, empty = tmp_path / "mine" / "saved", tmp_path / "empty"
+    empty.mkdir()
+    first = embedded(embed_with(train_file=pairs_file, save=folder, **QUICK), TEXTS)
+    assert {path.name for path in folder.iterdir()} == {
+        "adapter", "embedder.json", "projector.safetensors", "report.json",
+    }  # fmt: skip
+    assert not list(folder.parent.glob(".*"))
+    report = json.loads((folder / "report.json").read_text())
+    assert report["alignment"]["texts"] == 13 and 0 <= report["alignment"]["hit_at_k"] <= 1
+    loaded = embedded(embed_with(given=given_fresh(), load=folder), TEXTS)
+    assert abs(first - loaded).max() < 1e-6
+    method = ContextualEmbeddings(pooling="eos", train_file=pairs_file, save=folder, steps=2)
+    with pytest.raises(HarnessError, match="is there already, and is no empty folder"):
+        method.fingerprint()
+    method = ContextualEmbeddings(pooling="eos", train_file=pairs_file, save=empty, **QUICK)
+    before = method.fingerprint()
+    method.apply(given_fresh(), seed=0, workdir=tmp_path)
+    assert (empty / "adapter").is_dir() and method.fingerprint() == before  # it was looked at before
 
 
 def test_key_tokens_may_come_before_pairs(embed_with, pairs_file, tmp_path) -> None:
@@ -277,6 +326,8 @@ def test_a_file_without_text_is_refused(tmp_path) -> None:
         ({"pooling": "eos", "max_df": 2}, "share from 0 to 1"), ({"pooling": "eos", "batch_size": 0}, "batch_size is 0"),
         ({"pooling": "eos", "train_encoder": True}, "no contextual token"),
         ({"pooling": "eos", "target_modules": ()}, "target_modules is empty"),
+        ({"pooling": "eos", "save": "x"}, "nothing is trained that could be saved"),
+        ({"pooling": "eos", "token_halves": "both"}, "has no contextual half"),
     ],
 )  # fmt: skip
 def test_options_that_no_run_could_use_are_refused(options, said) -> None:
