@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +37,16 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("path", type=Path, nargs="?", default=Path("results"), metavar="RUN",
                         help="a run's folder, a results folder, or a file of records (default results)")  # fmt: skip
     parser.add_argument("--run", metavar="NAME", help="which run of several, by the beginning of its name")
+    parser.add_argument(
+        "--model",
+        metavar="TEXT",
+        help="of several runs, those whose model's name (with adapter and revision) has this in it",
+    )
+    parser.add_argument("--quantization", metavar="NAME", help="those runs with this quantisation, or none")
+    parser.add_argument("--method", metavar="TEXT", help="those runs whose method has this in its name")
+    parser.add_argument(
+        "--json", action="store_true", help="print runs, their options, scores and costs as JSON, and no documents"
+    )
     parser.add_argument("--task", metavar="TASK", help="documents of this task")
     parser.add_argument("--metric", metavar="NAME", help="what tells right from wrong (default acc or exact_match)")
     parser.add_argument("--doc", type=int, metavar="N", help="the document with this number in the task")
@@ -50,11 +61,14 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
     from harness.commands.reading import read
-    from harness.showing.runs import contradictions_of, pick, print_overview, print_runs, runs_of
+    from harness.showing.runs import as_json, contradictions_of, pick, print_overview, print_runs, runs_of
 
     reading = read(args.path)
-    runs = runs_of(reading)
+    runs = _wanted(runs_of(reading), args)
     run = pick(runs, args.run, path=args.path)
+    if args.json:
+        print(json.dumps(as_json(runs if run is None else [run]), ensure_ascii=False, indent=1, default=str))
+        return 1 if reading.problems else 0
     if run is None:
         print_runs(runs)
         print("show one of them with --run NAME")
@@ -76,6 +90,31 @@ def execute(args: argparse.Namespace) -> int:
         elif chooses and not _print(tasks, args):
             status = 1
     return status
+
+
+def _wanted(runs: list[Shown], args: argparse.Namespace) -> list[Shown]:
+    """Return the runs that the filters let through.
+
+    Raises:
+        HarnessError: a filter lets none through; it says what there is.
+    """
+    from harness.records.labels import method_label, model_label
+
+    texts: dict[str, Callable[[Shown], str]] = {
+        "model": lambda run: model_label(run.records[0]),
+        "quantization": lambda run: run.records[0].model.quantization,
+        "method": lambda run: method_label(run.records[0]),
+    }
+    for name, text in texts.items():
+        wanted = getattr(args, name)
+        if wanted is None:
+            continue
+        left = [run for run in runs if wanted == text(run) or (name != "quantization" and wanted in text(run))]
+        if runs and not left:
+            there = ", ".join(sorted({text(run) for run in runs}))
+            raise HarnessError(f"no run has {name} '{printable(wanted)}'; there is {printable(there)}")
+        runs = left
+    return runs
 
 
 def _browse(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -> None:

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from harness.board.board import Board, Metric, Row, Score, Table
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records.frames import model_label
 from harness.records.grouping import method_text, table_content, weights_label
 from harness.records.intervals import NORMAL
-from harness.records.labels import method_label, options_that_differ
-from harness.records.record import Record
+from harness.records.labels import model_label, told_methods
 
 # How a score is better or worse than its baseline.
 MARKS = {"better": "▲", "worse": "▼"}
@@ -92,32 +90,11 @@ def paper_table(board: Board, *, metrics: Sequence[str] = ()) -> PaperTable:
             if (column.metric.name, column.metric.filter) in row.scores:
                 by_row.setdefault(_identity(row), {})[number] = row
     methods = [next(iter(found.values())).first for found in by_row.values()]
-    alike: dict[str, list[Record]] = {}
-    for first in methods:
-        alike.setdefault(method_label(first), []).append(first)
-    differing = {label: _that_tell_apart(several) for label, several in alike.items()}
+    told = dict(zip(by_row, told_methods(methods), strict=True))
     order = sorted(by_row, key=lambda key: (key[0], key[2] != "", list(by_row).index(key)))
     best = _best(columns, by_row)
-    rows = [_paper_row(key, by_row[key], columns, differing, best) for key in order]
+    rows = [_paper_row(key, by_row[key], columns, told[key], best) for key in order]
     return PaperTable(_caption(columns, by_row, rows), tuple(column.title for column in columns), tuple(rows))
-
-
-def _that_tell_apart(records: Sequence[Record]) -> list[str]:
-    """Return the options that tell all these apart, without those that only differ where others do already."""
-    found: list[str] = []
-    groups = 1
-    for name in options_that_differ(records):
-        told = len({tuple(_option(record.method.options.get(each)) for each in (*found, name)) for record in records})
-        if told > groups:
-            found.append(name)
-            groups = told
-    return found
-
-
-def _option(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return "+".join(map(str, value))
-    return "none" if value is None else str(value)
 
 
 def _columns(board: Board, metrics: Sequence[str]) -> list[_Column]:
@@ -193,20 +170,17 @@ def _paper_row(
     key: tuple[str, str, str],
     rows: Mapping[int, Row],
     columns: Sequence[_Column],
-    differing: Mapping[str, Sequence[str]],
+    method: str,
     best: set[tuple[str, int]],
 ) -> PaperRow:
-    first = next(iter(rows.values()))
-    options = first.first.method.options
-    said = [f"{name}={_option(options[name])}" for name in differing[first.label] if name in options]
-    method = printable(first.label + (f" ({', '.join(said)})" if said else ""))
+    is_baseline = next(iter(rows.values())).first.is_baseline
     cells = [
         _cell(score, (f"{key[0]} {score.value!r}", number) in best)
         if (score := _score(rows.get(number), c))
         else Cell()
         for number, c in enumerate(columns)
     ]
-    return PaperRow(key[0], method, first.first.is_baseline, tuple(cells))
+    return PaperRow(key[0], method, is_baseline, tuple(cells))
 
 
 def _cell(score: Score, is_best: bool) -> Cell:

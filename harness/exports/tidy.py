@@ -6,8 +6,9 @@ from typing import Any
 
 from harness.board.board import Board, Metric, Row, Score, Table
 from harness.names import printable
-from harness.records.frames import model_label, options_text
+from harness.records.frames import options_text
 from harness.records.grouping import weights_label
+from harness.records.labels import model_label
 
 
 def score_rows(board: Board) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
 from harness.records.grouping import Keys, newest_of_each, table_content, weights_label
-from harness.records.labels import method_label
+from harness.records.labels import method_label, model_label
 from harness.records.record import Record
 
 if TYPE_CHECKING:
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 
 INDEX = ("model", "weights", "task", "metric", "filter", "method", "options", "seed")
 """What tells the rows of ``frame`` apart; its index."""
-
-
-def model_label(record: Record) -> str:
-    """Return the model as people name it: its name, its revision and the adapter that was put on it."""
-    revision, adapter = record.model.revision, record.settings.model_args.get("peft")
-    more = [*([f"revision {revision}"] if revision else []), *([f"adapter {adapter}"] if adapter else [])]
-    return printable(", ".join([record.model.name, *more]))
 
 
 def options_text(record: Record) -> str:

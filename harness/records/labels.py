@@ -26,5 +26,47 @@ def options_that_differ(records: Sequence[Record]) -> list[str]:
     return [name for name in names if len({_text(r.method.options.get(name, "")) for r in records}) > 1]
 
 
+def telling_options(records: Sequence[Record]) -> list[str]:
+    """Return the options that tell all these apart, without those that only differ where others do already."""
+    found: list[str] = []
+    groups = 1
+    for name in options_that_differ(records):
+        told = len(
+            {tuple(option_text(record.method.options.get(each)) for each in (*found, name)) for record in records}
+        )
+        if told > groups:
+            found.append(name)
+            groups = told
+    return found
+
+
+def told_methods(records: Sequence[Record]) -> list[str]:
+    """Return the method of each record as people name it, with the options that tell it from others of its name."""
+    alike: dict[str, list[Record]] = {}
+    for record in records:
+        alike.setdefault(method_label(record), []).append(record)
+    telling = {label: telling_options(several) for label, several in alike.items()}
+    found = []
+    for record in records:
+        label, options = method_label(record), record.method.options
+        said = [f"{name}={option_text(options[name])}" for name in telling[label] if name in options]
+        found.append(printable(label + (f" ({', '.join(said)})" if said else "")))
+    return found
+
+
+def option_text(value: object) -> str:
+    """Return an option's value as it is written on a command line: lists joined by +."""
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value))
+    return "none" if value is None else str(value)
+
+
+def model_label(record: Record) -> str:
+    """Return the model as people name it: its name, its revision and the adapter that was put on it."""
+    revision, adapter = record.model.revision, record.settings.model_args.get("peft")
+    more = [*([f"revision {revision}"] if revision else []), *([f"adapter {adapter}"] if adapter else [])]
+    return printable(", ".join([record.model.name, *more]))
+
+
 def _text(value: Any) -> str:
     return printable("none" if value is None else value)

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
-from harness.records.labels import method_label, options_that_differ
+from harness.records.grouping import weights_label
+from harness.records.labels import method_label, model_label, options_that_differ, told_methods
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of
 from harness.run.summary import print_summary
 from harness.verifying import claims, following
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from harness.records.record import CountsPart, Record
 
 MOST_FILES, MOST_NUMBERS, MOST_CHARACTERS = 20, 20, 100
-MOST_IN_A_TABLE, WIDEST_COLUMN = 500, 40
+MOST_IN_A_TABLE, WIDEST_COLUMN, MOST_SCORES = 500, 40, 3
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,27 @@ class Shown:
     def notes(self) -> dict[str, Any]:
         """What the run noted of itself while it ran: status, times, tasks; empty when there is nothing to read."""
         return {} if self.folder is None else notes_of(self.folder)
+
+    @property
+    def status(self) -> str:
+        """What the run noted of its end; of a run on a board, whether a score is missing."""
+        return self.notes.get("status") or ("invalid" if any(r.value is None for r in self.records) else "")
+
+    @property
+    def seconds(self) -> float:
+        """What making the method and asking the tasks took together."""
+        tasks = {r.task.name: r.cost.evaluate_seconds for r in self.records if not r.task.group}
+        return self.records[0].cost.apply_seconds + sum(tasks.values())
+
+    @property
+    def main_scores(self) -> list[Record]:
+        """The first metric of each task, without the tasks of groups that are there."""
+        members = {name for record in self.records for name in record.task.members or ()}
+        found: dict[str, Record] = {}
+        for record in self.records:
+            if record.task.name not in members:
+                found.setdefault(record.task.name, record)
+        return list(found.values())
 
 
 def runs_of(reading: ledger.Reading) -> list[Shown]:
@@ -101,22 +123,58 @@ def console() -> Console:
 
 
 def print_runs(runs: Sequence[Shown]) -> None:
-    """Print the list of several runs; of very many in plain columns, which a table takes half a minute for."""
-    columns = ("run", "method", "model", "seed", "tasks", "records", "created", "status")
-    lines = []
-    for run in runs:
-        first = run.records[0]
-        tasks = len({record.task.name for record in run.records if not record.task.group})
-        status = run.notes.get("status") or ("invalid" if any(r.value is None for r in run.records) else "")
-        lines.append((run.name, method_label(first), first.model.name, first.seeds.random, tasks, len(run.records),
-                      first.created, status))  # fmt: skip
+    """Print the list of several runs, told apart; of very many in plain columns, which a table takes half a minute for."""
+    columns = ("run", "method", "model", "seed", "scores", "seconds", "created", "status")
+    firsts = [run.records[0] for run in runs]
+    has_weights = len({weights_label(first) for first in firsts}) > 1
+    lines = [
+        (run.name, method, model_label(first) + (f", {weights_label(first)}" if has_weights else ""), first.seeds.random,
+         _scores_in_short(run), f"{run.seconds:.0f}", first.created[:10], run.status)
+        for run, first, method in zip(runs, firsts, told_methods(firsts), strict=True)
+    ]  # fmt: skip
     if len(lines) > MOST_IN_A_TABLE:
         _print_columns(columns, lines)
         return
     table = _table(*columns)
+    table.columns[0].min_width = max(len(printable(run.name)) for run in runs)  # whole: --run asks for it
+    table.columns[columns.index("scores")].justify = "left"
     for line in lines:
         _add(table, *line)
     console().print(table)
+
+
+def _scores_in_short(run: Shown) -> str:
+    """Return the first metric of each task, of a group that of the group alone; of many tasks the first ones."""
+    firsts = run.main_scores
+    said = [
+        f"{record.task.name} " + ("none" if record.value is None else f"{record.value:.3f}")
+        for record in firsts[:MOST_SCORES]
+    ]
+    return ", ".join(said) + (f" and {len(firsts) - MOST_SCORES} more" if len(firsts) > MOST_SCORES else "")
+
+
+def as_json(runs: Sequence[Shown]) -> list[dict[str, Any]]:
+    """Return what tells runs apart, their scores and costs, as JSON values."""
+    return [
+        {
+            "run": run.name,
+            "folder": None if run.folder is None else str(run.folder),
+            "status": run.status,
+            "created": run.records[0].created,
+            "model": model_label(run.records[0]),
+            "weights": weights_label(run.records[0]),
+            "method": method_label(run.records[0]),
+            "options": run.records[0].method.options,
+            "seed": run.records[0].seeds.random,
+            "seconds": run.seconds,
+            "scores": [
+                {"task": r.task.name, "metric": r.metric.name, "filter": r.metric.filter, "value": r.value,
+                 "stderr": r.stderr, "documents": r.counts.docs, "key": r.key()}
+                for r in run.records
+            ],
+        }
+        for run in runs
+    ]  # fmt: skip
 
 
 def _print_columns(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:

@@ -151,7 +151,9 @@ def test_cut_texts_of_a_corpus_are_noted_and_are_no_cut_requests(
     [cut] = [record for record in ledger.read(tmp_path / "cut").records if record.task.name == "search"]
     assert cut.counts.truncated_requests == 0 and unranked_reason(cut) == ""
     [said] = [note for note in cut.notes if "cut at their end" in note]
-    assert said.startswith("texts of the corpus that are longer than the model reads") and 0 < int(said.split()[-1]) <= 40
+    assert (
+        said.startswith("texts of the corpus that are longer than the model reads") and 0 < int(said.split()[-1]) <= 40
+    )
 
 
 def test_a_model_without_embed_is_told_before_anything_is_loaded(
