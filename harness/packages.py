@@ -12,6 +12,8 @@ from typing import Any
 
 _HEADER = re.compile(r"(?P<name>[A-Za-z0-9-]+):[ \t]*(?P<value>.*)")
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+# A module that is larger is not read for its first line.
+MOST_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,26 @@ class Announced:
         from importlib.metadata import EntryPoint
 
         return EntryPoint(self.name, self.value, "").load()
+
+    def first_line(self) -> str:
+        """Return the first line of the module's docstring, read from its file and not imported; empty where there is none."""
+        import ast
+        from importlib.machinery import PathFinder
+
+        top, *below = self.value.partition(":")[0].strip().split(".")
+        with suppress(Exception):  # whatever a foreign file holds, a list of plugins is no place to tell it
+            spec = PathFinder.find_spec(top)
+            if spec is None or not spec.origin:
+                return ""
+            folder = os.path.dirname(spec.origin)
+            names = [os.path.join(folder, *below) + ".py", os.path.join(folder, *below, "__init__.py")]
+            path = spec.origin if not below else next(name for name in names if os.path.isfile(name))
+            if os.path.getsize(path) > MOST_BYTES:
+                return ""
+            with open(path, "rb") as file:
+                said = ast.get_docstring(ast.parse(file.read())) or ""
+            return said.strip().partition("\n")[0]
+        return ""
 
 
 class _OutOfTheOrdinary(Exception):

@@ -40,6 +40,11 @@ class Installed:
     summary: str
     announced: Announced = field(repr=False, compare=False)
 
+    @property
+    def meaning(self) -> str:
+        """What the plugin says it is: its module's first line, or else its package's summary."""
+        return self.announced.first_line() or self.summary
+
     def __str__(self) -> str:
         return f"plugin '{printable(self.name)}' ({printable(self.distribution)} {printable(self.version)})"
 

@@ -379,3 +379,37 @@ def test_a_plugin_that_pip_installed_evaluates_to_a_record(
     assert record["report"] == {"scale": 0.25}
     assert record["model"]["weights_changed"] == 32
     assert json.dumps(str(tmp_path)) not in json.dumps(record["plugin"])
+
+
+def test_a_plugin_says_what_it_is_without_being_imported(make_plugin: MakePlugin, cli: Command) -> None:
+    """Its module's first line; its package's summary where it has none, or where its file is no Python."""
+    told = '"""Swap tokens for others.\n\nMore."""\nraise SystemExit("imported")\n'
+    make_plugin("told", told, distribution="third-party-told")
+    make_plugin("silent", "raise SystemExit('imported')\n", distribution="third-party-silent")
+    make_plugin("torn", '"""Never closed', distribution="third-party-torn")
+    listed = {row["name"]: row for row in json.loads(cli("plugins", "--json").out)}
+    assert listed["told"]["meaning"] == "Swap tokens for others."
+    assert "Swap tokens for others." in cli("plugins").out
+    assert all("Never" not in listed[name]["meaning"] for name in ("silent", "torn"))
+
+
+def test_what_a_plugin_offers_is_told_to_programs(cli: Command) -> None:
+    found = json.loads(cli("plugins", "stochastok", "--json").out)
+    assert found["name"] == "stochastok" and len(found["code_digest"]) == 64
+    assert [method["name"] for method in found["methods"]] == ["stochastok"]
+    assert {"name": "langgame", "kind": "group"} in found["tasks"]
+    keys = {"name", "type", "default", "meaning"}
+    assert all(keys == option.keys() for method in found["methods"] for option in method["options"])
+
+
+def test_tasks_are_listed_for_programs_and_of_a_folder(cli: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("task: mine\noutput_type: loglikelihood\n", encoding="utf-8")
+    assert json.loads(cli("tasks", "--include_path", str(tmp_path), "--json").out) == [
+        {"name": "mine", "kind": "task", "plugin": ""}
+    ]
+    assert cli("tasks", "--include_path", str(tmp_path)).out == "mine  task\n"
+    assert {"name": "langgame", "kind": "group", "plugin": "stochastok"} in json.loads(cli("tasks", "--json").out)
+    missing = cli("tasks", "--include_path", str(tmp_path / "nowhere"))
+    assert missing.code == 2 and "there is no folder" in missing.sentence
+    both = cli("tasks", "--include_path", str(tmp_path), "--plugin", "stochastok")
+    assert both.code == 2 and "name two places" in both.sentence

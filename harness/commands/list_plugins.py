@@ -18,10 +18,11 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "plugins",
         help=HELP["plugins"],
-        description="List the installed plugins from package metadata alone, importing none of them. With NAME, import "
+        description="List the installed plugins from their files alone, importing none of them. With NAME, import "
         "that one and show its methods, their options and its tasks.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the plugin to explain")
+    parser.add_argument("--json", action="store_true", help="print it as JSON, for a program")
     return parser
 
 
@@ -29,11 +30,64 @@ def execute(args: argparse.Namespace) -> int:
     """List, or explain."""
     from harness import plugins
 
-    if args.name is None:
+    if args.json:
+        import json
+
+        found = _listed() if args.name is None else _explained(plugins.load(args.name))
+        print(json.dumps(found, ensure_ascii=False, indent=1, default=str))
+    elif args.name is None:
         _list()
     else:
         _explain(plugins.load(args.name))
     return 0
+
+
+def _listed() -> list[dict[str, Any]]:
+    from harness import plugins
+
+    found = plugins.installed()
+    twice = plugins.duplicate_names(found)
+    return [
+        {
+            "name": p.name,
+            "distribution": p.distribution,
+            "version": p.version,
+            "meaning": p.meaning,
+            "is_claimed_twice": p.name in twice,
+        }
+        for p in found
+    ]
+
+
+def _explained(plugin: Plugin) -> dict[str, Any]:
+    """Return a plugin with its methods, their options and its tasks, as JSON values.
+
+    Raises:
+        HarnessError: options of a method are none.
+    """
+    from harness.methods import options
+    from harness.tasks.files import TaskFolder, index
+
+    methods = [
+        {
+            "name": method.name,
+            "meaning": _first_line(method.__doc__),
+            "options": [
+                {"name": o.name, "type": o.type, "default": o.default, "meaning": o.meaning}
+                for o in options.options(method)
+            ],
+        }
+        for method in plugin.methods.values()
+    ]
+    entries = index(TaskFolder(plugin.name, path) for path in plugin.task_folders)
+    return {
+        "name": plugin.name,
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "code_digest": plugin.code_digest,
+        "methods": methods,
+        "tasks": [{"name": entry.name, "kind": entry.kind} for _, entry in sorted(entries.items())],
+    }
 
 
 def _list() -> None:
@@ -44,7 +98,7 @@ def _list() -> None:
     if not found:
         print("no plugin is installed")
     rows = [
-        (p.name, f"{p.distribution} {p.version}", p.summary + (" (NAME CLAIMED TWICE)" if p.name in twice else ""))
+        (p.name, f"{p.distribution} {p.version}", p.meaning + (" (NAME CLAIMED TWICE)" if p.name in twice else ""))
         for p in found
     ]
     _print_columns(rows)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.commands import HELP
@@ -21,23 +24,28 @@ def add(commands: Any) -> argparse.ArgumentParser:
         "and the others are listed. lm-eval's own 14,000 names are listed by `lm_eval ls tasks`.",
     )
     parser.add_argument("--plugin", metavar="NAME", help="only this plugin's")
+    parser.add_argument(
+        "--include_path", "--include-path", type=Path, metavar="DIR", help="only those in a folder of yours"
+    )
+    parser.add_argument("--json", action="store_true", help="print them as JSON, for a program")
     return parser
 
 
 def execute(args: argparse.Namespace) -> int:
     """List; 1 when a plugin, or a file of it, could not be listed."""
-    from harness import plugins
     from harness.tasks.files import TaskFolder, index
 
-    names = [args.plugin] if args.plugin else sorted({plugin.name for plugin in plugins.installed()})
-    rows: list[tuple[str, str, str]] = []
-    failed = 0
-    for name in names:
+    if args.plugin and args.include_path:
+        raise HarnessError("--plugin and --include_path name two places; give one of them at a time")
+    if args.include_path and not args.include_path.is_dir():
+        raise HarnessError(f"there is no folder '{printable(args.include_path)}'")
+    rows: list[dict[str, str]] = []
+    folders, failed = ([("", [args.include_path])], 0) if args.include_path else _folders(args.plugin)
+    for name, paths in folders:
         try:
-            plugin = plugins.load(name)
-            entries = index(TaskFolder(plugin.name, path) for path in plugin.task_folders)
+            entries = index(TaskFolder(name or "--include_path", path) for path in paths)
         except HarnessError as error:
-            if args.plugin:
+            if len(folders) == 1:
                 raise
             print(f"harness: {error}", file=sys.stderr)
             failed = 1
@@ -45,9 +53,31 @@ def execute(args: argparse.Namespace) -> int:
         for problem in entries.problems():
             print(f"harness: {problem}", file=sys.stderr)
             failed = 1
-        rows += [
-            (printable(entry.name), entry.kind, f"--plugin {name}" if name != "tasks" else "")
-            for entry in entries.values()
-        ]
-    _print_columns(sorted(rows))
+        rows += [{"name": entry.name, "kind": entry.kind, "plugin": name} for entry in entries.values()]
+    rows.sort(key=lambda row: (row["name"], row["plugin"]))
+    if args.json:
+        print(json.dumps(rows, ensure_ascii=False, indent=1))
+    else:
+        _print_columns([(printable(row["name"]), row["kind"], _needs(row["plugin"])) for row in rows])
     return failed
+
+
+def _folders(only: str | None) -> tuple[list[tuple[str, Sequence[Path]]], int]:
+    """Return the task folders of each plugin, and 1 where one could not be asked, which is told."""
+    from harness import plugins
+
+    found: list[tuple[str, Sequence[Path]]] = []
+    failed = 0
+    for name in [only] if only else sorted({plugin.name for plugin in plugins.installed()}):
+        try:
+            found.append((name, plugins.load(name).task_folders))
+        except HarnessError as error:
+            if only:
+                raise
+            print(f"harness: {error}", file=sys.stderr)
+            failed = 1
+    return found, failed
+
+
+def _needs(plugin: str) -> str:
+    return "" if plugin in ("", "tasks") else f"--plugin {plugin}"
