@@ -397,7 +397,7 @@ def test_what_a_plugin_offers_is_told_to_programs(cli: Command) -> None:
     found = json.loads(cli("plugins", "stochastok", "--json").out)
     assert found["name"] == "stochastok" and len(found["code_digest"]) == 64
     assert [method["name"] for method in found["methods"]] == ["stochastok"]
-    assert {"name": "langgame", "kind": "group"} in found["tasks"]
+    assert {"name": "tokenization_robustness", "kind": "task"} in found["tasks"]
     keys = {"name", "type", "default", "meaning"}
     assert all(keys == option.keys() for method in found["methods"] for option in method["options"])
 
@@ -408,7 +408,7 @@ def test_tasks_are_listed_for_programs_and_of_a_folder(cli: Command, tmp_path: P
         {"name": "mine", "kind": "task", "plugin": ""}
     ]
     assert cli("tasks", "--include_path", str(tmp_path)).out == "mine  task\n"
-    assert {"name": "langgame", "kind": "group", "plugin": "stochastok"} in json.loads(cli("tasks", "--json").out)
+    assert {"name": "langgame", "kind": "group", "plugin": "tasks"} in json.loads(cli("tasks", "--json").out)
     missing = cli("tasks", "--include_path", str(tmp_path / "nowhere"))
     assert missing.code == 2 and "there is no folder" in missing.sentence
     both = cli("tasks", "--include_path", str(tmp_path), "--plugin", "stochastok")
