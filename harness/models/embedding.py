@@ -85,6 +85,7 @@ def answered(
     *,
     empty: str = "error",
     tell: Callable[[str, Any, Vector], None] | None = None,
+    flag: str = "--model_args",
 ) -> list[Vector]:
     """Return the vector of each request, in order; what several ask alike is embedded once.
 
@@ -92,6 +93,7 @@ def answered(
         embed: of distinct things, none of them empty, yields the number of each and its vector, in any order.
         empty: ``error`` refuses a text of white space alone, ``zero`` gives it a vector of zeros.
         tell: is told of each request's answer as soon as it is there, as ``Answering.tell``.
+        flag: the command's flag that ``empty`` is given with, for the sentence of an error.
 
     Returns:
         float32 arrays (D,), one object for equal requests, which nobody may write to.
@@ -106,7 +108,7 @@ def answered(
         if one.is_empty and empty == "error":
             raise HarnessError(
                 f"the text of embed request {place} is empty ({named(requests[place])}), and there is nothing to embed; "
-                "mend the data, or give such texts zeros with --model_args empty=zero"
+                f"mend the data, or give such texts zeros with {flag} empty=zero"
             )
         places.setdefault(one, []).append(place)
     distinct = [one for one in places if not one.is_empty]

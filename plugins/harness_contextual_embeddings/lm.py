@@ -92,7 +92,7 @@ class ContextualLM(WithoutHead):
             return self.vectors(wanted, on_cut=cut.add)
 
         before = self.reader.truncated_for_encoder
-        found = answered(requests, embed, empty=self.empty, tell=self.tell)
+        found = answered(requests, embed, empty=self.empty, tell=self.tell, flag="--method_args")
         if self.reader.truncated_for_encoder > before:
             say(
                 f"{self.reader.truncated_for_encoder - before} texts were longer than the encoder takes, and were cut for it"
