@@ -70,10 +70,12 @@ def main() -> int:
     )
     parser.add_argument("--documents", type=int, nargs="+", default=[30, 500, 2_000], metavar="N", help="of a task")
     parser.add_argument("--seed", type=int, default=0, help="of the simulation (default 0)")
+    tables = {"pairs": _pairs, "families": _families, "whole": _aggregates}
+    parser.add_argument("--tables", nargs="+", choices=tables, default=list(tables), help="to simulate (default: all)")
     arguments = parser.parse_args()
     start = time.process_time()
     size = Size(arguments.comparisons, tuple(arguments.documents), arguments.seed)
-    misses = [*_pairs(size), *_families(size), *_aggregates(size)]
+    misses = [miss for table in arguments.tables for miss in tables[table](size)]
     noise, seconds = 100 * math.sqrt(0.05 * 0.95 / arguments.comparisons), time.process_time() - start
     print(
         f"{arguments.comparisons:,} comparisons per setting (half for the last two tables), so 5 % is known to", end=" "
