@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from harness.records.labels import model_label, told_methods
 # How a score is better or worse than its baseline.
 MARKS = {"better": "▲", "worse": "▼"}
 DIGITS = 4
+MODEL_DETAILS = ("files", "tokenizer", "prefix token", "model_args")
 _DIGESTS = ("documents", "prompts")
 
 
@@ -84,13 +86,16 @@ def paper_table(board: Board, *, metrics: Sequence[str] = ()) -> PaperTable:
         HarnessError: the board is empty, or no task has such a metric.
     """
     columns = _columns(board, metrics)
+    models = _model_titles([row for column in columns for row in column.table.rows])
     by_row: dict[tuple[str, str, str], dict[int, Row]] = {}
     for number, column in enumerate(columns):
         for row in column.table.rows:
             if (column.metric.name, column.metric.filter) in row.scores:
-                by_row.setdefault(_identity(row), {})[number] = row
-    methods = [next(iter(found.values())).first for found in by_row.values()]
-    told = dict(zip(by_row, told_methods(methods), strict=True))
+                key = _identity(row, models[_model_of(row)])
+                if number in by_row.get(key, {}):  # its prompts are others, as of a chat template that was changed
+                    key = (f"{key[0]}, {row.variant}", *key[1:])
+                by_row.setdefault(key, {})[number] = row
+    told = _told(by_row)
     order = sorted(by_row, key=lambda key: (key[0], key[2] != "", list(by_row).index(key)))
     best = _best(columns, by_row)
     rows = [_paper_row(key, by_row[key], columns, told[key], best) for key in order]
@@ -131,19 +136,46 @@ def _task_title(table: Table, tables: Sequence[Table]) -> str:
                   for names in (found, [*found, name])]  # fmt: skip
         if groups[1] > groups[0]:
             found.append(name)
-    said = [f"{name} {_short(own[name])}" for name in found if own[name] is not None]
+    said = [f"{name} {_short(own[name], is_digest=name in _DIGESTS)}" for name in found if own[name] is not None]
     return printable(table.first.task.name + (f" ({', '.join(said)})" if said else ""))
 
 
-def _short(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)[:12]
+def _short(value: object, *, is_digest: bool) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)[: 12 if is_digest else None]
 
 
-def _identity(row: Row) -> tuple[str, str, str]:
-    """Return model, files and method: what a row is over all tasks; a baseline's method is empty."""
+def _model_of(row: Row) -> tuple[str, ...]:
+    """Return the model's name and weights, then what else tells one model from another: ``MODEL_DETAILS``."""
     first = row.first
-    model = f"{model_label(first)}, {weights_label(first)}"
-    return model, first.model.digest, "" if first.is_baseline else method_text(first)
+    name = f"{model_label(first)}, {weights_label(first)}"
+    args = json.dumps(first.settings.model_args, sort_keys=True, default=str)
+    return name, first.model.digest, str(first.model.tokenizer_digest), str(first.tokenizer.prefix_token_id), args
+
+
+def _model_titles(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
+    """Return how each model is called: its name and weights, and what tells it from others called so."""
+    models = dict.fromkeys(map(_model_of, rows))
+    titles = {}
+    for model in models:
+        alike = [other for other in models if other[0] == model[0]]
+        differ = [n for n, values in enumerate(zip(*alike, strict=True)) if len(set(values)) > 1]
+        said = [f"{MODEL_DETAILS[n - 1]} {model[n] if n == len(MODEL_DETAILS) else model[n][:8]}" for n in differ]
+        titles[model] = printable(", ".join([model[0], *said]))
+    return titles
+
+
+def _identity(row: Row, model: str) -> tuple[str, str, str]:
+    """Return model, files and method: what a row is over all tasks; a baseline's method is empty."""
+    return model, row.first.model.digest, "" if row.first.is_baseline else method_text(row.first)
+
+
+def _told(by_row: Mapping[tuple[str, str, str], Mapping[int, Row]]) -> dict[tuple[str, str, str], str]:
+    """Return the method of each row, with its options and, where those tell nothing apart, the plugin's code."""
+    rows = [next(iter(found.values())) for found in by_row.values()]
+    told = dict(zip(by_row, told_methods([row.first for row in rows]), strict=True))
+    count = Counter((key[0], method) for key, method in told.items())
+    codes = {key: printable(f", code {row.code}") for key, row in zip(by_row, rows, strict=True)}
+    return {key: method + (codes[key] if count[key[0], method] > 1 else "") for key, method in told.items()}
 
 
 def _best(columns: Sequence[_Column], by_row: Mapping[tuple[str, str, str], Mapping[int, Row]]) -> set[tuple[str, int]]:
@@ -175,7 +207,7 @@ def _paper_row(
 ) -> PaperRow:
     is_baseline = next(iter(rows.values())).first.is_baseline
     cells = [
-        _cell(score, (f"{key[0]} {score.value!r}", number) in best)
+        _cell(score, not score.unranked and (f"{key[0]} {score.value!r}", number) in best)
         if (score := _score(rows.get(number), c))
         else Cell()
         for number, c in enumerate(columns)
@@ -229,8 +261,9 @@ def _caption(
         said.append("In italics: not to be ranked, see the records")
     if any(column.table.is_partial for column in columns):
         said.append("Some tasks were asked in part: not to be compared with results on all of them")
-    environment = columns[0].table.rows[0].first.environment
-    said.append(f"lm-eval {environment.lm_eval}, token-harness {environment.harness}")
+    used = [row.first.environment for found in by_row.values() for row in found.values()]
+    lm_eval, own = (" and ".join(sorted({str(getattr(one, name)) for one in used})) for name in ("lm_eval", "harness"))
+    said.append(f"lm-eval {lm_eval}, token-harness {own}")
     return tuple(f"{printable(sentence)}." for sentence in said)
 
 

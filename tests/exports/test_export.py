@@ -90,6 +90,36 @@ def test_models_and_shots_of_one_task_are_kept_apart() -> None:
     assert formats.to_latex(table).count(r"\multicolumn{3}{l}") == 3
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"settings": {"model_args": {"max_length": 128}}}, 'model_args {"max_length": 128}'),
+        ({"model": {"digest": "f" * 16}}, "files ffffffff"),
+    ],
+)
+def test_models_of_one_name_are_rows_of_their_own(more, said) -> None:
+    """None of their scores is lost, and each has its own baseline and best."""
+    table = paper_table(build([baseline(0.2), record(0.5), baseline(0.3, **more), record(0.7, **more)]))
+    assert len(table.models) == 2 and any(said in model for model in table.models)
+    assert sorted(cell.value for row in table.rows for cell in row.cells) == ["0.2000", "0.3000", "0.5000", "0.7000"]
+    assert sum(cell.is_best for row in table.rows for cell in row.cells) == 2
+
+
+def test_rows_of_edited_code_and_columns_of_long_settings_are_told_apart() -> None:
+    edited = record(0.7, plugin={"name": "p", "version": "2", "code_digest": "other"}, environment={"lm_eval": "2"})
+    table = paper_table(build([record(0.5), edited]))
+    assert sorted(row.method for row in table.rows) == ["p:m, code 1 c", "p:m, code 2 other"]
+    assert "lm-eval 1 and 2, token-harness 1." in table.caption
+    drawn = [record(0.5, settings={"gen_kwargs": {"temperature": heat}}) for heat in (0.7, 0.9)]
+    assert len(set(paper_table(build(drawn)).columns)) == 2
+
+
+def test_what_takes_no_rank_is_never_the_best() -> None:
+    cut = record(0.5, options={"a": 1}, counts={"docs": 40, "requests": 40, "truncated_requests": 20})
+    cells = [row.cells[0] for row in paper_table(build([baseline(0.2), record(0.5), cut])).rows]
+    assert sorted((cell.is_unsound, cell.is_best) for cell in cells) == [(False, False), (False, True), (True, False)]
+
+
 def test_what_has_no_score_or_no_rank_is_seen() -> None:
     table = paper_table(build([record(None), record(0.5, options={"a": 1}, counts={"docs": 40, "not_finite": 2})]))
     assert [(cell.value, cell.is_unsound) for row in table.rows for cell in row.cells] == [
