@@ -15,6 +15,7 @@ from harness.records import markdown
 Rows = Sequence[Mapping[str, Any]]
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "[": "{[}", "]": "{]}", "*": "{*}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "▲": r"$^{\blacktriangle}$",
     "▼": r"$^{\blacktriangledown}$", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "·": r"$\cdot$", "<": r"\textless{}",
     ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
@@ -86,7 +87,7 @@ def to_latex(table: PaperTable, *, label: str = "tab:results") -> str:
 
 def latex(text: str) -> str:
     """Return foreign text for LaTeX: nothing in it is a command."""
-    return re.sub(r"[\\&%$#_{}~^±▲▼↑↓·<>|\"]", lambda found: _LATEX[found[0]], text)
+    return re.sub(r"[\\&%$#_{}\[\]*~^±▲▼↑↓·<>|\"]", lambda found: _LATEX[found[0]], text)
 
 
 def _latex_row(row: PaperRow) -> str:

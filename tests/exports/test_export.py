@@ -153,6 +153,13 @@ def test_foreign_names_are_text_in_every_form(name) -> None:
     assert len(json.loads(formats.to_json(rows))) == 3
 
 
+@pytest.mark.parametrize("name", ["[1em] x", "* x"])
+def test_no_name_is_an_argument_of_the_line_end_before_it(name) -> None:
+    """LaTeX would take ``[`` or ``*`` at the start of a row as an argument of the row end before it."""
+    text = formats.to_latex(paper_table(build([baseline(0.25), record(0.5, plugin={"name": name})])))
+    assert not re.search(r"(\\\\|rule)\s*[\[*]", text)
+
+
 def test_scores_are_rows_with_interval_difference_and_rank(results, capsys) -> None:
     """CSV: numbers in full, so that they are read again as they were."""
     assert main(["export", str(results), "--format", "csv"]) == 0
