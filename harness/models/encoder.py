@@ -231,7 +231,8 @@ class Encoder(WithoutHead):
     def _finished(self, pooled: Tensor) -> Any:
         for layer in self._dense:
             pooled = layer(pooled)
-        return (torch.nn.functional.normalize(pooled) if self.way.normalise else pooled).float().cpu()
+        whole = torch.nn.functional.normalize(pooled) if self.way.normalise else pooled
+        return whole[:, : self.way.width].float().cpu()
 
     @torch.no_grad()
     def _pooled(self, rows: Sequence[Row], prefix: Prefix | None) -> Any:

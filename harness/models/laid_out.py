@@ -109,7 +109,8 @@ def _row(way: Way, before: str, head: list[int], text: list[int], tail: list[int
 
 
 def _spelled(way: Way, text: str) -> str:
-    return text.lower() if way.lowercase else text
+    # Letter by letter, as tokenizers do it: a sigma at the end of a word stays the sigma of its middle.
+    return "".join(map(str.lower, text)) if way.lowercase else text
 
 
 def _encode(tokenizer: Any, texts: Sequence[str], **settings: Any) -> list[list[int]]:

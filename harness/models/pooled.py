@@ -60,8 +60,9 @@ def dense_layer(folder: Path, *, device: Any) -> Callable[[Tensor], Tensor]:
         layer = torch.nn.Linear(said["in_features"], said["out_features"], bias=said.get("bias", True))
         name = said.get("activation_function", "torch.nn.modules.activation.Tanh")
         activation = getattr(torch.nn, name.rpartition(".")[2]) if name.startswith("torch.nn.") else None
-        if activation is None or said.get("use_residual") or said.get("module_input_name"):
-            raise ValueError("it is more than a matrix, a bias and one of torch's activations")
+        apart = {said.get(key) for key in ("module_input_name", "module_output_name")} - {None, "sentence_embedding"}
+        if activation is None or said.get("use_residual") or apart:
+            raise ValueError("it is more than a matrix, a bias and one of torch's activations on a text's vector")
         tensors = _tensors(folder)
         layer.load_state_dict({key.removeprefix("linear."): value.float() for key, value in tensors.items()})
         return torch.nn.Sequential(layer, activation()).to(device).eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,13 @@ SWITCHES = {
     "pooling_mode_weightedmean_tokens": "weighted_mean",
     "pooling_mode_lasttoken": "last",
 }
+# The parts of a folder, in the only order that is known here: whatever stands elsewhere would make other vectors.
+PARTS = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+# What the file of limits may say beside ``max_seq_length`` and ``do_lower_case``; ``unpad_inputs`` decides speed alone.
+SAID = {"transformer_task": "feature-extraction", "module_output_name": "token_embeddings"}
+READ = frozenset({"max_seq_length", "do_lower_case", "unpad_inputs"})
+PLAIN_TEXT = {"method": "forward", "method_output_name": "last_hidden_state"}
+OF_TEXTS = "sentence_embedding"
 INSTRUCT = "Instruct: {task}\nQuery: "
 
 
@@ -48,6 +55,7 @@ class Way:
         pools_prompt: whether the tokens of a prompt are pooled, too, where the text is not laid out.
         lowercase: whether texts are made lower-case first.
         dense: folders of layers that follow the pooling, in order.
+        width: how many of a vector's numbers are kept, from the first on; None for all.
     """
 
     pooling: tuple[str, ...] = ("mean",)
@@ -61,6 +69,7 @@ class Way:
     pools_prompt: bool = True
     lowercase: bool = False
     dense: tuple[Path, ...] = ()
+    width: int | None = None
 
     def around(self, instruction: str | None, role: str | None) -> tuple[str, str]:
         """Return what stands before and after a text.
@@ -116,35 +125,20 @@ def read(folder: Path, model: Path | None = None) -> Way:
     Raises:
         HarnessError: a file is none, or names a part that is not known here.
     """
-    way, pooling, dense, normalise = Way(), None, list[Path](), False
-    for module in _modules(folder):
-        kind, place = str(module.get("type", "")).rpartition(".")[2], folder / str(module.get("path") or ".")
-        if kind == "Pooling":
-            pooling, pools_prompt = _pooling(place / "config.json")
-            way = replace(way, pooling=pooling, pools_prompt=pools_prompt)
-        elif kind == "Dense":
-            dense.append(place)
-        elif kind == "Normalize":
-            normalise = True
-        elif kind != "Transformer":
-            raise HarnessError(
-                f"{printable(folder / MODULES)} names a part of the kind '{printable(kind)}'; known here are Transformer, "
-                "Pooling, Dense and Normalize"
-            )
-    if pooling is None:
-        raise HarnessError(
-            f"{printable(folder / MODULES)} names no Pooling, without which there is no vector of a text"
-        )
+    parts = _parts(folder)
+    pooling, pools_prompt = _pooling(parts["Pooling"][0] / "config.json")
+    for place in parts["Normalize"]:
+        _check_of_texts(place / "config.json")
     limits, said = _limits(model or folder), _object(folder / PROMPTS)
-    prompts = said.get("prompts")
-    return replace(
-        way,
-        normalise=normalise,
-        dense=tuple(dense),
+    return Way(
+        pooling=pooling,
+        pools_prompt=pools_prompt,
+        normalise=bool(parts["Normalize"]),
+        dense=tuple(parts["Dense"]),
         max_length=limits.get("max_seq_length"),
         lowercase=bool(limits.get("do_lower_case")),
-        prompts={str(name): str(text) for name, text in prompts.items()} if isinstance(prompts, dict) else {},
-        default_prompt=said.get("default_prompt_name"),
+        width=said.get("truncate_dim"),
+        **_prompts(folder / PROMPTS, said),
     )
 
 
@@ -166,6 +160,46 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     return value
 
 
+def _parts(folder: Path) -> dict[str, list[Path]]:
+    """Return the folders of each kind of part. Raises ``HarnessError`` for an unknown kind, or another order."""
+    found, names, kinds = {kind: list[Path]() for kind in PARTS}, printable(folder / MODULES), list[str]()
+    for module in _modules(folder):
+        package, _, kind = str(module.get("type", "")).rpartition(".")
+        if kind not in PARTS or package.partition(".")[0] != "sentence_transformers":
+            raise HarnessError(
+                f"{names} names a part of the kind '{printable(str(module.get('type')))}'; known here are those of "
+                f"sentence_transformers that are called {', '.join(PARTS[:-1])} and {PARTS[-1]}"
+            )
+        found[kind].append(folder / str(module.get("path") or "."))
+        kinds.extend([kind] if kind != "Dropout" else [])  # which does nothing but in training
+    if not found["Pooling"]:
+        raise HarnessError(f"{names} names no Pooling, without which there is no vector of a text")
+    if kinds != sorted(kinds, key=PARTS.index) or len(found["Pooling"]) > 1 or len(found["Transformer"]) != 1:
+        raise HarnessError(
+            f"{names} puts its parts in the order {', '.join(kinds)}; known here are one Transformer, one Pooling, then Dense, "
+            "then Normalize"
+        )
+    return found
+
+
+def _check_of_texts(path: Path) -> None:
+    """Raise ``HarnessError`` where a part after the pooling reads or writes something else than a text's vector."""
+    said = _object(path)
+    for name in ("module_input_name", "module_output_name"):
+        if said.get(name) not in (None, OF_TEXTS):
+            raise HarnessError(f"{printable(path)} says {name} {printable(str(said[name]))}; known here is {OF_TEXTS}")
+
+
+def _prompts(path: Path, said: Mapping[str, Any]) -> dict[str, Any]:
+    prompts, default = said.get("prompts"), said.get("default_prompt_name")
+    found = {str(name): str(text) for name, text in prompts.items()} if isinstance(prompts, dict) else {}
+    if default is not None and default not in found:
+        raise HarnessError(
+            f"{printable(path)} names the default prompt '{printable(str(default))}', which is none of its prompts"
+        )
+    return {"prompts": found, "default_prompt": default}
+
+
 def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
     said = _object(path)
     named = said.get("pooling_mode")
@@ -177,8 +211,24 @@ def _pooling(path: Path) -> tuple[tuple[str, ...], bool]:
 
 
 def _limits(folder: Path) -> dict[str, Any]:
-    found = next((folder / name for name in LIMITS if (folder / name).is_file()), None)
-    return {} if found is None else _object(found)
+    """Return what the file of limits says. Raises ``HarnessError`` where it says what would make other vectors."""
+    path = next((folder / name for name in LIMITS if (folder / name).is_file()), None)
+    if path is None:
+        return {}
+    found = _object(path)
+    kinds = found.get("modality_config", {"text": PLAIN_TEXT})
+    if not isinstance(kinds, dict) or kinds.get("text") != PLAIN_TEXT or "message" in kinds:
+        raise HarnessError(
+            f"{printable(path)} says that texts are laid out as messages of a chat, or read in another way than as they are "
+            "(modality_config); here they are read as they are"
+        )
+    for name in sorted(set(found) - READ - {"modality_config"}):
+        if found[name] and found[name] != SAID.get(name):
+            raise HarnessError(
+                f"{printable(path)} says {printable(name)}: {printable(str(found[name]))[:100]}, which is not known here and may "
+                "make other vectors"
+            )
+    return found
 
 
 def _object(path: Path) -> dict[str, Any]:
