@@ -29,10 +29,12 @@ def similarities(first: Any, second: Any) -> dict[str, Values]:
     left, right = (numpy.atleast_2d(numpy.asarray(side, dtype=numpy.float64)) for side in (first, second))
     if left.shape != right.shape:
         raise HarnessError(f"embeddings of {left.shape} and {right.shape} are no pairs")
-    lengths = [_lengths(side) for side in (left, right)]
+    apart = left / _lengths(left)[:, None] - right / _lengths(right)[:, None]
     difference = left - right
     return {
-        "cosine": numpy.einsum("nd,nd->n", left / lengths[0][:, None], right / lengths[1][:, None]),
+        # By how far apart the directions lie, so that it is 1 exactly where they are one: products would rank such pairs by
+        # what rounding leaves of them.
+        "cosine": 1 - numpy.square(apart).sum(axis=1) / 2,
         "euclidean": -numpy.linalg.norm(difference, axis=1),
         "manhattan": -numpy.abs(difference).sum(axis=1),
     }

@@ -43,12 +43,17 @@ class ForMTEB:
         return numpy.stack(found) if found else numpy.zeros((0, 0), dtype=numpy.float32)
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Matrix:
-        """Return the cosine of every pair, (N, M)."""
-        return numpy.asarray(_unit(embeddings1) @ _unit(embeddings2).T)
+        """Return the cosine of every pair, (N, M); of vectors of zeros 0.
+
+        It is computed in double precision and then rounded, so that documents with one vector have one score: a product in
+        single precision depends on the place where a row stands, and tells them apart.
+        """
+        return numpy.asarray(_unit(embeddings1) @ _unit(embeddings2).T, dtype=numpy.float32)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Matrix:
         """Return the cosine of each pair, (N,)."""
-        return numpy.asarray((_unit(embeddings1) * _unit(embeddings2)).sum(axis=-1))
+        pairs = 1 - numpy.square(_unit(embeddings1) - _unit(embeddings2)).sum(axis=-1) / 2
+        return numpy.asarray(pairs, dtype=numpy.float32)
 
     @property
     def mteb_model_meta(self) -> Any:
@@ -76,6 +81,7 @@ class ForMTEB:
         return None if prompt is None or role == "document" else str(prompt)
 
 
-def _unit(vectors: Any) -> Matrix:
-    rows = numpy.atleast_2d(numpy.asarray(vectors, dtype=numpy.float32))
-    return numpy.asarray(rows / numpy.linalg.norm(rows, axis=-1, keepdims=True))
+def _unit(vectors: Any) -> Any:
+    rows = numpy.atleast_2d(numpy.asarray(vectors, dtype=numpy.float64))
+    lengths = numpy.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / numpy.where(lengths > 0, lengths, 1)

@@ -51,6 +51,14 @@ def test_clusters_have_the_golden_values(row) -> None:
     assert found == pytest.approx({name: row[name] for name in found}, abs=1e-9)
 
 
+def test_pairs_of_one_direction_are_all_alike() -> None:
+    """Their cosine is 1 exactly, so that no rounding ranks them."""
+    rows = numpy.random.default_rng(0).normal(size=(50, 37)).astype(numpy.float32)
+    assert (similarities(rows, rows)["cosine"] == 1).all()
+    assert similarities(rows, 4 * rows)["cosine"] == pytest.approx(1, abs=1e-15)
+    assert similarities(rows, -rows)["cosine"] == pytest.approx(-1, abs=1e-15)
+
+
 def test_monotone_changes_of_scores_and_order_of_pairs_change_nothing() -> None:
     """Properties 15 and 16: ranks alone count, in whatever order pairs come; the reverse is -1."""
     draws = numpy.random.default_rng(0)

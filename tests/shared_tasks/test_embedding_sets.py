@@ -11,7 +11,7 @@ import pytest
 
 from harness import HarnessError
 from harness.run import Run, evaluate
-from harness_tasks.embeddings.grouping import Clustering, Probe, few_of_each
+from harness_tasks.embeddings.grouping import Clustering, Probe, few_of_each, orders
 from harness_tasks.embeddings.ranking import Reranking, Retrieval
 from harness_tasks.embeddings.similarity import Similarity
 
@@ -176,9 +176,26 @@ def test_few_of_each_label_are_the_first_in_a_drawn_order() -> None:
     order = numpy.arange(6)
     numpy.random.RandomState(43).shuffle(order)
     labels = list("aabbbb")
-    chosen = few_of_each(labels, 2, seed=43)
+    *_, last = orders(6, 2, seed=42)
+    chosen = few_of_each(labels, 2, last)
     assert [place for place in order if labels[place] == "b"][:2] == [place for place in chosen if labels[place] == "b"]
     assert sorted(labels[place] for place in chosen) == list("aabb")
+
+
+def test_draws_and_clusters_may_be_those_of_mteb(folder) -> None:
+    """Each draw shuffles the order of the last one, by one seed; vectors are clustered as they are."""
+    rows = list(range(6))
+    for found in orders(6, 3, seed=42, nested=True):
+        numpy.random.RandomState(42).shuffle(rows)
+        assert found == rows
+    near = {text: 1.0 + n for n, text in enumerate(f"{word} {n}" for word in ("clock", "bank") for n in "abc")}
+    for compat, count in ((None, 1), ("mteb", 2)):  # at length 1 all are one
+        _, found = measured(
+            Clustering, folder, lambda text: (near[text], 0.0), file="stackoverflow_titles.jsonl", compat=compat
+        )
+        assert len({one["v_measure"][1] for one in found}) == count
+    with pytest.raises(HarnessError, match="compat is 'sklearn'"):
+        measured(Clustering, folder, lambda _: (1.0,), file="stackoverflow_titles.jsonl", compat="sklearn")
 
 
 def test_data_that_are_not_there_or_not_right_are_told(folder, monkeypatch) -> None:
