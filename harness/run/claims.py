@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from harness.run.preparing import Prepared
 
 FOLDER = "claims"
+# How often, and how many seconds apart, one that waits looks for the note of a process that has the claim.
+LOOKS, MOMENT = 20, 0.05
 
 
 def claim_of(prepared: Prepared) -> str:
@@ -91,7 +94,11 @@ def _note(owner: Path) -> None:
 
 
 def _told(owner: Path) -> str:
-    """Return who holds a claim, as far as it said so."""
+    """Return who holds a claim, as far as it said so; one that took it just now gets a moment to say so."""
+    for _ in range(LOOKS):
+        if owner.exists():
+            break
+        time.sleep(MOMENT)
     try:
         said: Any = json.loads(owner.read_text(encoding="utf-8"))
         here = "" if said["host"] == socket.gethostname() else f" on {printable(said['host'])}"
