@@ -82,6 +82,11 @@ class Row:
         return method_label(self.first)
 
     @property
+    def is_baseline(self) -> bool:
+        """Whether this is the untouched model."""
+        return self.first.is_baseline
+
+    @property
     def is_contradicted(self) -> bool:
         """Whether one of its scores does not follow: the row stands last then."""
         return any(score.is_contradicted for score in self.scores.values())

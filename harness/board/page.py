@@ -18,7 +18,7 @@ from harness.board.board import Board, Metric, Row, Score, Table
 from harness.board.omissions import contradiction_sentences, omission_sentences
 from harness.names import counted, printable
 from harness.records.grouping import facts, weights_label
-from harness.records.intervals import NORMAL, Interval
+from harness.records.intervals import NORMAL
 from harness.records.labels import NOTED, method_label
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,7 +28,7 @@ COLUMNS = (
     ("model", "Model"),
     ("weights", "Weights"),
     ("score", "Score"),
-    ("difference", "Difference [95 %, not adjusted] Holm's p"),
+    ("difference", "Difference [95 %] p"),
     ("seconds", "Seconds"),
     ("memory", "Memory"),
     ("changed", "Changed"),
@@ -204,7 +204,7 @@ def _judged_cells(row: Row, score: Score) -> list[Cell]:
         else str(score.rank)
     )
     said = [
-        *([] if score.interval is None else [_interval(score.interval, score.value)]),
+        *_error(score),
         *([] if score.deviation is None or score.is_contradicted else [f"sd{NARROW}{score.deviation:.4f}"]),
         *([printable(score.unranked)] if score.unranked else []),
     ]
@@ -213,12 +213,13 @@ def _judged_cells(row: Row, score: Score) -> list[Cell]:
     return [_cell(score.rank, rank, "", kind), shown, _difference_cell(score)]
 
 
-def _interval(interval: Interval, value: float | None) -> str:
-    """Return half of a normal interval that stays within what the metric can be, both ends of another."""
-    below, above = (value or 0.0) - interval.low, interval.high - (value or 0.0)
-    if interval.method == NORMAL and math.isclose(below, above, rel_tol=1e-9):
-        return f"±{NARROW}{above:.4f}"
-    return f"[{interval.low:.4f},{NARROW}{interval.high:.4f}]"
+def _error(score: Score) -> list[str]:
+    """Return the standard error where it tells, else the 95 % interval, as every print of a board does; none of nonsense."""
+    if score.is_contradicted:
+        return []
+    if score.interval is not None and score.interval.method != NORMAL:
+        return [f"[{score.interval.low:.4f},{NARROW}{score.interval.high:.4f}]"]
+    return [f"±{NARROW}{score.stderr:.4f}"] if score.stderr else []
 
 
 def _difference_cell(score: Score) -> Cell:
@@ -230,6 +231,8 @@ def _difference_cell(score: Score) -> Cell:
         said.append(f"[{difference.low:.4f},{NARROW}{difference.high:.4f}]")
     if difference.p is not None:
         said.append(f"p{NARROW}{details.p_value(difference.p)}" + ("" if difference.is_paired else " unpaired"))
+    if difference.is_identical:
+        said.append("same score on every document")
     text = f"{difference.value:+.4f}{MARKS[difference.verdict]}"
     return _cell(_rounded(difference.value), text, " ".join(said), difference.verdict)
 

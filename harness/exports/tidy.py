@@ -15,8 +15,9 @@ def score_rows(board: Board) -> list[dict[str, Any]]:
     """Return one row a score of a board, tables in order and rows as they stand there.
 
     ``stderr`` is over documents, ``deviation`` between seeds; ``low`` and ``high`` bound a 95 % interval found by
-    ``interval``, ``difference_low`` and ``difference_high`` that of the difference to the baseline (not adjusted), whose
-    ``difference_p`` is adjusted over the rows of its table. ``unranked`` says why a score has no rank.
+    ``interval``, ``difference_low`` and ``difference_high`` that of the difference to the baseline, by itself as its
+    ``difference_p`` is; ``difference_p_holm`` is adjusted over the rows of its table, and gives the verdict. ``unranked`` says
+    why a score has no rank.
     """
     return [
         _row(table, row, metric, score)
@@ -53,6 +54,8 @@ def _row(table: Table, row: Row, metric: Metric, score: Score) -> dict[str, Any]
         "difference_low": difference.low if difference else None,
         "difference_high": difference.high if difference else None,
         "difference_p": difference.p if difference else None,
+        "difference_p_holm": difference.p_holm if difference else None,
+        "difference_is_identical": difference.is_identical if difference else None,
         "difference_is_paired": difference.is_paired if difference else None,
         "verdict": difference.verdict if difference else "",
         "rank": score.rank,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 # At a number that is not what it seems; the sentence stands below the table.
 NOTED = "†"
+MOST_PLACES = 8
 
 
 def method_label(record: Record) -> str:
@@ -66,6 +68,13 @@ def model_label(record: Record) -> str:
     revision, adapter = record.model.revision, record.settings.model_args.get("peft")
     more = [*([f"revision {revision}"] if revision else []), *([f"adapter {adapter}"] if adapter else [])]
     return printable(", ".join([record.model.name, *more]))
+
+
+def places_of(error: float | None) -> int:
+    """Return how many decimals a number with this error deserves: those of the error's first two digits; 4 without one."""
+    if not error or not math.isfinite(error):
+        return 4
+    return min(max(1 - math.floor(math.log10(error)), 0), MOST_PLACES)
 
 
 def _text(value: Any) -> str:

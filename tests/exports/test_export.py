@@ -60,7 +60,7 @@ def test_a_paper_has_methods_as_rows_and_tasks_as_columns() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "places"), [(0.0123, 3), (0.4, 2), (3.0, 1), (25.0, 0), (0.00001, 4), (0.0, 4), (None, 4)]
+    ("error", "places"), [(0.0123, 3), (0.4, 2), (3.0, 1), (25.0, 0), (0.00001, 6), (1e-12, 8), (0.0, 4), (None, 4)]
 )
 def test_numbers_have_the_decimals_that_their_error_allows(error, places) -> None:
     assert places_of(error) == places
@@ -77,6 +77,18 @@ def test_a_group_stands_for_its_tasks_and_a_chosen_metric_for_the_first() -> Non
         paper_table(board, metrics=["f2"])
 
 
+def test_a_task_stays_where_its_group_does_not_stand_for_all_of_its_rows() -> None:
+    group = record(0.5, task={"name": "whole", "group": True, "members": ["part"]})
+    alone = record(0.4, task={"name": "part"}, method="another")
+    shots = record(0.4, task={"name": "part"}, settings={"num_fewshot": 5})
+    assert paper_table(build([group, alone])).columns == ("whole, acc ↑", "part, acc ↑")
+    assert "part, acc ↑" in paper_table(build([group, shots])).columns
+    own = record(0.3, task={"name": "part"}, metric={"name": "f1"})
+    assert paper_table(build([group, record(0.4, task={"name": "part"}), own]), metrics=["f1"]).columns == (
+        "part, f1 ↑",
+    )
+
+
 def test_models_and_shots_of_one_task_are_kept_apart() -> None:
     records = [
         record(0.5),
@@ -86,7 +98,7 @@ def test_models_and_shots_of_one_task_are_kept_apart() -> None:
     ]
     table = paper_table(build(records))
     assert table.models == ["other, float32", "tiny, adapter mine, float32", "tiny, float32"]
-    assert table.columns == ("t (few-shot seed 0), acc ↑", "t, acc ↑")
+    assert table.columns == ("t (5-shot), acc ↑", "t (0-shot), acc ↑")
     assert formats.to_latex(table).count(r"\multicolumn{3}{l}") == 3
 
 

@@ -231,7 +231,7 @@ def test_compare_without_samples_stays_within_what_the_metric_can_be(tmp_path: A
     assert not row.is_paired and row.p is None
 
 
-def test_an_interval_that_is_not_adjusted_says_so_beside_holms_p() -> None:
+def test_an_interval_and_the_p_beside_it_are_of_one_family_and_the_page_says_what_gives_the_verdict() -> None:
     text = page.render(board.build([baseline(0.5, stderr=0.02), record(0.7, stderr=0.02)]))
-    assert "Difference [95 %, not adjusted] Holm&#39;s p" in text
+    assert "Difference [95 %] p" in text and "each by itself" in text and "after Holm’s correction" in text
     assert "95 % intervals, not adjusted" in text

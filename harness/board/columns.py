@@ -1,0 +1,166 @@
+"""What stands side by side over tasks: which tables of a board become columns, and what they and their models are called."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.board.board import Metric, Row, Score, Table
+from harness.errors import HarnessError
+from harness.names import printable
+from harness.records.grouping import method_text, table_content, weights_label
+from harness.records.labels import model_label, told_methods
+
+MODEL_DETAILS = ("files", "tokenizer", "prefix token", "model_args")
+ARROWS = {True: " ↑", False: " ↓", None: ""}
+_DIGESTS = ("documents", "prompts")
+# Of what a table asks, all that a group's own table shares with those of its members.
+_OWN = ("task", "version", *_DIGESTS)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One metric of one table. ``task`` tells the task from others of its name, ``title`` names the metric, too."""
+
+    table: Table
+    metric: Metric
+    title: str
+    task: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Where a row keeps its score."""
+        return self.metric.name, self.metric.filter
+
+
+def columns_of(tables: Sequence[Table], metrics: Sequence[str] = ()) -> list[Column]:
+    """Return the columns of some tables, in their order: of each the first metric it names, or those of ``metrics``.
+
+    A task is left out where a group that it belongs to stands for all of its rows.
+
+    Raises:
+        HarnessError: there are no tables, or no task has such a metric.
+    """
+    if not tables:
+        raise HarnessError("there are no scores to make a table of")
+    inside = _inside_groups(tables)
+    pairs = []
+    for table in tables:
+        for metric in [m for m in table.metrics if m.name in metrics] if metrics else table.metrics[:1]:
+            if not any(metric.name in {m.name for m in group.metrics} for group in inside.get(id(table), ())):
+                pairs.append((table, metric))
+    if not pairs:
+        known = ", ".join(dict.fromkeys(metric.name for table in tables for metric in table.metrics))
+        raise HarnessError(f"no task has a metric '{printable(', '.join(metrics))}'; there are {printable(known)}")
+    shown = list({id(table): table for table, _ in pairs}.values())
+    found = []
+    for table, metric in pairs:
+        task = _task_title(table, shown)
+        found.append(Column(table, metric, printable(f"{task}, {metric.title}{ARROWS[metric.higher_is_better]}"), task))
+    return found
+
+
+def _inside_groups(tables: Sequence[Table]) -> dict[int, list[Table]]:
+    """Return for each table the groups' tables that stand for all of its rows, by the table's identity."""
+    rows = {id(table): {_row_of(row) for row in table.rows} for table in tables}
+    groups = [table for table in tables if table.first.task.members]
+    found: dict[int, list[Table]] = {}
+    for table in tables:
+        for group in groups:
+            is_member = table.first.task.name in (group.first.task.members or ()) and group is not table
+            if is_member and rows[id(table)] <= rows[id(group)] and _asked(table) == _asked(group):
+                found.setdefault(id(table), []).append(group)
+    return found
+
+
+def _asked(table: Table) -> str:
+    content = table_content(table.first)
+    return json.dumps({name: value for name, value in content.items() if name not in _OWN}, default=str, sort_keys=True)
+
+
+def _row_of(row: Row) -> tuple[object, ...]:
+    return *model_of(row), method_text(row.first)
+
+
+def _task_title(table: Table, tables: Sequence[Table]) -> str:
+    """Return the task, where others have its name with what tells them apart: words before digests, shots first."""
+    twins = [table_content(other.first) for other in tables if other.first.task.name == table.first.task.name]
+    own = table_content(table.first)
+    found: list[str] = []
+    for name in sorted(own, key=lambda name: (name in _DIGESTS, name != "num fewshot")):
+        groups = [len({json.dumps([each.get(n) for n in names], default=str) for each in twins})
+                  for names in (found, [*found, name])]  # fmt: skip
+        if groups[1] > groups[0]:
+            found.append(name)
+    said = [said for name in found if (said := _detail(name, own[name]))]
+    return printable(table.first.task.name + (f" ({', '.join(said)})" if said else ""))
+
+
+def _detail(name: str, value: object) -> str:
+    if name == "num fewshot":
+        return f"{value or 0}-shot"
+    if value is None:
+        return ""
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{name} {text[:12] if name in _DIGESTS else text}"
+
+
+def model_of(row: Row) -> tuple[str, ...]:
+    """Return the model's name and weights, then what else tells one model from another: ``MODEL_DETAILS``."""
+    first = row.first
+    name = f"{model_label(first)}, {weights_label(first)}"
+    args = json.dumps(first.settings.model_args, sort_keys=True, default=str)
+    return name, first.model.digest, str(first.model.tokenizer_digest), str(first.tokenizer.prefix_token_id), args
+
+
+def model_titles(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
+    """Return how each model of some rows is called: its name and weights, and what tells it from others called so."""
+    models = dict.fromkeys(map(model_of, rows))
+    titles = {}
+    for model in models:
+        alike = [other for other in models if other[0] == model[0]]
+        differ = [n for n, values in enumerate(zip(*alike, strict=True)) if len(set(values)) > 1]
+        said = [f"{MODEL_DETAILS[n - 1]} {model[n] if n == len(MODEL_DETAILS) else model[n][:8]}" for n in differ]
+        titles[model] = printable(", ".join([model[0], *said]))
+    return titles
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """What a row is over all tasks: its model as people call it, the model's files, the method; a baseline's is empty."""
+
+    model: str
+    digest: str
+    method: str
+
+
+def rows_over(columns: Sequence[Column]) -> dict[RowKey, dict[int, Row]]:
+    """Return each model and method of some columns, with its row of each column by number."""
+    models = model_titles([row for column in columns for row in column.table.rows])
+    found: dict[RowKey, dict[int, Row]] = {}
+    for number, column in enumerate(columns):
+        for row in column.table.rows:
+            if column.key in row.scores:
+                key = RowKey(
+                    models[model_of(row)], row.first.model.digest, "" if row.is_baseline else method_text(row.first)
+                )
+                if number in found.get(key, {}):  # its prompts are others, as of a chat template that was changed
+                    key = replace(key, model=f"{key.model}, {row.variant}")
+                found.setdefault(key, {})[number] = row
+    return found
+
+
+def told_rows(by_row: Mapping[RowKey, Mapping[int, Row]]) -> dict[RowKey, str]:
+    """Return the method of each row, with its options and, where those tell nothing apart, the plugin's code."""
+    rows = [next(iter(found.values())) for found in by_row.values()]
+    told = dict(zip(by_row, told_methods([row.first for row in rows]), strict=True))
+    count = Counter((key.model, method) for key, method in told.items())
+    codes = {key: printable(f", code {row.code}") for key, row in zip(by_row, rows, strict=True)}
+    return {key: method + (codes[key] if count[key.model, method] > 1 else "") for key, method in told.items()}
+
+
+def score_of(row: Row | None, column: Column) -> Score | None:
+    """Return a row's score of a column, None where it has none."""
+    return None if row is None else row.scores.get(column.key)
