@@ -2,8 +2,9 @@
 
 Run as ``python benchmarks/embedding.py --model FOLDER --texts FILE``: a sentence-transformers folder, or a decoder, of which
 one is made beside it with ``--pooling``; a file of one text a line. sentence-transformers has to be installed for the comparison.
-Both sides embed all texts in turn, ``--rounds`` times. Prints texts per second of the processor (``time.process_time``, which other
-programs beside it change little) and of the clock, their ratios in each round, and how far vectors of both lie apart at length 1.
+Both sides embed all texts in turn, ``--rounds`` times. Prints texts per second of the processor (``time.process_time``, which
+other programs beside it change little) and of the clock, their ratios in each round, and how far vectors of both lie apart at
+length 1.
 """
 
 from __future__ import annotations

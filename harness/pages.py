@@ -81,6 +81,13 @@ def render_files(folder: Path, name: str, **content: Any) -> str:
     return made.render(**_allowed(style, script), **content)
 
 
+def render_part(folder: Path, name: str, **content: Any) -> Any:
+    """Return ``NAME.html.j2`` of a folder as markup for pages: a part that several have, escaped as they are."""
+    from jinja2 import FileSystemLoader
+
+    return as_markup(_environment(FileSystemLoader(folder)).get_template(f"{name}.html.j2").render(**content))
+
+
 def json_island(content: Any) -> str:
     """Return JSON for a script of the page to read: it ends no script element and no line, whatever text it holds.
 

@@ -8,124 +8,21 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from harness.board import ranking, row_intervals, table_notes
+from harness.board import ranking, row_intervals, seed_files, table_notes
 from harness.board.omissions import Omissions
-from harness.board.ranking import Difference
 from harness.board.scores_by_document import SampleFiles
+from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import printable
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
-from harness.records.intervals import Interval
-from harness.records.labels import method_label, options_that_differ
+from harness.records.labels import options_that_differ
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
 from harness.records.soundness import kind, unranked_reason
 from harness.verifying.contradictions import Contradictions
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """Which number a column holds."""
-
-    name: str
-    filter: str
-    higher_is_better: bool | None
-
-    @property
-    def title(self) -> str:
-        """The name, with the filter where there is one."""
-        return self.name if self.filter == "none" else f"{self.name} ({self.filter})"
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """One metric of one row: the mean over seeds, its standard error over documents, and its rank.
-
-    ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one. ``unranked`` says
-    why there is none; empty when nothing is wrong with the score itself. ``is_contradicted``: that is because it does not
-    follow from its samples, its tasks or its own counts, and so tells nothing at all. ``notes`` say where the number is
-    not what it seems.
-    """
-
-    value: float | None
-    stderr: float | None
-    deviation: float | None
-    by_seed: tuple[tuple[str, float | None], ...]
-    sources: tuple[int, ...]
-    unranked: str = ""
-    is_contradicted: bool = False
-    notes: tuple[str, ...] = ()
-    interval: Interval | None = None
-    difference: Difference | None = None
-    rank: int | None = None
-    is_tied: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One method with one set of options on one model; its seeds are merged. ``sources`` has one record a seed."""
-
-    first: Record
-    board: str
-    variant: str
-    scores: dict[tuple[str, str], Score]
-    sources: tuple[int, ...]
-    seconds: float
-    peak_bytes: int | None
-
-    @property
-    def label(self) -> str:
-        """The method as people name it."""
-        return method_label(self.first)
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether this is the untouched model."""
-        return self.first.is_baseline
-
-    @property
-    def is_contradicted(self) -> bool:
-        """Whether one of its scores does not follow: the row stands last then."""
-        return any(score.is_contradicted for score in self.scores.values())
-
-    @property
-    def code(self) -> str:
-        """Version and code of the plugin: results of edited code are results of another method."""
-        plugin = self.first.plugin
-        return f"{plugin.version or ''} {(plugin.code_digest or '')[:6]}".strip()
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """What answers the same questions: one task with the same documents, shots and prompts, models as rows."""
-
-    first: Record
-    metrics: tuple[Metric, ...]
-    rows: tuple[Row, ...]
-    options: tuple[str, ...]
-    has_codes: bool
-    has_models: bool
-    has_quantizations: bool
-    is_partial: bool
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """All tables, or some, the records that rows name by number, how many of them it is about, and what was left out."""
-
-    tables: tuple[Table, ...]
-    records: Sequence[Record]
-    files: SampleFiles
-    omissions: Omissions
-    count: int
-
-    def scores(self) -> Iterator[Score]:
-        """Yield every score of every table."""
-        return (score for table in self.tables for row in table.rows for score in row.scores.values())
 
 
 def build_reading(reading: Reading, *, with_samples: bool = True) -> Board:
@@ -206,7 +103,8 @@ def _table(
     for index in indexes:
         groups.setdefault(keys.row(records[index]), []).append(index)
     variants = told_apart({keys.board(record): record for record in chosen})
-    rows = [_row(records, group, variants, keys, contradictions) for group in groups.values()]
+    joined = seed_files.joined(records, list(groups.values()), keys)
+    rows = [_row(records, group, variants, keys, contradictions, first) for first, group in joined]
     is_partial = any(record.is_partial for record in chosen)
     for metric in metrics:
         rows = _judged(records, rows, metric, files, is_partial=is_partial)
@@ -244,6 +142,7 @@ def _row(
     variants: Mapping[str, str],
     keys: Keys,
     contradictions: Contradictions,
+    first: Record,
 ) -> Row:
     by_metric: dict[tuple[str, str], list[int]] = {}
     runs: dict[int, int] = {}
@@ -255,7 +154,7 @@ def _row(
     peaks = [peak for r in chosen for peak in (r.cost.apply_peak_bytes, r.cost.evaluate_peak_bytes) if peak]
     board = keys.board(chosen[0])
     return Row(
-        first=chosen[0],
+        first=first,
         board=board,
         variant=variants[board],
         scores={metric: _score(records, sources, contradictions, len(runs)) for metric, sources in by_metric.items()},
@@ -329,6 +228,9 @@ def _judged(
         if not rows[n].first.is_baseline and rows[n].board in baselines
     }
     differences = ranking.differences(entries, pairs, higher_is_better=metric.higher_is_better)
+    quantised = ranking.differences(
+        entries, _full_precision([rows[n] for n in sound]), higher_is_better=metric.higher_is_better
+    )
     ranks = {} if is_partial else ranking.ranks(entries, higher_is_better=metric.higher_is_better)
     judged = list(rows)
     for position, n in enumerate(sound):
@@ -337,11 +239,27 @@ def _judged(
             rows[n].scores[key],
             interval=found[position],
             difference=differences.get(position),
+            against_full=quantised.get(position),
             rank=rank,
             is_tied=is_tied,
         )
         judged[n].scores[key] = score
     return judged
+
+
+def _full_precision(rows: Sequence[Row]) -> dict[int, int]:
+    """Return for each row of a quantised model the one with the same method on the same files in full precision."""
+    full: dict[tuple[str, str], list[int]] = {}
+    for position, row in enumerate(rows):
+        if row.first.model.quantization == "none":
+            full.setdefault((row.first.model.digest, method_text(row.first)), []).append(position)
+    found = {}
+    for position, row in enumerate(rows):
+        if row.first.model.quantization != "none":
+            several = full.get((row.first.model.digest, method_text(row.first)), [])
+            if len(several) == 1:
+                found[position] = several[0]
+    return found
 
 
 def _entry(records: Sequence[Record], score: Score, files: SampleFiles) -> ranking.Entry:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.board.board import Metric, Row, Score, Table
+from harness.board.tables import Metric, Row, Score, Table
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records.grouping import method_text, table_content, weights_label

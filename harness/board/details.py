@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.board.board import Board, Row, Table, seed_label
+from harness.board.board import seed_label
 from harness.board.scores_by_document import Example
+from harness.board.tables import Board, Row, Table
 from harness.names import printable
 from harness.records.record import Record
 

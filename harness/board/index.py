@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from harness import pages
 from harness.board import page
-from harness.board.board import Board, Table, part
+from harness.board.board import part
 from harness.board.omissions import contradiction_sentences, omission_sentences
+from harness.board.settings import Settings
+from harness.board.tables import Board, Table
 from harness.names import printable, safe_name
 
 WITHOUT_PLUGIN = "without a plugin"
@@ -16,6 +18,14 @@ STYLE = "body { max-width: 1180px; margin: auto; padding: 20px 16px; }\n"
 TEMPLATE = """\
 {% extends "page" %}
 {% block body %}
+{% if about %}<p><bdi>{{ about }}</bdi></p>
+{% endif %}
+{% if own_links %}<p>
+{% for name, address in own_links.items() %}
+<a href="{{ address }}" rel="noreferrer"><bdi>{{ name }}</bdi></a>{% if not loop.last %} · {% endif %}
+{% endfor %}
+</p>
+{% endif %}
 <p class="muted">{{ summary }}</p>
 {% if note %}
 <p class="muted">{{ note }}</p>
@@ -24,7 +34,13 @@ TEMPLATE = """\
 <p class="warning"><bdi>{{ sentence }}</bdi></p>
 {% endfor %}
 <main>
+{% if overview %}
+<section id="summary">
+{{ overview }}
+</section>
+{% endif %}
 {% if links %}
+<h2>By plugin</h2>
 <ul>
 {% for address, name, holds in links %}
 <li><a class="open" href="{{ address }}"><bdi>{{ name }}</bdi></a> <span class="muted">{{ holds }}</span></li>
@@ -74,11 +90,20 @@ def chapters(board: Board) -> list[Chapter]:
     ]
 
 
-def render(board: Board, chapters: Sequence[Chapter], *, folder: str, note: str = "") -> str:
-    """Return the page that links to those in ``folder``; the same records give the same bytes."""
+def render(
+    board: Board, chapters: Sequence[Chapter], *, folder: str, note: str = "", settings: Settings | None = None
+) -> str:
+    """Return the page that holds the summary and links to those in ``folder``; the same records give the same bytes."""
+    settings = settings or Settings()
+    places = {
+        id(table): f"{folder}/{one.file}#t{number}" for one in chapters for number, table in enumerate(one.board.tables)
+    }
     return pages.render(
         TEMPLATE,
-        title="Leaderboard",
+        title=printable(settings.title),
+        about=settings.about,
+        own_links=settings.links,
+        overview=page.overview(board, settings, [places[id(table)] for table in board.tables]),
         style=(page.TEMPLATES / "page.css").read_text(encoding="utf-8") + STYLE,
         summary=page.summary(board),
         links=[(f"{folder}/{one.file}", one.title, page.summary(one.board)) for one in chapters],

@@ -1,11 +1,16 @@
-"""A board to Markdown: one table for each task and model, methods as rows, metrics as columns."""
+"""A board to Markdown: its summary, then one table for each task and model, methods as rows, metrics as columns."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
-from harness.board.board import Board, Metric, Row, Score, Table, build
+from harness.board import summary_grid
+from harness.board.board import build
 from harness.board.omissions import omission_sentences
+from harness.board.settings import Settings
+from harness.board.tables import Board, Metric, Row, Score, Table
+from harness.names import counted, printable
 from harness.records.grouping import facts
 from harness.records.intervals import NORMAL
 from harness.records.labels import NOTED, options_that_differ
@@ -29,43 +34,116 @@ CONTRADICTED_LEGEND = (
 )
 
 
+PLAIN, FOLDED = "plain", "folded"
+
+
 def render(records: Sequence[Record]) -> str:
-    """Return the leaderboard of ``records``: tables by task and model, methods as rows, metrics as columns.
+    """Return the tables of ``records`` by task and model, methods as rows, metrics as columns.
 
     Records of one method with the same options stand in one row, averaged over seeds. Values are compared only within
     a table: records whose model, task version, documents, shots, limit or prompts differ get tables of their own. Of
     two records with the same key the later one in ``records`` counts.
     """
-    return render_board(build(records))
+    return render_board(build(records), with_summary=False)
 
 
-def render_board(board: Board, *, note: str = "") -> str:
-    """Return the leaderboard as Markdown."""
-    lines = ["# Leaderboard", "", *([note, ""] if note else [])]
+def render_board(
+    board: Board,
+    *,
+    note: str = "",
+    settings: Settings | None = None,
+    with_summary: bool = True,
+    tables: str = PLAIN,
+    hint: str = "",
+) -> str:
+    """Return the leaderboard as Markdown.
+
+    Args:
+        note: stands below the title.
+        settings: the board's own words.
+        with_summary: let the summary over all tasks stand first.
+        tables: ``PLAIN``, or ``FOLDED`` so that a click opens each; empty for none.
+        hint: stands in the place of tables.
+    """
+    settings = settings or Settings()
+    lines = [f"# {cell(settings.title)}", "", *_words(settings, note)]
     if not board.tables:
         lines += ["No records yet.", ""]
-    for table in board.tables:
-        lines += _tables(table)
-    has_errors = any(score.stderr is not None for score in board.scores())
-    lines += [LEGEND, ""] if has_errors else []
-    exact = any(score.interval is not None and score.interval.method != NORMAL for score in board.scores())
-    lines += [INTERVAL_LEGEND, ""] if exact else []
-    lines += [CONTRADICTED_LEGEND, ""] if board.omissions.contradicted else []
+    if with_summary:
+        lines += _summary(board, settings)
+    if tables:
+        lines += ["## Tasks", ""] if with_summary and board.tables else []
+        lines += [line for table in board.tables for line in _shown(table, settings, is_folded=tables == FOLDED)]
+        lines += _legend(board)
+    lines += [hint, ""] if hint and board.tables else []
     said = omission_sentences(board.omissions)
     if said:
         lines += ["**Left out**", "", *(f"* {cell(sentence)}" for sentence in said), ""]
     return "\n".join(lines)
 
 
-def _tables(table: Table) -> list[str]:
+def _words(settings: Settings, note: str) -> list[str]:
+    links = " · ".join(f"[{cell(name)}]({address})" for name, address in settings.links.items())
+    said = [*([cell(settings.about)] if settings.about else []), *([links] if links else []), *([note] if note else [])]
+    return [line for sentence in said for line in (sentence, "")]
+
+
+def _legend(board: Board) -> list[str]:
+    has_errors = any(score.stderr is not None for score in board.scores())
+    lines = [LEGEND, ""] if has_errors else []
+    exact = any(score.interval is not None and score.interval.method != NORMAL for score in board.scores())
+    lines += [INTERVAL_LEGEND, ""] if exact else []
+    return lines + ([CONTRADICTED_LEGEND, ""] if board.omissions.contradicted else [])
+
+
+def _summary(board: Board, settings: Settings) -> list[str]:
+    found = summary_grid.summary(board, settings)
+    if not found.grids:
+        return []
+    lines = ["## Summary", ""]
+    for grid in found.grids:
+        lines += [f"### {cell(grid.title)}", ""]
+        lines += ["| " + " | ".join(cell(head.text) for head in grid.heads) + " |", "|" + "---|" * len(grid.heads)]
+        for cells, is_baseline in zip(grid.rows, grid.is_baseline, strict=True):
+            name, *others = cells
+            named = f"**{cell(name.text)}**" if is_baseline else cell(name.text)
+            lines.append("| " + " | ".join([named, *map(_summary_cell, others)]) + " |")
+        lines += ["", *(f"* {cell(note)}" for note in grid.notes), *([""] if grid.notes else [])]
+    return [*lines, *(f"* {cell(sentence)}" for sentence in found.legend), ""]
+
+
+def _summary_cell(one: summary_grid.Cell) -> str:
+    text = f"**{cell(one.text)}**" if one.is_best else cell(one.text)
+    text = f"*{text}*" if one.kind == "unranked" and one.text else text
+    return text + (f" ({cell(one.second)})" if one.second else "")
+
+
+def _shown(table: Table, settings: Settings, *, is_folded: bool) -> list[str]:
+    lines = _tables(table, settings)
+    if not is_folded:
+        return lines
+    title = html.escape(f"{printable(table.first.task.name)}, {table_words(table)}")
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "</details>", ""]
+
+
+def table_words(table: Table) -> str:
+    """Return what tells a table from others at a glance: how many rows, shots and documents."""
+    first = table.first
+    said = [counted(len(table.rows), "row"), counted(first.counts.docs, "document")]
+    if first.settings.num_fewshot:
+        said.append(counted(first.settings.num_fewshot, "shot"))
+    return ", ".join([*said, *(["part of the task"] if table.is_partial else [])])
+
+
+def _tables(table: Table, settings: Settings) -> list[str]:
     """Return one table of Markdown for each model."""
     by_board: dict[str, list[Row]] = {}
     for row in table.rows:
         by_board.setdefault(row.board, []).append(row)
-    return [line for rows in by_board.values() for line in _table(table, rows)]
+    return [line for rows in by_board.values() for line in _table(table, rows, settings)]
 
 
-def _table(table: Table, rows: Sequence[Row]) -> list[str]:
+def _table(table: Table, rows: Sequence[Row], settings: Settings) -> list[str]:
     first = rows[0].first
     methods = [row for row in rows if not row.first.is_baseline]
     differing = options_that_differ([row.first for row in methods])
@@ -78,7 +156,13 @@ def _table(table: Table, rows: Sequence[Row]) -> list[str]:
         "seeds",
         *(_metric_title(metric) for metric in metrics),
     ]
-    lines = [f"## {cell(first.task.name)} · {cell(first.model.name)}", "", _facts(first), ""]
+    lines = [
+        f"## {cell(first.task.name)} · {cell(first.model.name)}",
+        "",
+        *_about(first.task.name, settings),
+        _facts(first),
+        "",
+    ]
     if table.is_partial:
         lines += ["Part of the task: not to be ranked with results on all of it.", ""]
     lines += [f"Note: {cell(note)}." for note in table.notes] + ([""] if table.notes else [])
@@ -86,6 +170,17 @@ def _table(table: Table, rows: Sequence[Row]) -> list[str]:
     lines += ["| " + " | ".join(_row(row, differing, metrics, with_code=with_code)) + " |" for row in rows]
     below = [*_unranked(rows, metrics), *_noted(rows, metrics)]
     return [*lines, *(["", *below] if below else []), ""]
+
+
+def _about(task: str, settings: Settings) -> list[str]:
+    """Return what a task measures, and its paper, as far as the board says so."""
+    own = settings.tasks.get(task)
+    said = (
+        []
+        if own is None
+        else [*([cell(own.about)] if own.about else []), *([f"[Paper]({own.paper})"] if own.paper else [])]
+    )
+    return [" ".join(said), ""] if said else []
 
 
 def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool) -> list[str]:

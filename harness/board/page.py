@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from harness import pages
-from harness.board import details, plots
-from harness.board.board import Board, Metric, Row, Score, Table
+from harness.board import details, plots, summary_grid
 from harness.board.omissions import contradiction_sentences, omission_sentences
+from harness.board.settings import Settings
+from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import counted, printable
 from harness.records.grouping import facts, weights_label
 from harness.records.intervals import NORMAL
@@ -37,6 +38,7 @@ COLUMNS = (
 # Rows of a table that stand in the page before its script runs, and rows of tables that are open then.
 FIRST_ROWS, MOST_OPEN_ROWS = 50, 300
 MOST_PLOT_BYTES = 3_000_000
+MOST_SUMMARY_ROWS = 300
 ARROWS = {True: "↑", False: "↓", None: ""}
 SIGNS = {True: 1, False: -1, None: 0}
 MARKS = {"better": " ▲", "worse": " ▼", "": ""}
@@ -47,22 +49,26 @@ Cell = list[Any]  # [number to sort by or None, text, second line, class], the e
 EMPTY: list[Cell] = [[None, "–", "", ""], [None, "", "", ""], [None, "", "", ""]]
 
 
-def render(board: Board, *, note: str = "", title: str = "", home: str = "") -> str:
+def render(board: Board, *, note: str = "", title: str = "", home: str = "", settings: Settings | None = None) -> str:
     """Return the page. The same records give the same bytes, whatever the clock says.
 
     Args:
         note: stands below the title.
         title: what the tables have in common.
         home: address of the page that leads here.
+        settings: the board's own words.
     """
+    settings = settings or Settings()
     collected = details.Details(board)
-    views = list(_views(board, collected))
+    views = list(_views(board, collected, settings))
     rows = sum(len(view["rows"]) for view in views)
     return pages.render_files(
         TEMPLATES,
         "page",
         title=title,
         home=home,
+        board=settings,
+        overview=overview(board, settings, [f"#{view['id']}" for view in views]),
         island=pages.as_markup(_island(views, collected)),
         tables=views,
         columns=[{"name": name, "title": title} for name, title in COLUMNS],
@@ -74,6 +80,26 @@ def render(board: Board, *, note: str = "", title: str = "", home: str = "") -> 
         left_out=omission_sentences(board.omissions),
         note=note,
     )
+
+
+def overview(board: Board, settings: Settings, places: Sequence[str]) -> Any:
+    """Return the summary as markup, empty without one; each task leads to the place of its table."""
+    found = summary_grid.summary(board, settings)
+    if not found.grids:
+        return ""
+    at = {id(table): place for table, place in zip(board.tables, places, strict=True)}
+    grids = [
+        {
+            "title": grid.title,
+            "heads": [(head.text, at.get(id(head.table), "")) for head in grid.heads],
+            "rows": list(zip(grid.rows, grid.is_baseline, strict=True))[:MOST_SUMMARY_ROWS],
+            "more": max(0, len(grid.rows) - MOST_SUMMARY_ROWS),
+            "notes": grid.notes,
+        }
+        for grid in found.grids
+    ]
+    legend = [sentence.partition(": ") for sentence in found.legend]
+    return pages.render_part(TEMPLATES, "summary", grids=grids, legend=legend)
 
 
 def _island(views: Sequence[dict[str, Any]], collected: details.Details) -> str:
@@ -91,7 +117,7 @@ def _island(views: Sequence[dict[str, Any]], collected: details.Details) -> str:
     )
 
 
-def _views(board: Board, collected: details.Details) -> Iterator[dict[str, Any]]:
+def _views(board: Board, collected: details.Details, settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield what the page shows of each table."""
     shown_rows = plot_bytes = 0
     for number, table in enumerate(board.tables):
@@ -109,6 +135,7 @@ def _views(board: Board, collected: details.Details) -> Iterator[dict[str, Any]]
             "partial": table.is_partial,
             "open": is_open,
             "facts": ", ".join(map(printable, facts(table.first, with_model=False))),
+            "about": settings.tasks.get(table.first.task.name),
             "notes": _notes(table, has_plots=plot_bytes < MOST_PLOT_BYTES),
             "metrics": [_metric_view(metric) for metric in table.metrics],
             "sort": {1: "descending", -1: "ascending", 0: "none"}[SIGNS[table.metrics[0].higher_is_better]],

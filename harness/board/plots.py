@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from harness.board.board import Metric, Row, Score, Table
+from harness.board.tables import Metric, Row, Score, Table
 from harness.names import printable
 
 WIDTH = 380

@@ -13,7 +13,7 @@ from harness.records import ledger
 from harness.removal import PAGE, refuse_links, remove
 
 if TYPE_CHECKING:
-    from harness.board.board import Board
+    from harness.board.tables import Board
 
 RECORDS, PAGES = "records", "pages"
 MARKDOWN, HTML = "README.md", "index.html"
@@ -30,15 +30,18 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 def _pages(folder: Path) -> tuple[dict[str, str], Board]:
-    from harness.board import board, index, markdown_page, page
+    from harness.board import board, index, markdown_page, page, settings
 
+    own = settings.read(folder)
     built = board.build_reading(ledger.read(records_folder(folder)))
     chapters = index.chapters(built)
     made = {
-        MARKDOWN: markdown_page.render_board(built, note=NOTE),
-        HTML: index.render(built, chapters, folder=PAGES, note=NOTE),
+        MARKDOWN: markdown_page.render_board(built, note=NOTE, settings=own, tables=markdown_page.FOLDED),
+        HTML: index.render(built, chapters, folder=PAGES, note=NOTE, settings=own),
         **{
-            f"{PAGES}/{chapter.file}": page.render(chapter.board, note=NOTE, title=chapter.title, home=f"../{HTML}")
+            f"{PAGES}/{chapter.file}": page.render(
+                chapter.board, note=NOTE, title=chapter.title, home=f"../{HTML}", settings=own
+            )
             for chapter in chapters
         },
     }

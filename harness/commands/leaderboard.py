@@ -1,29 +1,38 @@
-"""``harness leaderboard``: records to Markdown and HTML, and a leaderboard's folder checked, repaired or made short."""
+"""``harness leaderboard``: which method is best, as Markdown and HTML; a leaderboard's folder checked, repaired or made short."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands import HELP
 from harness.errors import HarnessError
-from harness.names import printable
+from harness.names import printable, suggestion
 
 if TYPE_CHECKING:
-    from harness.board.board import Board
+    from harness.board.settings import Settings
+    from harness.board.tables import Board
 
 SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
+ALL = "all"
+HINT = "The tables of each task: `--task NAME`, or `--task all`."
 EPILOG = """\
 examples:
-  harness leaderboard results                                     Markdown on the terminal
-  harness leaderboard results -o board.md -o board.html           both, into files; the HTML page needs nothing else
+  harness leaderboard results                                     the summary over all tasks, on the terminal
+  harness leaderboard results --task langgame                     the tables of one task; --task all for every table
+  harness leaderboard results --retention plain_text,arc_easy     tasks that tell what methods cost elsewhere
+  harness leaderboard results -o board.md -o board.html           summary and tables, into files; HTML needs nothing else
   harness leaderboard leaderboards --render                       README.md, index.html and pages of a leaderboard's folder
   harness leaderboard leaderboards --check                        what CI asks of a pull request that adds records
   harness leaderboard results --repair                            set lines that are no records aside
   harness leaderboard leaderboards --shorten                      what many records say once, beside their ledger
+
+The summary has a row for each method and model: its scores with their differences to the untouched model, its mean rank over
+tasks, tasks won, lost and tied, what is retained elsewhere, and what it took. A file board.toml in FOLDER gives the board a
+title, links, its tasks for retention and a sentence for each task (docs/leaderboards.md).
 """
 
 
@@ -32,8 +41,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "leaderboard",
         help=HELP["leaderboard"],
-        description="Render records: a table for each task, with ranks, differences to the baseline and, in HTML, plots, "
-        "options, commands and sample answers. No plugin has to be installed; nothing in the folder is executed.",
+        description="Render records: a summary that says which method is best over all tasks, then a table for each task, with "
+        "ranks, differences to the baseline and, in HTML, plots, options, commands and sample answers. No plugin has to be "
+        "installed; nothing in the folder is executed.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,6 +53,17 @@ def add(commands: Any) -> argparse.ArgumentParser:
                         help="write there instead of printing; .md or .html; may be given several times")  # fmt: skip
     parser.add_argument("--format", choices=("markdown", "html"),
                         help="what to print, or to write into a FILE of another name (default: by its ending)")  # fmt: skip
+    parser.add_argument(
+        "--task",
+        "--tasks",
+        type=_names,
+        default=(),
+        metavar="NAMES",
+        help="the tables of these tasks, separated by commas, instead of the summary; all for every one",
+    )
+    parser.add_argument("--retention", type=_names, metavar="NAMES",
+                        help="tasks that tell what a method costs elsewhere and take no part in ranks (default: those in "
+                        "board.toml, else plain_text)")  # fmt: skip
     parser.add_argument("--no-samples", "--no_samples", action="store_true",
                         help="do not read sample files: differences are unpaired, no answers are shown, and scores are not "
                         "held against them")  # fmt: skip
@@ -63,24 +84,31 @@ def execute(args: argparse.Namespace) -> int:
     chosen = next((name for name in ("render", "check", "repair", "shorten") if getattr(args, name)), None)
     if chosen is None:
         return _render(args)
-    if args.output or args.format:
-        raise HarnessError(f"--{chosen} takes no --output and no --format; give one of them at a time")
+    if args.output or args.format or args.task or args.retention:
+        raise HarnessError(
+            f"--{chosen} takes no --output, --format, --task and --retention; give one of them at a time"
+        )
     return {"render": _render_folder, "check": _check, "repair": _repair, "shorten": _shorten}[chosen](args.folder)
 
 
 def _render(args: argparse.Namespace) -> int:
-    from harness.board import board
+    from harness.board import board, settings
     from harness.commands.reading import read
     from harness.folders import write_atomic
 
+    own = settings.read(args.folder)
+    if args.retention is not None:
+        own = own.model_copy(update={"retention": list(args.retention)})
     kinds = [(path, args.format or _kind(path)) for path in args.output or []]
     reading = read(args.folder)
     built = board.build_reading(reading, with_samples=not args.no_samples)
+    chosen = _of_tasks(built, args.task)
+    _check_names(built, own.retention if args.retention is not None else ())
     if not kinds:
-        print(_writer(args.format or "markdown")(built), end="")
+        print(_text(args.format or "markdown", chosen, own, args.task, is_file=False), end="")
     for path, kind in kinds:
         try:
-            write_atomic(path, _writer(kind)(built))
+            write_atomic(path, _text(kind, chosen, own, args.task, is_file=True))
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
     for said in built.omissions.contradicted:
@@ -97,10 +125,37 @@ def _kind(path: Path) -> str:
     return kind
 
 
-def _writer(kind: str) -> Callable[[Board], str]:
+def _of_tasks(built: Board, names: Sequence[str]) -> Board:
+    from harness.board import board
+
+    if not names or names == (ALL,):
+        return built
+    _check_names(built, names)
+    return board.part(built, [table for table in built.tables if table.first.task.name in names])
+
+
+def _check_names(built: Board, names: Sequence[str]) -> None:
+    known = dict.fromkeys(table.first.task.name for table in built.tables)
+    for name in names:
+        if name not in known:
+            raise HarnessError(f"no record is of a task '{printable(name)}'; {suggestion(name, known)}")
+
+
+def _text(kind: str, built: Board, own: Settings, tasks: Sequence[str], *, is_file: bool) -> str:
+    """Return a board as it is asked for: on a terminal the summary or the tables, in a file both."""
     from harness.board import markdown_page, page
 
-    return page.render if kind == "html" else markdown_page.render_board
+    if kind == "html":
+        return page.render(built, settings=own)
+    if tasks:
+        return markdown_page.render_board(built, settings=own, with_summary=False)
+    if is_file:
+        return markdown_page.render_board(built, settings=own, tables=markdown_page.FOLDED)
+    return markdown_page.render_board(built, settings=own, tables="", hint=HINT)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _render_folder(folder: Path) -> int:

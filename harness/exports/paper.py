@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.board.board import Board, Row, Score, Table
 from harness.board.columns import Column, RowKey, columns_of, rows_over, score_of, told_rows
+from harness.board.tables import Board, Row, Score, Table
 from harness.names import printable
 from harness.records.intervals import NORMAL
 from harness.records.labels import places_of

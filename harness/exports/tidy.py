@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.board.board import Board, Metric, Row, Score, Table
+from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import printable
 from harness.records.frames import options_text
 from harness.records.grouping import weights_label

@@ -221,6 +221,11 @@ def student(freedom: int, alpha: float) -> float:
     return math.sqrt(freedom * (1 - share) / share) if share > 0 else math.inf
 
 
+def student_tail(t: float, freedom: int) -> float:
+    """Return the probability that Student's t lies as far from 0 as ``t`` or further."""
+    return 0.0 if math.isinf(t) else _beta(freedom / (freedom + t * t), freedom / 2, 0.5)
+
+
 def _bounds(
     known: tuple[float, float] | None, value: float, stderr: float | None, docs: int, *, is_mean: bool
 ) -> tuple[float, float]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.board import published
+from harness.board import published, settings
+from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import beside, ledger, samples
 from harness.records.ledger import Reading
@@ -44,7 +45,7 @@ def check(folder: Path) -> Checked:
         HarnessError: the folder has no records folder.
     """
     root = published.records_folder(folder)
-    problems = [*_strangers(folder), *_too_large(root)]
+    problems = [*_strangers(folder), *_too_large(root), *_own_words(folder)]
     files = [path for path in ledger.record_files(root) if not path.is_symlink()]
     if problems:
         return Checked(len(files), 0, problems, [])
@@ -93,8 +94,16 @@ def _belongs(place: Path, *, is_folder: bool) -> bool:
     if is_folder:
         return place.parts in names
     if len(place.parts) == 1:
-        return place.name in {published.MARKDOWN, published.HTML}
+        return place.name in {published.MARKDOWN, published.HTML, settings.FILE}
     return any(name.fullmatch(place.name) for name in names.get(place.parts[:-1], []))
+
+
+def _own_words(folder: Path) -> Iterator[str]:
+    """Yield a sentence where the board's own words cannot be read."""
+    try:
+        settings.read(folder)
+    except HarnessError as error:
+        yield str(error)
 
 
 def _too_large(root: Path) -> Iterator[str]:

@@ -13,7 +13,8 @@ import pytest
 from board_records import baseline, measured, record, write
 
 from harness.board import board, omissions, ranking
-from harness.board.board import Board, Row, Score, Table, build
+from harness.board.board import build
+from harness.board.tables import Board, Row, Score, Table
 from harness.records import aggregation, ledger
 from harness.records.record import Record
 

@@ -12,7 +12,7 @@ import pytest
 from written_records import TASKS, group_record, record, rows_of, write_samples
 
 from harness.board import board, page
-from harness.board.board import Board, Row
+from harness.board.tables import Board, Row
 from harness.cli import main
 from harness.comparing import tables as compared_tables
 from harness.comparing.comparison import DOES_NOT_FOLLOW, Request, compare

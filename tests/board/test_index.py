@@ -54,7 +54,7 @@ def test_the_untouched_model_stands_where_it_is_compared_with(tmp_path: Path) ->
     folder = folder_of(two_plugins(), tmp_path)
     for name in ("p", "q"):
         text = (folder / "pages" / f"{name}.html").read_text(encoding="utf-8")
-        assert text.count('<tr class="baseline"') == 2
+        assert text.count('<tr class="baseline"') == 3, "in two tables, and in the summary"
         assert "+0.3000 ▲" in text and "-0.3000 ▼" in text, "the differences to it"
 
 
@@ -62,10 +62,11 @@ def test_the_index_leads_to_every_page_and_each_page_back(tmp_path: Path) -> Non
     folder = folder_of(two_plugins(), tmp_path)
     text = (folder / "index.html").read_text(encoding="utf-8")
     links = re.findall(r'href="([^"]*)"', text)
-    assert {folder / link for link in links} == set((folder / "pages").iterdir())
+    assert {folder / link.partition("#")[0] for link in links} == set((folder / "pages").iterdir())
+    assert {link.partition("#")[2] for link in links} == {"", "t0", "t1"}, "each task of the summary leads to its table"
     for path in (folder / "pages").iterdir():
         home = Reader(path.read_text(encoding="utf-8")).values["href"]
-        assert [(path.parent / link).resolve() for link in home if link != "#tables"] == [folder / "index.html"]
+        assert [(path.parent / link).resolve() for link in home if not link.startswith("#")] == [folder / "index.html"]
     assert "8 records · 4 tasks · 1 model · 2 methods" in text
     assert "5 records · 2 tasks · 1 model · 2 methods" in text
 
@@ -100,7 +101,8 @@ def test_a_plugin_s_name_is_text_and_leads_nowhere_else(name: str, tmp_path: Pat
     plain = folder_of([baseline(0.5), record(0.6, plugin={"name": "plain"})], tmp_path / "plain")
     found, expected = (Reader((one / "index.html").read_text(encoding="utf-8")) for one in (folder, plain))
     assert found.tags == expected.tags
-    [link] = found.values["href"]
+    *_, link = found.values["href"]
+    assert {one.partition("#")[0] for one in found.values["href"]} == {link}
     assert re.fullmatch(r"pages/[A-Za-z0-9._-]{1,105}\.html", link) and ".." not in link
     assert (folder / link).is_file()
 
@@ -139,5 +141,5 @@ def test_the_same_records_give_the_same_bytes_whatever_the_clock_and_the_languag
 
 def test_one_page_of_everything_is_what_a_file_gets(tmp_path: Path) -> None:
     text = page.render(board.build(two_plugins()))
-    assert "<h1>Leaderboard</h1>" in text and "All plugins" not in text
-    assert text.count("<section") == 4
+    assert "<h1><bdi>Leaderboard</bdi></h1>" in text and "All plugins" not in text
+    assert text.count("<section") == 5, "the summary, and four tables"

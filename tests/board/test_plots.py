@@ -9,7 +9,8 @@ import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record
 
 from harness.board import plots
-from harness.board.board import Table, build
+from harness.board.board import build
+from harness.board.tables import Table
 from harness.names import printable
 
 SVG = {"svg", "title", "desc", "text", "line", "path", "circle"}

@@ -243,6 +243,14 @@
   byId("tables").addEventListener("change", (event) => {
     if (event.target.matches(".metric")) choose(tableOf(event.target), Number(event.target.value));
   });
+  const openNamed = () => {
+    const table = board.tables.find((one) => one.id === location.hash.slice(1));
+    if (!table) return;
+    table.details.open = true;
+    table.section.scrollIntoView();
+  };
+  addEventListener("hashchange", openNamed);
+  openNamed();
   byId("details").addEventListener("click", (event) => {
     if (event.target === byId("details")) byId("details").close();
   });

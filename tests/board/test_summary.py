@@ -1,0 +1,199 @@
+"""A board's answer over all tasks: ranks, wins and losses, what is retained, costs, and what is said where there is none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from board_records import measured, record
+
+from harness.board import board, markdown_page, page, seed_files, settings, summary_grid
+from harness.board.settings import Settings
+from harness.board.summary import Block, Standing, summarise
+from harness.errors import HarnessError
+from harness.records import ledger
+from harness.records.record import Record
+from harness.verifying import checking
+
+
+def of_task(name: str, value: float, method: str = "baseline", **more: Any) -> Record:
+    """Return a record of one of several tasks."""
+    return record(value, method=method, task={"name": name}, stderr=0.01, **more)
+
+
+def only(records: list[Record], **more: Any) -> Block:
+    """Return the one block of some records."""
+    [block] = summarise(board.build(records), **more)
+    return block
+
+
+def standing(block: Block, method: str, model: str = "tiny, float32") -> Standing:
+    """Return the one row of a method."""
+    [found] = [one for one in block.models[model] if one.method == method]
+    return found
+
+
+def three_tasks() -> list[Record]:
+    """Return records of the untouched model and two methods on three tasks and a text."""
+    records = []
+    for name, values in {"a": (0.5, 0.7, 0.6), "b": (0.5, 0.8, 0.4), "c": (0.5, 0.6, 0.501)}.items():
+        records += [of_task(name, value, method) for value, method in zip(values, ("baseline", "x", "y"), strict=True)]
+    for value, method in ((1.0, "baseline"), (1.25, "x"), (0.8, "y")):
+        records.append(of_task("plain_text", value, method, metric={"name": "bits", "higher_is_better": False}))
+    return records
+
+
+def test_methods_are_ranked_over_tasks_and_counted_against_the_untouched_model() -> None:
+    block = only(three_tasks())
+    assert [one.method for one in block.models["tiny, float32"]] == ["p:x", "p:y", "baseline"]
+    x, y, untouched = block.models["tiny, float32"]
+    assert [one.rank and one.rank.mean for one in (x, y, untouched)] == pytest.approx(
+        [1, (2 + 3 + 2) / 3, (3 + 2 + 3) / 3]
+    )
+    assert (x.wins, x.losses, x.ties) == (3, 0, 0) and (y.wins, y.losses, y.ties) == (1, 1, 1)
+    assert [n for n, column in enumerate(block.columns) if column.task == "plain_text"] == list(block.retained)
+    assert x.retention is not None and (x.retention.share, x.retention.task) == (pytest.approx(0.8), "plain_text")
+    assert y.retention is not None and y.retention.share == pytest.approx(1.25) and untouched.retention is None
+
+
+def test_the_correction_is_over_all_rows_and_tasks() -> None:
+    records = [of_task("a", 0.5), of_task("a", 0.535, "x")]
+    alone = only(records)
+    assert standing(alone, "p:x").wins == 1
+    more = [of_task(f"n{n}", value, method) for n in range(9) for value, method in ((0.5, "baseline"), (0.5, "x"))]
+    assert standing(only(records + more), "p:x").wins == 0, "one of ten"
+
+
+def test_a_method_that_lacks_a_task_has_no_mean_rank_and_a_sentence_says_so() -> None:
+    block = only([*three_tasks(), of_task("a", 0.9, "z")])
+    assert standing(block, "p:z").rank is None and standing(block, "p:x").rank is not None
+    assert "No mean rank, p:z: no sound score of b, c" in block.notes
+    part = [of_task(name, 0.5, method, settings={"limit": 4}) for name in "ab" for method in ("baseline", "x")]
+    assert only(part).notes == ("No mean rank: 2 tasks asked in part",)
+
+
+def test_with_one_task_the_place_is_that_on_its_documents() -> None:
+    block = only([of_task("a", value, method) for value, method in ((0.5, "baseline"), (0.9, "x"), (0.89, "y"))])
+    found = [(one.method, one.rank and (one.rank.place, one.rank.is_tied)) for one in block.models["tiny, float32"]]
+    assert found == [("p:x", (1, True)), ("p:y", (1, True)), ("baseline", (3, False))]
+
+
+def test_methods_that_share_no_task_stand_in_blocks_of_their_own() -> None:
+    records = [
+        of_task("a", 0.5),
+        of_task("a", 0.6, "x"),
+        of_task("b", 0.5),
+        of_task("b", 0.6, "y"),
+        of_task("b", 0.7, "z"),
+    ]
+    blocks = summarise(board.build(records))
+    assert [sorted(one.method for one in block.models["tiny, float32"]) for block in blocks] == [
+        ["baseline", "p:y", "p:z"], ["baseline", "p:x"],
+    ]  # fmt: skip
+    assert summarise(board.build([])) == []
+    [single] = summarise(board.build([of_task("a", 0.5)]))
+    assert single.models["tiny, float32"][0].rank is None
+
+
+def test_models_stand_below_one_another_with_the_same_tasks() -> None:
+    other = {"name": "other", "digest": "f" * 16}
+    records = [*three_tasks(), of_task("a", 0.3, "x", model=other), of_task("a", 0.2, model=other)]
+    block = only(records)
+    assert list(block.models) == ["other, float32", "tiny, float32"]
+    assert standing(block, "p:x", "other, float32").wins == 1
+
+
+def test_a_quantised_model_is_put_beside_its_full_precision() -> None:
+    quantised = {"quantization": "nf4"}
+    records = [*three_tasks(), of_task("a", 0.4, "x", model=quantised), of_task("a", 0.49, model=quantised)]
+    block = only(records)
+    [x] = [one for one in block.models["tiny, nf4 (float32)"] if one.method == "p:x"]
+    assert x.against_full[0].value == pytest.approx(0.4 - 0.7) and x.against_full[0].verdict == "worse"
+    grid = summary_grid.summary(board.build(records), Settings()).grids[-1]
+    assert grid.title == "tiny: quantised less full precision"
+    assert {row[0].text: row[2].text for row in grid.rows} == {"baseline": "-0.010", "p:x": "-0.300 ▼"}
+
+
+def test_seconds_a_document_are_over_the_tasks_that_all_rows_have() -> None:
+    slow = of_task("b", 0.5, "x", cost={"evaluate_seconds": 4_000.0})
+    block = only([of_task("a", 0.5), of_task("a", 0.6, "x"), slow])
+    assert standing(block, "p:x").cost.seconds_a_document == pytest.approx(2 / 40)
+
+
+def test_files_made_for_each_seed_are_seeds_of_one_row_unless_a_seed_has_two() -> None:
+    def run(seed: int, file: str) -> Record:
+        return record(0.6, seed=seed, options={"pairs": file})
+
+    [table] = board.build([record(0.6, seed=n, options={"pairs": f"pairs-{n}.jsonl"}) for n in range(3)]).tables
+    [row] = table.rows
+    assert len(row.sources) == 3 and row.first.method.options == {"pairs": "pairs-{seed}.jsonl"}
+    apart = [record(0.6, seed=0, options={"pairs": name}) for name in ("pairs-0.jsonl", "pairs-0.json")]
+    assert len(board.build(apart).tables[0].rows) == 2
+    same = [record(0.6 + n, seed=0, options={"pairs": "p0.jsonl"}) for n in range(1)]
+    assert seed_files.of_any_seed(same[0]) is not None
+    assert seed_files.of_any_seed(record(0.6, seed=1, options={"rank": 1, "pairs": "p10.jsonl", "name": "v1"})) is None
+    assert run(1, "x1.jsonl").method.options == {"pairs": "x1.jsonl"}
+
+
+def test_no_document_s_score_differs_is_said_in_words(tmp_path: Path) -> None:
+    records = [
+        record(method=name, **measured(tmp_path, name, {n: float(n % 2) for n in range(60)}))
+        for name in ("baseline", "x")
+    ]
+    file = tmp_path / "records.jsonl"
+    file.write_text("".join(one.to_line() + "\n" for one in records), encoding="utf-8")
+    built = board.build_reading(ledger.read(file))
+    assert "(same on every document)" in markdown_page.render_board(built, tables="")
+    assert "same score on every document" in page.render(built)
+
+
+def test_bad_boards_are_summarised_without_an_error() -> None:
+    """Issue 17, bad input: one record; equal scores; one task; 300 methods; models that share no task."""
+    many = [of_task(task, 0.5, f"m{n}") for n in range(300) for task in "ab"]
+    apart = of_task("b", 0.5, model={"name": "other", "digest": "f" * 16})
+    equal = [of_task(task, 0.5, method) for task in "abcdefg" for method in ("baseline", "x", "y")]
+    cases = [[of_task("a", 0.5)], equal, many, [of_task("a", 0.5), apart], [record(None, status="invalid")]]
+    for records in cases:
+        built = board.build(records)
+        assert "## Summary" in markdown_page.render_board(built) and 'id="summary"' in page.render(built)
+    places = {one.rank.place for one in only(many).models["tiny, float32"] if one.rank}
+    assert places == {1}, "all of them tie"
+
+
+def test_a_board_s_own_words_stand_on_its_pages(tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text(
+        'title = "Mine <b>"\nabout = "What it is."\nretention = ["c"]\n[links]\nHelp = "https://example.org/x"\n'
+        '[tasks.a]\nabout = "Is it so?"\npaper = "https://example.org/p"\n',
+        encoding="utf-8",
+    )
+    own = settings.read(tmp_path)
+    built = board.build(three_tasks())
+    markdown, html = markdown_page.render_board(built, settings=own), page.render(built, settings=own)
+    assert markdown.startswith(("# Mine \\<b\\>", "# Mine &lt;b&gt;"))
+    assert "[Help](https://example.org/x)" in markdown and "Is it so? [Paper](https://example.org/p)" in markdown
+    assert (
+        "Mine &lt;b&gt;" in html and '<a href="https://example.org/x" rel="noreferrer">' in html and "Is it so?" in html
+    )
+    assert [block.columns[n].task for block in summarise(built, retention=own.retention) for n in block.retained] == [
+        "c"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("titel = 'x'", "'titel' is not known; there are title, about, links, retention, tasks"),
+        ("title = 3", "'title': Input should be a valid string"),
+        ("[links]\nx = 'javascript:alert(1)'", "'links.x': String should match"),
+        ("title = ", "is no TOML"),
+        ("[tasks.a]\nabuot = 'x'", "'tasks.a.abuot' is not known; there are about, paper"),
+    ],
+)
+def test_words_that_a_board_does_not_have_are_named(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "board.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(HarnessError) as caught:
+        settings.read(tmp_path)
+    assert said in str(caught.value) and "board.toml" in str(caught.value)
+    (tmp_path / "records").mkdir()
+    assert said in " ".join(checking.check(tmp_path).problems)
