@@ -20,8 +20,11 @@ MARKS = {"better": "▲", "worse": "▼", "": ""}
 DASH = "–"
 # Tasks that a title names; more are counted.
 MOST_NAMED = 3
+# Sentences on scores of a grid; more are counted.
+MOST_SAID = 12
 # What a head of a column means; those that are in no grid are left out of the legend.
 MEANINGS = {
+    "seeds": "how many a row is the mean of, at most",
     "mean rank": "mean of the ranks over the tasks, 1 the best, [ ] its 95 % interval over tasks: how far another draw of tasks "
     "might move it",
     "place": "1 + how many rows are shown to be better over tasks, with a single task over its documents (two-sided, 5 % over "
@@ -114,6 +117,8 @@ def _grid(block: Block, model: str, rows: Sequence[Standing]) -> Grid:
         "retained": [_retention(one) for one in rows] if any(one.retention for one in rows) else None,
     }
     parts: list[tuple[Head, list[Cell]]] = [(Head("method"), [Cell(printable(one.method)) for one in rows])]
+    seeds = [max(len(score.by_seed) for score in one.scores.values()) for one in rows]
+    parts += [(Head("seeds"), [Cell(str(count)) for count in seeds])] if max(seeds) > 1 else []
     parts += [(Head(name), cells) for name in ("place", "mean rank") if (cells := optional[name])]
     parts += [_scores(block, n, rows) for n in own]
     parts += [(Head("won, lost, tied"), cells)] if (cells := optional["won, lost, tied"]) else []
@@ -121,7 +126,21 @@ def _grid(block: Block, model: str, rows: Sequence[Standing]) -> Grid:
     parts += [(Head("retained"), cells)] if (cells := optional["retained"]) else []
     parts += _costs([one.cost for one in rows])
     made = tuple(zip(*(cells for _, cells in parts), strict=True))
-    return Grid(_title(block, model), tuple(head for head, _ in parts), made, tuple(not one.key.method for one in rows))
+    is_baseline = tuple(not one.key.method for one in rows)
+    return Grid(_title(block, model), tuple(head for head, _ in parts), made, is_baseline, tuple(_said(block, rows)))
+
+
+def _said(block: Block, rows: Sequence[Standing]) -> list[str]:
+    """Return why scores of a grid take no rank, and where they are not what they seem, a sentence each."""
+    found: dict[str, list[str]] = {}
+    for one in rows:
+        for n, score in one.scores.items():
+            notes = [f"{NOTED} {one.method}: {note}" for note in score.notes]
+            for sentence in [*([f"Not ranked, {one.method}: {score.unranked}"] if score.unranked else []), *notes]:
+                found.setdefault(sentence, []).append(block.columns[n].task)
+    said = [printable(f"{sentence} ({', '.join(dict.fromkeys(tasks))})") for sentence, tasks in found.items()]
+    more = len(said) - MOST_SAID
+    return [*said[:MOST_SAID], *([f"And {more} more like these: `--task all`"] if more > 0 else [])]
 
 
 def _title(block: Block, model: str) -> str:

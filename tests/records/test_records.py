@@ -201,7 +201,7 @@ def test_a_bad_line_is_told_by_file_and_line_and_the_rest_is_used(line: str | by
     assert cause in problem
     assert problem.isprintable()
     assert "line 1" not in problem  # two numbers for one line help nobody
-    shown = cli("leaderboard", "file.jsonl")
+    shown = cli("leaderboard", "file.jsonl", "--task", "all")
     assert shown.code == 1
     assert shown.err == f"harness: {problem}\n"
     assert "m | 2 |" in shown.out
