@@ -19,7 +19,7 @@ from harness.errors import HarnessError
 from harness.models import batches, encoding, greedy
 from harness.models.guards import RefuseNaN, check_finite, check_ids, check_pair, named
 from harness.models.head import head_kept_apart
-from harness.models.lm import LM_EVAL_ANSWERS, Answering, is_as
+from harness.models.lm import CAUSAL, Answering, is_as
 from harness.models.plain_scores import score_plainly
 from harness.models.processes import OneOfSeveral
 from harness.models.thinking import Thinking
@@ -57,7 +57,7 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
     as it has it: an interrupted run then loses none.
     """
 
-    answers: ClassVar[frozenset[str]] = LM_EVAL_ANSWERS | {"token_loglikelihoods", "tokenize"}
+    answers: ClassVar[frozenset[str]] = CAUSAL.answers
     is_plain_causal: ClassVar[bool] = False
 
     def __init__(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.folders import cache_folder, new_folder
-from harness.models.loading import load_model
 from harness.models.source import ModelSource
 from harness.names import printable, safe_name
 from harness.progress import say
@@ -44,6 +43,8 @@ def default_model_folder() -> Path:
 
 def _unpack_default(gguf: Path, folder: Path) -> None:
     from filelock import FileLock
+
+    from harness.models.loading import load_model
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):

@@ -13,6 +13,7 @@ from harness.errors import HarnessError
 from harness.models.embedding import Asked, Vector, answered, asked, batches, counted_under
 from harness.models.guards import check_ids
 from harness.models.laid_out import Row, rows_of
+from harness.models.lm import ENCODER
 from harness.models.pooled import dense_layer, pool
 from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, Prefix, Prefixed, shared_beginning
 from harness.models.sentence_files import Way
@@ -41,8 +42,8 @@ class Encoder(WithoutHead):
     from lengths, places are given explicitly. ``truncated`` counts, by task, the texts that were cut at their end.
     """
 
-    answers: ClassVar[frozenset[str]] = frozenset({"embed", "tokenize"})
-    advice: ClassVar[str] = "; load a language model with --model hf"
+    answers: ClassVar[frozenset[str]] = ENCODER.answers
+    advice: ClassVar[str] = ENCODER.advice
     tells_answers: ClassVar[bool] = True
     cut_side: ClassVar[str] = "at their end"
 

@@ -65,22 +65,6 @@ def encode_pairs(lm: HFLM, pairs: Sequence[tuple[str, str]]) -> list[tuple[list[
     return encoded
 
 
-def gives_beyond(tokenizer: PreTrainedTokenizerBase, rows: int) -> bool:
-    """Return whether texts without the names of added tokens have ids of ``rows`` or more.
-
-    Many a tokenizer has one such id that nothing uses, an image's or one for padding; a text with its name is told of when it
-    is met.
-    """
-    if max(tokenizer.encode("a"), default=0) >= rows:  # with what it puts around every text
-        return True
-    beyond = {number: token for token, number in tokenizer.get_vocab().items() if number >= rows}
-    for number in sorted(set(beyond) - set(tokenizer.added_tokens_decoder)):
-        text = tokenizer.convert_tokens_to_string([beyond[number]])
-        if number in tokenizer.encode(text, add_special_tokens=False):
-            return True
-    return False
-
-
 def pad_within(tokenizer: PreTrainedTokenizerBase, rows: int) -> None:
     """Have a tokenizer fill shorter rows with a token that the model embeds: what stands there counts for nothing."""
     if tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= rows:

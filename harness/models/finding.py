@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.arguments import convert
 from harness.errors import HarnessError
-from harness.models import sentence_files
+from harness.models import adapter_files, sentence_files
 from harness.models.default_model import DEFAULT_MODEL, default_model_folder
-from harness.models.files import ADAPTER_CONFIG, WEIGHT_SUFFIXES, weight_files
+from harness.models.files import WEIGHT_SUFFIXES, weight_files
 from harness.models.lm_eval_args import translated
 from harness.models.source import QUANTIZATIONS, ModelSource
 from harness.names import printable, suggestion
@@ -25,6 +25,7 @@ LOADING_ARGS = {"pretrained": str, "tokenizer": str, "revision": str, "dtype": s
                 "backend": str}  # fmt: skip
 LM_ARGS = {"max_length": int, "prefix_token_id": int, "add_bos_token": bool, "think_end_token": int | str,
            "enable_thinking": bool, "share_prefixes": bool, "mixed_precision_dtype": str, "chat_template_args": dict}  # fmt: skip
+USUAL_DTYPES = frozenset({"float32", "bfloat16", "float16"})
 # Of a model that makes vectors of texts (``--model encoder``).
 EMBED_ARGS = {"pooling": str, "normalise": bool, "template": str, "empty": str}
 # Of an engine that computes the model in our place (``--model vllm``).
@@ -59,12 +60,12 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
     subfolder = args.pop("subfolder", None)
     if pretrained is None and subfolder:
         raise HarnessError("--model_args subfolder needs pretrained=..., the folder or repository that it lies in")
+    args |= {name: os.path.expanduser(args[name]) for name in ("peft", "tokenizer") if args.get(name)}
+    _check_adapter(args.get("peft"))
     if pretrained is None:
         return ModelSource(
             DEFAULT_MODEL, str(default_model_folder()), quantization=quantization, lm_args=lm_args, **args
         )
-    args |= {name: os.path.expanduser(args[name]) for name in ("peft", "tokenizer") if args.get(name)}
-    _check_adapter(args.get("peft"))
     path = Path(pretrained).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         args["gguf_file"], path = path.name, path.parent
@@ -121,9 +122,11 @@ def _template_args(value: Any) -> dict[str, Any]:
 
 
 def _check_dtype(dtype: str, *, automatic: bool = True) -> None:
+    if dtype in USUAL_DTYPES or (automatic and dtype == "auto"):
+        return  # known without torch, which takes a second
     import torch
 
-    if not (automatic and dtype == "auto") and not isinstance(getattr(torch, dtype, None), torch.dtype):
+    if not isinstance(getattr(torch, dtype, None), torch.dtype):
         known = [*(["auto"] if automatic else []), "float32", "bfloat16", "float16"]
         raise HarnessError(f"dtype '{printable(dtype)}' is unknown; {suggestion(dtype, known)}")
 
@@ -133,8 +136,8 @@ def _check_adapter(folder: str | None) -> None:
     if folder is None:
         return
     path = Path(folder)
-    if path.is_dir() and not (path / ADAPTER_CONFIG).is_file():
-        raise HarnessError(f"'{printable(folder)}' is no adapter folder: it has no {ADAPTER_CONFIG}")
+    if path.is_dir():
+        adapter_files.check_folder(path)
     if not path.is_dir() and (folder.startswith((".", "/", "~")) or folder.count("/") > 1 or path.exists()):
         raise HarnessError(f"no adapter folder at '{printable(folder)}'")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.models.lm import CAUSAL, ENCODER, TOKENIZER_ONLY, VLLM, Promise
 from harness.models.vllm.asking import NO_WEIGHTS
 from harness.names import printable, suggestion
 
@@ -22,7 +23,7 @@ class Kind:
 
     Attributes:
         has_weights: whether there is a model to load, quantise and place, or a tokenizer alone.
-        lm: gives the class of its LM, whose ``answers`` say what tasks it fits; imports torch where it has to.
+        promise: what its LM will answer, which says what tasks it fits.
         check: does every check of a source that needs no weights, and returns the tokenizer.
         load: returns the LM, given the source, the device (None: the best there is) and the batch size.
         device: returns where it computes, given what is wanted, and raises ``HarnessError`` where it cannot.
@@ -32,18 +33,12 @@ class Kind:
 
     name: str
     has_weights: bool
-    lm: Callable[[], type]
+    promise: Promise
     check: Callable[[ModelSource], Any]
     load: Callable[[ModelSource, str | None, int | str], LM]
     device: Callable[[str | None], str]
     engine: Callable[[], str | None] = lambda: None
     refusal: str = ""
-
-
-def _causal() -> type:
-    from harness.models.causal import CausalLM
-
-    return CausalLM
 
 
 def _load_causal(source: ModelSource, device: str | None, batch_size: int | str) -> LM:
@@ -58,12 +53,6 @@ def _pick_device(wanted: str | None) -> str:
     return pick_device(wanted)
 
 
-def _encoder() -> type:
-    from harness.models.encoder import Encoder
-
-    return Encoder
-
-
 def _check_encoder(source: ModelSource) -> Any:
     from harness.models.encoder_loading import check
 
@@ -76,22 +65,10 @@ def _load_encoder(source: ModelSource, device: str | None, batch_size: int | str
     return load(source, device=device, batch_size=batch_size)
 
 
-def _tokenizer_only() -> type:
-    from harness.models.tokenizer_only import TokenizerOnly
-
-    return TokenizerOnly
-
-
 def _load_tokenizer_only(source: ModelSource, _device: str | None, _batch_size: int | str) -> LM:
     from harness.models.tokenizer_only import TokenizerOnly
 
     return TokenizerOnly(source.load_tokenizer())
-
-
-def _vllm() -> type:
-    from harness.models.vllm.lm import VLLM
-
-    return VLLM
 
 
 def _check_vllm(source: ModelSource) -> Any:
@@ -121,17 +98,17 @@ def _vllm_engine() -> str:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("hf", True, _causal, lambda source: source.check(), _load_causal, _pick_device),
+        Kind("hf", True, CAUSAL, lambda source: source.check(), _load_causal, _pick_device),
         Kind(
             "tokenizer",
             False,
-            _tokenizer_only,
+            TOKENIZER_ONLY,
             lambda source: source.load_tokenizer(),
             _load_tokenizer_only,
             lambda _: "cpu",
         ),
-        Kind("encoder", True, _encoder, _check_encoder, _load_encoder, _pick_device),
-        Kind("vllm", True, _vllm, _check_vllm, _load_vllm, _vllm_device, _vllm_engine, NO_WEIGHTS),
+        Kind("encoder", True, ENCODER, _check_encoder, _load_encoder, _pick_device),
+        Kind("vllm", True, VLLM, _check_vllm, _load_vllm, _vllm_device, _vllm_engine, NO_WEIGHTS),
     )
 }
 

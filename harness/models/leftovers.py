@@ -48,30 +48,34 @@ def is_beside(name: str, shape: Callable[[str], tuple[int, ...] | None] | None =
     return is_head or is_mask or is_number
 
 
-def shapes_in(folder: Path) -> Callable[[str], tuple[int, ...] | None]:
-    """Return what gives the shape of a tensor in the checkpoint of a folder; its files are read when it is asked.
+class Shapes:
+    """The shapes of the tensors in the checkpoint of a folder, whose files are read when they are asked for."""
 
-    A name may be longer or shorter at its beginning than in the file: a model's parts are renamed when it is loaded.
-    """
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
-    @functools.cache
-    def shapes() -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
-        for file in sorted(folder.iterdir()):
-            with suppress(Exception):  # a file of another kind, or one that transformers did not read either
-                found |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
-        return found
+    def __call__(self, name: str) -> tuple[int, ...] | None:
+        """Return the shape of a tensor, None where there is none.
 
-    def shape(name: str) -> tuple[int, ...] | None:
-        known = shapes()
-        if name in known:
-            return known[name]
+        A name may be longer or shorter at its beginning than in the file: a model's parts are renamed when it is loaded.
+        """
+        if name in self.by_name:
+            return self.by_name[name]
         alike = {
-            size for key, size in known.items() if f".{key}".endswith(f".{name}") or f".{name}".endswith(f".{key}")
+            size
+            for key, size in self.by_name.items()
+            if f".{key}".endswith(f".{name}") or f".{name}".endswith(f".{key}")
         }
         return alike.pop() if len(alike) == 1 else None
 
-    return shape
+    @functools.cached_property
+    def by_name(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor's shape."""
+        found: dict[str, tuple[int, ...]] = {}
+        for file in sorted(self._folder.iterdir()):
+            with suppress(Exception):  # a file of another kind, or one that transformers did not read either
+                found |= _safetensors(file) if file.suffix == ".safetensors" else _pickled(file)
+        return found
 
 
 def _safetensors(file: Path) -> dict[str, tuple[int, ...]]:

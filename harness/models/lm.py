@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType, MappingProxyType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,6 +14,26 @@ if TYPE_CHECKING:
 
 # What lm-eval asks of every LM.
 LM_EVAL_ANSWERS = frozenset({"loglikelihood", "loglikelihood_rolling", "generate_until"})
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a class of LMs will answer, known before the class is imported, which takes torch and seconds.
+
+    Attributes:
+        kind: the name of the class.
+        answers, advice: those of ``Answering``.
+    """
+
+    kind: str
+    answers: frozenset[str]
+    advice: str = ""
+
+
+CAUSAL = Promise("CausalLM", LM_EVAL_ANSWERS | {"token_loglikelihoods", "tokenize"})
+VLLM = Promise("VLLM", CAUSAL.answers)
+TOKENIZER_ONLY = Promise("TokenizerOnly", frozenset({"tokenize"}), "; load weights with --model hf")
+ENCODER = Promise("Encoder", frozenset({"embed", "tokenize"}), "; load a language model with --model hf")
 
 
 class Answering:

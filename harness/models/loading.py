@@ -9,7 +9,8 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.models.leftovers import is_beside, shapes_in
+from harness.imports import without_collecting
+from harness.models.leftovers import Shapes, is_beside
 from harness.models.merging import with_adapter
 from harness.models.source import ModelSource, _first_line
 from harness.names import printable
@@ -29,7 +30,8 @@ def load_lm(source: ModelSource, *, device: str | None, batch_size: int | str) -
     Raises:
         HarnessError: the weights cannot be read, the device does not exist, or quantisation did not take place.
     """
-    from harness.models.causal import CausalLM
+    with without_collecting():
+        from harness.models.causal import CausalLM
 
     tokenizer = source.take_tokenizer()
     model = load_model(source, device=pick_device(device))
@@ -161,7 +163,7 @@ def _check_keys(keys: Mapping[str, Any], source: ModelSource) -> None:
     What is left over and decides no answer (old masks, another head) is told.
     """
     unexpected = sorted(keys.get("unexpected_keys") or ())
-    shape = shapes_in(source.folder) if unexpected else None
+    shape = Shapes(source.folder) if unexpected else None
     told = [name for name in unexpected if is_beside(name, shape)]
     if told:
         say(f"{printable(source.name)} has tensors that answers do not depend on, which are left out: {_some(told)}")

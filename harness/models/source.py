@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.models import files
+from harness.models import adapter_files, files
 from harness.models.identity import chat_template_digest, digest_files, tokenizer_digest
 from harness.names import printable
 
@@ -208,11 +208,13 @@ class ModelSource:
         Raises:
             HarnessError: no configuration, no tokenizer, or one that cuts usual text into ids that the model does not embed.
         """
-        from harness.models import encoding
+        from harness.models.vocabulary import gives_beyond
 
-        if self.backend == ("causal" if self.is_encoder_decoder else "seq2seq"):
+        if self.backend != "default" and self.backend == ("causal" if self.is_encoder_decoder else "seq2seq"):
             kind = "an" if self.is_encoder_decoder else "no"
             raise HarnessError(f"'{printable(self.name)}' is {kind} encoder-decoder; leave backend={self.backend} out")
+        if self.peft and self.is_local and not self.gguf_file and Path(self.peft).is_dir():
+            adapter_files.check_sizes(Path(self.peft), Path(self.location), name=self.name)
         rows = getattr(self.config.get_text_config(), "vocab_size", None)
         tokenizer = self._tokenizer
         prefix = self.lm_args.get("prefix_token_id")
@@ -220,7 +222,7 @@ class ModelSource:
             raise HarnessError(
                 f"prefix_token_id {prefix} is no id of '{printable(self.name)}', which has {rows or len(tokenizer)}"
             )
-        if rows is not None and encoding.gives_beyond(tokenizer, rows):
+        if rows is not None and gives_beyond(tokenizer, rows):
             raise HarnessError(
                 f"the tokenizer of '{printable(self.name)}' has {len(tokenizer)} ids, but the model embeds {rows}; "
                 "name the tokenizer it was trained with (--model_args tokenizer=...)"

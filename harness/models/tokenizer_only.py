@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from lm_eval.api.model import LM
 
 from harness.errors import HarnessError
-from harness.models.lm import Answering
+from harness.models.lm import TOKENIZER_ONLY, Answering
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -52,8 +52,8 @@ class WithoutHead(LM, Answering):
 class TokenizerOnly(WithoutHead):
     """An LM that knows how to read, and nothing else (``--model tokenizer``)."""
 
-    answers: ClassVar[frozenset[str]] = frozenset({"tokenize"})
-    advice: ClassVar[str] = "; load weights with --model hf"
+    answers: ClassVar[frozenset[str]] = TOKENIZER_ONLY.answers
+    advice: ClassVar[str] = TOKENIZER_ONLY.advice
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         LM.__init__(self)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
     from harness.methods.method import Method
+    from harness.models.lm import Promise
     from harness.models.source import ModelSource
     from harness.plugins import Plugin
     from harness.tasks.finding import TaskSet
@@ -125,7 +126,8 @@ def find_model(run: Run) -> ModelSource:
     foreign = [name for name in source.lm_args if name in finding.EMBED_ARGS and kind.name != "encoder"]
     if foreign:
         raise HarnessError(f"--model_args {foreign[0]} is for --model encoder")
-    tokenizer = kind.check(source)
+    with without_collecting():  # transformers is imported with the first configuration
+        tokenizer = kind.check(source)
     if run.apply_chat_template:
         _check_chat_template(tokenizer, run.apply_chat_template)
     kind.device(run.device)
@@ -162,9 +164,7 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         for name, notes in generating.set_generation(task_set.tasks, run.gen_kwargs).items():
             task_set.notes.setdefault(name, []).extend(notes)
     if run.model in KINDS:  # another one is told where the model is looked for
-        with without_collecting():
-            lm = KINDS[run.model].lm()
-        _check_fit(run, method, task_set, lm)
+        _check_fit(run, method, task_set, KINDS[run.model].promise)
     for name, notes in task_set.notes.items():
         for note in notes:
             say_once(f"task '{printable(name)}': {note}", named=note)
@@ -180,7 +180,7 @@ def _check_samples(run: Run, task_set: TaskSet) -> None:
             raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {size}")
 
 
-def _check_fit(run: Run, method: Method, task_set: TaskSet, lm: type) -> None:
+def _check_fit(run: Run, method: Method, task_set: TaskSet, lm: Promise) -> None:
     """Raise when a task asks what neither ``lm`` answers nor what the method will make of it."""
     from harness.tasks import fit
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.models.lm import Promise
 from harness.names import printable
 
 
@@ -19,20 +20,19 @@ def request_types(task: Any) -> frozenset[str]:
 
 
 def check_fit(tasks: Mapping[str, Any], lm: Any, *, more: frozenset[str] = frozenset(), hint: str = "") -> None:
-    """Raise ``HarnessError`` when ``lm``, an LM or its class (``harness.models.lm.Answering``), cannot answer what a task asks.
+    """Raise ``HarnessError`` when ``lm``, an LM, its class or its promise, cannot answer what a task asks.
 
     Args:
         more: request types that a method is going to make it answer.
         hint: what the user can do, to end the sentence with.
     """
     answers = lm.answers | more
-    kind = lm if isinstance(lm, type) else type(lm)
+    kind = lm.kind if isinstance(lm, Promise) else (lm if isinstance(lm, type) else type(lm)).__name__
     for name, task in tasks.items():
         missing = sorted(request_types(task) - answers)
         if missing:
             raise HarnessError(
-                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind.__name__} cannot answer"
-                f"{lm.advice or hint}"
+                f"task '{printable(name)}' sends '{missing[0]}' requests, which {kind} cannot answer{lm.advice or hint}"
             )
 
 

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from small_runs import Command
 from tiny_models import build_model, build_tokenizer
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -290,6 +291,41 @@ def test_an_adapter_that_is_not_there_is_told_before_weights(base: Path) -> None
         resolve({"pretrained": str(base), "peft": "./nowhere"})
     with pytest.raises(HarnessError, match=r"is no adapter folder: it has no adapter_config.json"):
         resolve({"pretrained": str(base), "peft": str(base)})
+    with pytest.raises(HarnessError, match=r"no adapter folder at './nowhere'"):
+        resolve({"peft": "./nowhere"})  # on the embedded model as well
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "said"),
+    [
+        ("{", (), "adapter_config.json in .* is not valid JSON"),
+        ("[]", (), "names no peft_type"),
+        ('{"peft_type": 3}', (), "names no peft_type"),
+        ('{"peft_type": "LORA"}', (), "has no weights"),
+        ('{"peft_type": "LORA"}', ("adapter_model.safetensors/",), "has no weights"),
+    ],
+)
+def test_a_folder_that_is_half_an_adapter_is_told_before_weights(
+    config: str, files: tuple[str, ...], said: str, base: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "half"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(config)
+    for name in files:
+        (folder / name).mkdir()
+    with pytest.raises(HarnessError, match=said):
+        resolve({"pretrained": str(base), "peft": str(folder)})
+
+
+def test_an_adapter_for_a_wider_model_is_told_before_weights(base: Path, make: Make, tmp_path: Path) -> None:
+    config = AutoConfig.from_pretrained(base)
+    config.hidden_size, config.head_dim = 2 * config.hidden_size, 2 * config.hidden_size // config.num_attention_heads
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    _, folder = make(peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"]), on=tmp_path / "wide")
+    with pytest.raises(
+        HarnessError, match=r"made for another model \(.*down_proj is 64 x 64 there, and 32 x 64 here\)"
+    ):
+        resolve({"pretrained": str(base), "peft": str(folder)}).check()
 
 
 def test_hidden_states_are_not_read_where_virtual_tokens_stand_before_the_text(base: Path, make: Make) -> None:
