@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands import HELP
 from harness.commands.run_flags import add_method_flags, add_task_flags, to_runs
+from harness.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.records.record import Record
+    from harness.run.run import Run
 
 EPILOG = """\
 Without --plugin the model is evaluated as it is. Results go to a folder below --output_path: records_TASK.jsonl (one line a
@@ -35,12 +40,23 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     add_method_flags(parser)
     add_task_flags(parser)
+    group = parser.add_argument_group("before a run")
+    group.add_argument(
+        "--dry-run", "--dry_run", action="store_true", dest="dry_run",
+        help="check all that needs no weights, print what would be asked, what is there already and what it will take, "
+        "and stop",
+    )  # fmt: skip
+    group.add_argument("--json", action="store_true", help="print what --dry-run finds as JSON, for a program")
     return parser
 
 
 def execute(args: argparse.Namespace) -> int:
     """Evaluate, and print the table."""
     runs = to_runs(args)
+    if args.dry_run:
+        return _foresee(runs, as_json=args.json)
+    if args.json:
+        raise HarnessError("--json goes with --dry-run; the records of a run are JSON already (`harness show --json`)")
 
     from harness.progress import is_first_process
     from harness.run.evaluating import SomeFailed, evaluate
@@ -54,6 +70,37 @@ def execute(args: argparse.Namespace) -> int:
         _show(records, runs[0].output_path)
     if failed is not None:
         raise failed
+    return 0
+
+
+def _foresee(runs: Sequence[Run], *, as_json: bool) -> int:
+    """Print what the runs would do; raise what a task could not be asked for, after all the rest is told."""
+    from harness.progress import suit_the_terminal
+    from harness.removal import remove_empty
+    from harness.run.preparing import prepare
+
+    suit_the_terminal()
+    found = []
+    for run in runs:
+        started, was_there = time.monotonic(), run.output_path.exists()
+        prepared = prepare(run)
+        checked = time.monotonic() - started
+        from harness.run import foreseeing  # after the checks: it takes torch
+        from harness.showing import foreseen
+
+        ahead = foreseeing.foresee(prepared, checked_seconds=checked)
+        if not was_there:
+            remove_empty(prepared.output, below=prepared.output.parent)
+        found.append(ahead)
+        if not as_json:
+            if len(runs) > 1:
+                print(f"seed {run.seeds[0]}")
+            foreseen.print_ahead(ahead)
+    if as_json:
+        print(json.dumps([foreseeing.as_json(ahead) for ahead in found], ensure_ascii=False, indent=1))
+    failed = [ahead for ahead in found if ahead.failures]
+    if failed:
+        raise HarnessError("; ".join(dict.fromkeys(map(foreseen.failures, failed))))
     return 0
 
 

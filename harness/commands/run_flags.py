@@ -189,7 +189,7 @@ def _run(given: Mapping[str, Any]) -> Run:
     for name, why in REFUSED.items():
         if given.pop(name, None) is not None:
             raise HarnessError(f"--{name} is not taken: {why}")
-    for name in ("execute", "debug", "verbosity", "output"):
+    for name in ("execute", "debug", "verbosity", "output", "dry_run", "json"):
         given.pop(name, None)
     for name in KEY_VALUE & set(given):
         given[name] = key_values(given[name], flag=f"--{name}")

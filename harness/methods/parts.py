@@ -95,6 +95,11 @@ class Parts:
             write_atomic(self._file, kept)
 
 
+def are_kept(workdir: Path) -> bool:
+    """Return whether an interrupted run left parts for a work folder."""
+    return (_folder(workdir) / FILE).is_file()
+
+
 def forget(workdir: Path) -> None:
     """Remove what an interrupted run left for a work folder."""
     folder = _folder(workdir)

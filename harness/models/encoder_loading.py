@@ -54,7 +54,7 @@ def load(source: ModelSource, *, device: str | None, batch_size: int | str) -> E
 
     way, tokenizer = way_of(source), source.take_tokenizer()
     model = load_model(source, device=pick_device(device), headless=True)
-    way = replace(way, max_length=_limit(way, model, tokenizer))
+    way = limited_to(way, model, tokenizer)
     given = {
         name: source.lm_args[name] for name in ("empty", "add_bos_token", "share_prefixes") if name in source.lm_args
     }
@@ -121,6 +121,11 @@ def _is_causal(config: Any) -> bool:
     is_decoder = kind in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and getattr(text, "is_causal", True) is not False
     both = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return is_decoder and (not both or bool(getattr(text, "is_decoder", False)))
+
+
+def limited_to(way: Way, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Way:
+    """Return a way whose texts are no longer than the model and its files allow."""
+    return replace(way, max_length=_limit(way, model, tokenizer))
 
 
 def _limit(way: Way, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int | None:

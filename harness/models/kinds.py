@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
+from harness.imports import without_collecting
 from harness.models.lm import CAUSAL, ENCODER, TOKENIZER_ONLY, VLLM, Promise
 from harness.models.vllm.asking import NO_WEIGHTS
 from harness.names import printable, suggestion
@@ -26,6 +27,7 @@ class Kind:
         promise: what its LM will answer, which says what tasks it fits.
         check: does every check of a source that needs no weights, and returns the tokenizer.
         load: returns the LM, given the source, the device (None: the best there is) and the batch size.
+        unread: returns the LM without its weights, which counts what would enter the model (``models.unread``).
         device: returns where it computes, given what is wanted, and raises ``HarnessError`` where it cannot.
         engine: names what computes in torch's place, with its version; None where torch does.
         refusal: why a method that needs the weights in hand cannot have them; empty where it can.
@@ -36,6 +38,7 @@ class Kind:
     promise: Promise
     check: Callable[[ModelSource], Any]
     load: Callable[[ModelSource, str | None, int | str], LM]
+    unread: Callable[[ModelSource], Any]
     device: Callable[[str | None], str]
     engine: Callable[[], str | None] = lambda: None
     refusal: str = ""
@@ -45,6 +48,16 @@ def _load_causal(source: ModelSource, device: str | None, batch_size: int | str)
     from harness.models.loading import load_lm
 
     return load_lm(source, device=device, batch_size=batch_size)
+
+
+def _unread(name: str) -> Callable[[ModelSource], Any]:
+    def made(source: ModelSource) -> Any:
+        with without_collecting():
+            from harness.models import unread
+
+        return getattr(unread, f"unread_{name}")(source)
+
+    return made
 
 
 def _pick_device(wanted: str | None) -> str:
@@ -98,17 +111,18 @@ def _vllm_engine() -> str:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("hf", True, CAUSAL, lambda source: source.check(), _load_causal, _pick_device),
+        Kind("hf", True, CAUSAL, lambda source: source.check(), _load_causal, _unread("causal"), _pick_device),
         Kind(
             "tokenizer",
             False,
             TOKENIZER_ONLY,
             lambda source: source.load_tokenizer(),
             _load_tokenizer_only,
+            _unread("tokenizer"),
             lambda _: "cpu",
         ),
-        Kind("encoder", True, ENCODER, _check_encoder, _load_encoder, _pick_device),
-        Kind("vllm", True, VLLM, _check_vllm, _load_vllm, _vllm_device, _vllm_engine, NO_WEIGHTS),
+        Kind("encoder", True, ENCODER, _check_encoder, _load_encoder, _unread("encoder"), _pick_device),
+        Kind("vllm", True, VLLM, _check_vllm, _load_vllm, _unread("causal"), _vllm_device, _vllm_engine, NO_WEIGHTS),
     )
 }
 

@@ -111,6 +111,11 @@ def apply_to(chosen: Chosen, lm: LM) -> Applied:
     )
 
 
+def earlier_work(chosen: Chosen, *, device: str) -> dict[str, Any] | None:
+    """Return the costs of an earlier run of a method with exactly these inputs, whose work would be reused; None without one."""
+    return _finished(work_folder(chosen, device=device))
+
+
 def work_folder(chosen: Chosen, *, device: str) -> Path:
     """Return the folder of a method's work, named by the digest of everything that decides its result."""
     prefix = f"{chosen.plugin.name}-{chosen.method.name}" if chosen.plugin else chosen.method.name
@@ -132,10 +137,7 @@ def _prepare(workdir: Path, *, use_cache: bool) -> dict[str, Any] | None:
 
     What an interrupted run did in parts is kept beside the folder, but where nothing of an earlier run is to be used.
     """
-    try:
-        finished: dict[str, Any] = json.loads((workdir / FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        finished = {}
+    finished = _finished(workdir)
     if finished and use_cache:
         return finished
     if not use_cache:
@@ -143,6 +145,14 @@ def _prepare(workdir: Path, *, use_cache: bool) -> dict[str, Any] | None:
     remove(workdir, below=workdir.parent, named=WORK, folder=True)
     workdir.mkdir(parents=True)
     return None
+
+
+def _finished(workdir: Path) -> dict[str, Any] | None:
+    try:
+        finished: dict[str, Any] = json.loads((workdir / FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return finished or None
 
 
 @contextmanager

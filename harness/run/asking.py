@@ -20,6 +20,7 @@ from harness.run.groups import GroupScore
 from harness.run.groups import scores as group_scores
 from harness.run.identity import deciding, run_name
 from harness.run.journal import Journal
+from harness.run.journal import folder_of as journal_folder
 from harness.run.lm_eval_calls import joined, simple_evaluate
 from harness.run.metrics import Measured, Metrics
 from harness.run.questions import draws_answers, notes_of
@@ -74,7 +75,8 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     asking = _Asking(prepared, applied, base, fitting.notes)
     if not is_first_process():
         return asking.run()
-    with asking.folder.owned(prepared.run, claim=claim):
+    answers = journal_folder(prepared.output, asking.identity).name
+    with asking.folder.owned(prepared.run, claim=claim, answers=answers):
         asked = asking.run()
     asking.forget()
     return asked

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.methods import Baseline
 from harness.models.tokenizer_only import TokenizerOnly
@@ -13,9 +13,9 @@ from harness.names import printable
 from harness.progress import say
 from harness.records import ledger
 from harness.records.asked import Questions, joined_digest
-from harness.records.run_notes import ended, notes_of
+from harness.records.run_notes import ended
 from harness.run import questions
-from harness.run.claims import claim_of
+from harness.run.claims import folders_of
 from harness.seeds import seed_for_task
 from harness.tasks.fit import give_tokenizer
 
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from harness.run.untouched import Untouched
 
 
+class Asked(Protocol):
+    """What tells how an LM would be asked: the untouched model, or one whose weights were not read."""
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the LM is there already."""
+
+    def lm(self) -> Any:
+        """Return the LM."""
+
+
 def baseline_of(prepared: Prepared) -> Prepared:
     """Return the run that evaluates the untouched model on the same tasks."""
     run = prepared.run
@@ -34,7 +45,9 @@ def baseline_of(prepared: Prepared) -> Prepared:
     return replace(prepared, run=run, method=Baseline())
 
 
-def reusable_records(prepared: Prepared, model: Untouched, *, was_waited_for: bool = False) -> list[Record]:
+def reusable_records(
+    prepared: Prepared, model: Asked, *, was_waited_for: bool = False, tells: bool = True
+) -> list[Record]:
     """Return the records that a run has left in the output folder, or nothing when one of those due is missing.
 
     A record serves when model, tasks with their versions, documents, prompts, settings and the versions of the software
@@ -43,17 +56,19 @@ def reusable_records(prepared: Prepared, model: Untouched, *, was_waited_for: bo
     Args:
         was_waited_for: a process made the records while this one waited, of the same run with the same seeds, so that
             drawn answers serve as well.
+        tells: off where nothing is evaluated, so that nothing is reused.
     """
     if not was_waited_for and any(
         questions.draws_answers(task, prepared.run) for task in prepared.tasks.tasks.values()
     ):
         return []  # drawn answers differ by seed
-    for folder in _folders(prepared):
+    for folder in filter(ended, folders_of(prepared)):
         found = _usable(prepared, folder, model)
-        if found:
+        if found and tells:
             whose = f"{printable(prepared.method.name)}'s" if was_waited_for else "the baseline's"
             when = "the run that has just ended" if was_waited_for else "an earlier run"
             say(f"{whose} records of {when} are reused ({printable(prepared.run.output_path / folder.name)})")
+        if found:
             return found
     return []
 
@@ -82,22 +97,14 @@ def that_differ(prepared: Prepared, runs: Sequence[Run], model: Untouched) -> li
     return list(kept.values())
 
 
-def _folders(prepared: Prepared) -> Iterator[Path]:
-    """Yield the folders of runs that were claimed as this one is, and have ended."""
-    claim = claim_of(prepared)
-    for folder in sorted(prepared.output.iterdir()):
-        if folder.is_dir() and notes_of(folder).get("claim") == claim and ended(folder):
-            yield folder
-
-
-def _asked_lm(prepared: Prepared, model: Untouched) -> Any:
+def _asked_lm(prepared: Prepared, model: Asked) -> Any:
     """Return an LM that tells what tasks would ask: the tokenizer is all it takes, unless prompts are wrapped as chat."""
     if model.is_loaded or prepared.run.apply_chat_template:
         return model.lm()
     return TokenizerOnly(prepared.source.load_tokenizer())
 
 
-def _usable(prepared: Prepared, folder: Path, model: Untouched) -> list[Record]:
+def _usable(prepared: Prepared, folder: Path, model: Asked) -> list[Record]:
     reading = ledger.read(folder)
     if reading.problems or not reading.records:
         return []

@@ -16,6 +16,7 @@ from harness.errors import Failed, HarnessError
 from harness.folders import cache_folder, check_writable, write_atomic
 from harness.names import printable
 from harness.progress import is_first_process, process_count, say
+from harness.records.run_notes import notes_of
 from harness.removal import CLAIM, refuse_links, remove
 from harness.run.environment import now
 from harness.run.identity import deciding
@@ -33,6 +34,16 @@ LOOKS, MOMENT = 20, 0.05
 def claim_of(prepared: Prepared) -> str:
     """Return what names a run before its weights are loaded: one claim is of one run, whose tasks may be others."""
     return deciding(prepared, {}).digest("claim")[:16]
+
+
+def folders_of(prepared: Prepared) -> Iterator[Path]:
+    """Yield the folders of runs in the output folder that were claimed as this one is, whether they have ended or not."""
+    if not prepared.output.is_dir():
+        return
+    claim = claim_of(prepared)
+    for folder in sorted(prepared.output.iterdir()):
+        if folder.is_dir() and notes_of(folder).get("claim") == claim:
+            yield folder
 
 
 @contextmanager

@@ -25,6 +25,18 @@ FOLDER = ".unfinished"
 FLUSH_SECONDS = 2.0
 
 
+def folder_of(output: Path, identity: Mapping[str, Any]) -> Path:
+    """Return where the answers of one run are kept below the output folder."""
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return output / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def count_kept(folder: Path, kind: str, requests: Sequence[Instance]) -> int:
+    """Return how many of a task's requests have an answer in the folder of an interrupted run, which is only looked at."""
+    keys = {key for key, _ in _pairs_in(folder)}
+    return sum(key in keys for key in _keys(kind, requests))
+
+
 class Journal:
     """Answers by request, for one process of one run.
 
@@ -36,8 +48,7 @@ class Journal:
 
     def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0) -> None:
         """Read what processes of an earlier, interrupted command left for ``identity`` below ``output``."""
-        text = json.dumps(identity, sort_keys=True, default=str)
-        self.folder = output / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = folder_of(output, identity)
         refuse_links(self.folder.parent, self.folder)
         self.file = self.folder / f"answers-{rank}.jsonl"
         self.reused = 0
@@ -48,9 +59,7 @@ class Journal:
         self._is_asking = False
         self._seconds: dict[str, float] = {}
         self._task, self._started, self._before = "", time.monotonic(), 0.0
-        for path in sorted(self.folder.glob("answers-*.jsonl")):
-            with suppress(OSError):
-                self._read(path)
+        self._read()
         _forget_old(output / FOLDER)
 
     @contextmanager
@@ -149,12 +158,8 @@ class Journal:
         if time.monotonic() - self._written > FLUSH_SECONDS:
             self.flush()
 
-    def _read(self, path: Path) -> None:
-        if not path.is_file():
-            return
-        with path.open("rb") as file:
-            pairs = [pair for line in file if (pair := _pair(line)) is not None]
-        for key, value in pairs:
+    def _read(self) -> None:
+        for key, value in _pairs_in(self.folder):
             if key.startswith(SECONDS):
                 task = key.removeprefix(SECONDS)
                 if type(value) in (int, float) and 0 <= value <= MOST_SECONDS:
@@ -176,6 +181,15 @@ def _line(key: str, value: Any) -> str:
     """
     text = json.dumps([key, value], allow_nan=False)
     return f'{text[:-1]}, "{_check(text)}"]'
+
+
+def _pairs_in(folder: Path) -> Iterator[tuple[str, Any]]:
+    """Yield keys and values of what a run kept in its folder; a file that cannot be read costs what is in it."""
+    for path in sorted(folder.glob("answers-*.jsonl")):
+        with suppress(OSError):
+            if path.is_file():
+                with path.open("rb") as file:
+                    yield from [pair for line in file if (pair := _pair(line)) is not None]
 
 
 def _pair(line: bytes) -> tuple[str, Any] | None:

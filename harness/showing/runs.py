@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
 from harness.records.grouping import weights_label
 from harness.records.labels import method_label, model_label, options_that_differ, told_methods
-from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of
+from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of, status_of
 from harness.run.summary import print_summary
 from harness.verifying import claims, following
 from harness.verifying.contradictions import Contradictions
@@ -48,7 +46,9 @@ class Shown:
     @property
     def status(self) -> str:
         """What the run noted of its end; of a run on a board, whether a score is missing."""
-        return self.notes.get("status") or ("invalid" if any(r.value is None for r in self.records) else "")
+        if self.folder is not None and self.notes:
+            return status_of(self.folder)
+        return "invalid" if any(r.value is None for r in self.records) else ""
 
     @property
     def seconds(self) -> float:
@@ -231,26 +231,13 @@ def print_overview(run: Shown, others: Sequence[Record], contradicted: Sequence[
         _section(out, "its report", report[:MOST_NUMBERS] + _rest(report, MOST_NUMBERS))
 
 
-def _status(run: Shown) -> str:
-    """Return how a run ended; one that notes it is running, while nobody holds its lock, was killed."""
-    status = str(run.notes.get("status"))
-    lock = run.folder.parent / f".{run.folder.name}.lock" if run.folder is not None else None
-    if status != "running" or lock is None or not lock.exists():
-        return status
-    try:
-        with FileLock(lock, timeout=0):
-            return "killed; the same command goes on"
-    except (Timeout, OSError):
-        return status
-
-
 def _what_ran(run: Shown) -> list[tuple[str, Any]]:
     record, notes = run.records[0], run.notes
     model, settings = record.model, record.settings
     lines: list[tuple[str, Any]] = [("run", run.name)]
     if notes:
         ended = f", ended {notes.get('ended')}" if notes.get("ended") else ""
-        lines.append(("status", f"{_status(run)}, started {notes.get('started')}{ended}"))
+        lines.append(("status", f"{run.status}, started {notes.get('started')}{ended}"))
     if record.plugin.name:
         lines.append(("plugin", f"{record.plugin.name} ({record.plugin.distribution} {record.plugin.version})"))
     lines.append(("method", method_label(record)))
