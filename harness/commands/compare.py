@@ -16,9 +16,11 @@ A side is a folder of results, a file of records, or words that select records i
   baseline                     the untouched model
   stochastok                   a method or plugin
   scheme=none                  an option of the method; several with commas: scheme=none,steps=200
-  stochastok,model=my-model    fields, too: method plugin version code model quantization dtype seed run
+  stochastok,model=my-model    fields, too: method plugin version code model revision adapter quantization dtype digest
+                               inputs seed run
+  stochastok-7b8f07e4          a run, by the beginning of its name
   results/other:stochastok     selected in another folder
-  stochastok@baseline          two sides: stochastok against baseline
+  stochastok@baseline          two sides: stochastok against the baseline of its own model and quantization
 
 examples:
   harness compare stochastok@baseline --records results
@@ -58,7 +60,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--documents", type=int, default=10, metavar="N",
                         help="how many documents that changed most to show for each task (default 10)")  # fmt: skip
     parser.add_argument("--across", type=_names, default=(), metavar="FIELDS",
-                        help="fields that may differ: model, quantization, dtype, prompts, num_fewshot …")  # fmt: skip
+                        help="fields that may differ: model, adapter, quantization, dtype, tokenizer, prefix_token, prompts, "
+                        "num_fewshot …")  # fmt: skip
     parser.add_argument("--allow-drift", action="store_true",
                         help="where the data of a task changed, compare the documents that both sides have")  # fmt: skip
     return parser

@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Sequence, Set
 from typing import Any
 
-from harness.comparing.sides import Side, Sourced
+from harness.comparing.selectors import Sourced
+from harness.comparing.sides import Side
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records.record import Record
@@ -17,18 +18,30 @@ ACROSS = {
         "model.name",
         "model.digest",
         "model.tokenizer_digest",
+        "model.adapter",
+        "model.prefix_token_id",
         "tokenizer.prefix_token_id",
         "settings.model_args",
     },
     "dtype": {"model.dtype"},
     "quantization": {"model.quantization", "model.dtype"},
+    "adapter": {"model.adapter", "model.digest"},
+    "prefix_token": {"tokenizer.prefix_token_id", "model.prefix_token_id"},
+    "tokenizer": {"model.tokenizer_digest", "tokenizer.prefix_token_id", "model.prefix_token_id"},
     "prompts": {"task.prompts_digest", "seeds.fewshot"},
 }
+# A word is only advised where this one of its fields differs: the others follow from it.
+NAMING = {
+    "adapter": "model.adapter", "tokenizer": "model.tokenizer_digest", "quantization": "model.quantization",
+}  # fmt: skip
+# Of ``settings.model_args``, what has a field of its own.
+OWN_FIELDS = {"peft": "model.adapter", "prefix_token_id": "model.prefix_token_id"}
 # What changes when the documents do.
 DRIFTING = {"task.docs_digest", "task.prompts_digest"}
 LIMITS = {"settings.limit", "settings.samples_digest"}
 # Not every record says these: older harnesses, or tasks without documents of their own.
 OPTIONAL = DRIFTING | {"model.tokenizer_digest", "tokenizer.prefix_token_id"}
+Difference = tuple[str, Any, Any]
 SEEDED = frozenset({"seeds.fewshot"})
 # Prompts are other ones when shots or template are.
 OF_PROMPTS = {"settings.num_fewshot", "settings.apply_chat_template", "settings.system_instruction"}
@@ -47,8 +60,14 @@ def across_fields(words: Collection[str], sides: Sequence[Side]) -> frozenset[st
         if word not in ACROSS and word not in settings - {"limit", "samples_digest"}:
             known = ", ".join([*ACROSS, *sorted(settings - {"limit", "samples_digest"})])
             raise HarnessError(f"--across '{printable(word)}' is no field that may differ; those are {known}")
-        fields |= ACROSS.get(word, {f"settings.{word}"})
-    return frozenset(fields | (ACROSS["prompts"] if fields & OF_PROMPTS else set()))
+        fields |= _fields_of(word)
+    return frozenset(fields)
+
+
+def _fields_of(word: str) -> set[str]:
+    """Return the fields that may differ with a word of ``--across``."""
+    fields = ACROSS.get(word, {f"settings.{word}"})
+    return fields | (ACROSS["prompts"] if fields & OF_PROMPTS else set())
 
 
 def agreeing_records(
@@ -62,18 +81,20 @@ def agreeing_records(
     ignored = set(across) | (DRIFTING if allow_drift else set())
     ours, theirs = _by_ground(task, first, ignored), _by_ground(task, second, ignored)
     best: tuple[int, int, list[Sourced], list[Sourced]] | None = None
-    nearest: tuple[int, str, Any, Any] | None = None
+    nearest: tuple[list[Difference], list[Sourced], list[Sourced]] | None = None
     for a in ours:
         for b in theirs:
             differing = _differences(a, b, ignored)
             docs = a[0].record.counts.docs
             if not differing and (best is None or docs > best[0]):
                 best = (docs, 0, a, b)
-            elif differing and (nearest is None or len(differing) < nearest[0]):
-                nearest = (len(differing), *differing[0])
+            elif differing and (nearest is None or len(differing) < len(nearest[0])):
+                nearest = (differing, a, b)
     if best is None:
         assert nearest is not None
-        raise HarnessError(_refusal(task, first, second, *nearest[1:]))
+        differing, a, b = nearest
+        advice = _advice(a, b, ignored, is_alone=_is_alone(task, first, second))
+        raise HarnessError(_refusal(task, first, second, differing, advice))
     for side, records in ((first, best[2]), (second, best[3])):
         _check_valid(task, side, records, ignored)
     return best[2], best[3]
@@ -86,7 +107,9 @@ def agreeing_fields(record: Record) -> dict[str, Any]:
     return {
         "task.version": task.version,
         "task.group": task.group,
-        **{f"settings.{name}": value for name, value in settings.items()},
+        **{f"settings.{name}": value for name, value in settings.items() if name != "model_args"},
+        "settings.model_args": {name: v for name, v in settings["model_args"].items() if name not in OWN_FIELDS},
+        **{field: settings["model_args"].get(name) for name, field in OWN_FIELDS.items()},
         "model.name": model.name,
         "model.quantization": model.quantization,
         "model.dtype": model.dtype,
@@ -109,9 +132,7 @@ def _by_ground(task: str, side: Side, ignored: Collection[str]) -> list[list[Sou
     return list(sets.values())
 
 
-def _differences(
-    first: Sequence[Sourced], second: Sequence[Sourced], ignored: Collection[str]
-) -> list[tuple[str, Any, Any]]:
+def _differences(first: Sequence[Sourced], second: Sequence[Sourced], ignored: Collection[str]) -> list[Difference]:
     """Return the fields in which two sets of records differ, with both values."""
     ours, theirs = agreeing_fields(first[0].record), agreeing_fields(second[0].record)
     if ours["task.docs_digest"] and ours["task.docs_digest"] == theirs["task.docs_digest"]:
@@ -123,11 +144,11 @@ def _differences(
         if a != b and not unknown and name not in ignored:
             found.append((name, a, b))
     if "seeds.fewshot" not in ignored and not found:
-        found += _shot_differences(first, second)
+        found += [one for one in _shot_differences(first, second) if one[0] not in ignored]
     return found
 
 
-def _shot_differences(first: Sequence[Sourced], second: Sequence[Sourced]) -> list[tuple[str, Any, Any]]:
+def _shot_differences(first: Sequence[Sourced], second: Sequence[Sourced]) -> list[Difference]:
     drawn = [{sourced.record.fewshot_seed for sourced in records} for records in (first, second)]
     if drawn[0] != drawn[1]:
         return [("seeds.fewshot", sorted(map(str, drawn[0])), sorted(map(str, drawn[1])))]
@@ -155,18 +176,54 @@ def _check_valid(task: str, side: Side, chosen: Sequence[Sourced], ignored: Set[
             )
 
 
-def _refusal(task: str, first: Side, second: Side, field: str, ours: Any, theirs: Any) -> str:
-    name = field.removeprefix("settings.")
-    word = next((word for word, fields in ACROSS.items() if field in fields), name)
-    advice = "compare runs that agree, or leave the task out with --tasks"
-    if field in {"task.docs_digest", "task.prompts_digest"}:
-        advice += "; --allow-drift compares the documents both have"
-    elif field not in {"task.version", "task.group", "settings.limit", "settings.samples_digest"}:
-        advice += f"; if that is what you compare, add --across {word}"
+def _refusal(task: str, first: Side, second: Side, differing: Sequence[Difference], advice: str) -> str:
+    field, ours, theirs = differing[0]
+    more = f" (and {len(differing) - 1} more: {', '.join(_named(name) for name, _, _ in differing[1:4])})"
     return (
-        f"task '{printable(task)}' does not compare: {name} is {_shown(ours)} in '{printable(first.label)}' and "
-        f"{_shown(theirs)} in '{printable(second.label)}'; {advice}"
+        f"task '{printable(task)}' does not compare: {_named(field)} is {_shown(ours)} in '{printable(first.label)}' and "
+        f"{_shown(theirs)} in '{printable(second.label)}'{more if len(differing) > 1 else ''}; {advice}"
     )
+
+
+def _advice(ours: Sequence[Sourced], theirs: Sequence[Sourced], ignored: Collection[str], *, is_alone: bool) -> str:
+    """Return what to do about two sets of records that differ: flags were tried, so that with them these do compare."""
+    advice = "compare runs that agree" + ("" if is_alone else ", or leave the task out with --tasks")
+    words, fields = list[str](), set(ignored)
+    while differing := _differences(ours, theirs, fields):
+        names = {name for name, _, _ in differing}
+        names -= DRIFTING if "task.docs_digest" in names else set()
+        word = _word_for(names) if names else None
+        if word is None:
+            break
+        words.append(word)
+        fields |= _fields_of(word)
+    is_whole = not _differences(ours, theirs, fields)
+    across = f"--across {','.join(words)}"
+    if is_whole:
+        return f"{advice}; if that is what you compare, add {across}"
+    if not _differences(ours, theirs, fields | DRIFTING):
+        flags = " ".join(([across] if words else []) + ["--allow-drift"])
+        return f"{advice}; {flags} compares the documents both have"
+    return advice
+
+
+def _word_for(fields: Set[str]) -> str | None:
+    """Return the word of ``--across`` that lets most of these fields differ, and the fewest others; None where none does."""
+    words = [word for word in ACROSS if NAMING.get(word) in fields or (word not in NAMING and fields & ACROSS[word])]
+    names = {name.removeprefix("settings.") for name in fields if name.startswith("settings.")}
+    words += sorted(names - {"limit", "samples_digest"})
+    return max(words, key=lambda word: (len(fields & _fields_of(word)), -len(_fields_of(word))), default=None)
+
+
+def _is_alone(task: str, first: Side, second: Side) -> bool:
+    """Whether the sides share no other task."""
+    ours, theirs = ({s.record.task.name for s in side.records} for side in (first, second))
+    return not (ours & theirs) - {task}
+
+
+def _named(field: str) -> str:
+    """Return a field as people and ``--across`` call it."""
+    return field.removeprefix("settings.")
 
 
 def _shown(value: Any) -> str:

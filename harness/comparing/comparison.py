@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from harness.comparing.checks import across_fields, agreeing_records
 from harness.comparing.costs import Cost, cost_of
 from harness.comparing.documents import Change, Columns, Documents, Doubts, changes, grouped_documents, paired_documents
-from harness.comparing.sides import Side, Sourced
+from harness.comparing.selectors import Sourced
+from harness.comparing.sides import Side
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
 from harness.records import intervals, statistics

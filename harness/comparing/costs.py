@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.comparing.sides import Sourced
+from harness.comparing.selectors import Sourced
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy
 
-from harness.comparing.sides import Side, Sourced
+from harness.comparing.selectors import Sourced
+from harness.comparing.sides import Side
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import answers, samples

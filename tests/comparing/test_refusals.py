@@ -130,3 +130,44 @@ def test_a_changed_sample_file_is_refused(tmp_path: Path) -> None:
     path.write_text(path.read_text(encoding="utf-8").replace('"acc": 0.0', '"acc": 1.0'), encoding="utf-8")
     with pytest.raises(HarnessError, match="is not the sample file"):
         compared(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "flags"),
+    [
+        ({"model": {"quantization": "nf4", "dtype": "bfloat16"}}, "--across quantization"),
+        ({"model": {"digest": "ada9"}, "settings": {"model_args": {"peft": "mine"}}}, "--across adapter"),
+        ({"tokenizer": {"prefix_token_id": 7}}, "--across prefix_token"),
+        (
+            {"tokenizer": {"prefix_token_id": 7}, "settings": {"model_args": {"prefix_token_id": 7}}},
+            "--across prefix_token",
+        ),
+        ({"model": {"tokenizer_digest": "other"}, "tokenizer": {"prefix_token_id": 7}}, "--across tokenizer"),
+        ({"model": {"name": "large", "digest": "f", "quantization": "nf4"}}, "--across model,quantization"),
+        ({"settings": {"num_fewshot": 5}, "task": {"prompts_digest": "other"}}, "--across num_fewshot"),
+        ({"settings": {"model_args": {"max_length": 9}}}, "--across model_args"),
+        ({"task": {"prompts_digest": "other"}}, "--across prompts"),
+        ({"task": {"docs_digest": "other", "prompts_digest": "other"}}, "--allow-drift"),
+        ({"task": {"docs_digest": "other"}, "model": {"dtype": "float16"}}, "--across dtype --allow-drift"),
+    ],
+)
+def test_flags_that_are_advised_make_the_sides_compare(tmp_path: Path, part: dict[str, Any], flags: str) -> None:
+    known: dict[str, Any] = {
+        "task": {"prompts_digest": "same"}, "tokenizer": {"prefix_token_id": 3}, "model": {"tokenizer_digest": "t"},
+    }  # fmt: skip
+    write_run(tmp_path, {"t": {"acc": FEW}}, **known)
+    write_run(
+        tmp_path, {"t": {"acc": FEW}}, method="m", **{n: known.get(n, {}) | part.get(n, {}) for n in known | part}
+    )
+    with pytest.raises(HarnessError, match=f"{flags}( compares the documents both have)?$"):
+        compared(tmp_path)
+    words = flags.removesuffix("--allow-drift").removeprefix("--across").strip()
+    across = tuple(words.split(",")) if words else ()
+    assert compared(tmp_path, across=across, allow_drift="--allow-drift" in flags).rows
+
+
+def test_nothing_is_advised_where_no_flag_helps(tmp_path: Path) -> None:
+    write_run(tmp_path, {"t": {"acc": FEW}})
+    write_run(tmp_path, {"t": {"acc": FEW}}, method="m", task={"version": "2.0"}, model={"quantization": "nf4"})
+    with pytest.raises(HarnessError, match="compare runs that agree$"):
+        compared(tmp_path)

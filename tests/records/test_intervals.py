@@ -13,7 +13,8 @@ from board_records import baseline, record
 
 from harness.board import board, markdown_page, page
 from harness.comparing.comparison import Request, compare
-from harness.comparing.sides import Side, Sourced
+from harness.comparing.selectors import Sourced
+from harness.comparing.sides import Side
 from harness.records import intervals, statistics
 from harness.records.intervals import BOOTSTRAP, ENOUGH, EXACT, NORMAL, STUDENT, Estimate
 from harness.records.record import Record
