@@ -169,5 +169,5 @@ def test_flags_that_are_advised_make_the_sides_compare(tmp_path: Path, part: dic
 def test_nothing_is_advised_where_no_flag_helps(tmp_path: Path) -> None:
     write_run(tmp_path, {"t": {"acc": FEW}})
     write_run(tmp_path, {"t": {"acc": FEW}}, method="m", task={"version": "2.0"}, model={"quantization": "nf4"})
-    with pytest.raises(HarnessError, match="compare runs that agree$"):
+    with pytest.raises(HarnessError, match=r"compare runs that agree$"):
         compared(tmp_path)

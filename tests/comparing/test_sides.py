@@ -206,10 +206,10 @@ def test_a_folder_without_records_is_no_side(crowd: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(here)
     assert len(sides(crowd, "split,model=large@baseline")) == 2
     with pytest.raises(
-        HarnessError, match="'notes' is a folder without records, and no record in .* method or plugin 'notes'"
+        HarnessError, match=r"'notes' is a folder without records, and no record in .* method or plugin 'notes'"
     ):
         sides(crowd, "notes", "baseline")
-    with pytest.raises(HarnessError, match="'./notes' is no folder of results"):
+    with pytest.raises(HarnessError, match=r"'\./notes' is no folder of results"):
         sides(crowd, "./notes", "baseline")
 
 
