@@ -15,6 +15,7 @@ from harness.names import printable
 
 if TYPE_CHECKING:
     from harness.records.ledger import Reading
+    from harness.records.record import Record
     from harness.showing.documents import Documents, Side
     from harness.showing.runs import Shown
 
@@ -47,12 +48,18 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", action="store_true", help="print runs, their options, scores and costs as JSON, and no documents"
     )
-    parser.add_argument("--task", metavar="TASK", help="documents of this task")
+    parser.add_argument(
+        "--task", metavar="TASK", help="documents of this task; of several runs, those that were asked it"
+    )
     parser.add_argument("--metric", metavar="NAME", help="what tells right from wrong (default acc or exact_match)")
     parser.add_argument("--doc", type=int, metavar="N", help="the document with this number in the task")
     parser.add_argument("--wrong", action="store_true", help="documents that were answered wrong")
     parser.add_argument("--changed", action="store_true", help="documents answered otherwise than by --against")
-    parser.add_argument("--against", type=Path, metavar="RUN", help="the run to compare with (default: the baseline's)")
+    parser.add_argument(
+        "--against",
+        metavar="RUN",
+        help="the run to compare with: as --run names it, or a path (default: the baseline's)",
+    )
     parser.add_argument("--limit", type=int, default=10, metavar="N", help="print so many documents (default 10)")
     parser.add_argument("--whole", action="store_true", help="show long prompts whole")
     return parser
@@ -61,16 +68,18 @@ def add(commands: Any) -> argparse.ArgumentParser:
 def execute(args: argparse.Namespace) -> int:
     """Show the run, then documents."""
     from harness.commands.reading import read
-    from harness.showing.runs import as_json, contradictions_of, pick, print_overview, print_runs, runs_of
+    from harness.showing.listing import as_json, print_runs
+    from harness.showing.runs import contradictions_of, pick, print_overview, runs_of
 
     reading = read(args.path)
-    runs = _wanted(runs_of(reading), args)
+    all_runs = runs_of(reading)
+    runs = _wanted(all_runs, args)
     run = pick(runs, args.run, path=args.path)
     if args.json:
         print(json.dumps(as_json(runs if run is None else [run]), ensure_ascii=False, indent=1, default=str))
         return 1 if reading.problems else 0
     if run is None:
-        print_runs(runs)
+        print_runs(runs, task=args.task)
         print("show one of them with --run NAME")
         return 1 if reading.problems else 0
     readings = [reading, *_readings_beside(run)]
@@ -84,7 +93,7 @@ def execute(args: argparse.Namespace) -> int:
     if is_terminal or not chooses:
         print_overview(run, others, contradicted)
     if is_terminal or chooses:
-        tasks = _tasks(run, args, reading)
+        tasks = _tasks(run, args, reading, all_runs)
         if is_terminal and tasks:
             _browse(tasks, args)
         elif chooses and not _print(tasks, args):
@@ -113,6 +122,12 @@ def _wanted(runs: list[Shown], args: argparse.Namespace) -> list[Shown]:
         if runs and not left:
             there = ", ".join(sorted({text(run) for run in runs}))
             raise HarnessError(f"no run has {name} '{printable(wanted)}'; there is {printable(there)}")
+        runs = left
+    if args.task is not None and args.run is None and len(runs) > 1:
+        left = [run for run in runs if any(record.task.name == args.task for record in run.records)]
+        if not left:
+            there = ", ".join(sorted({printable(record.task.name) for run in runs for record in run.records}))
+            raise HarnessError(f"no run was asked task '{printable(args.task)}'; there is {there}")
         runs = left
     return runs
 
@@ -164,7 +179,9 @@ def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -
     return are_read
 
 
-def _tasks(run: Shown, args: argparse.Namespace, reading: Reading) -> list[Callable[[], Documents]]:
+def _tasks(
+    run: Shown, args: argparse.Namespace, reading: Reading, runs: Sequence[Shown]
+) -> list[Callable[[], Documents]]:
     """Return what reads the documents of each task of the run that has samples.
 
     Raises:
@@ -176,7 +193,7 @@ def _tasks(run: Shown, args: argparse.Namespace, reading: Reading) -> list[Calla
     if args.task is not None and args.task not in mine:
         there = ", ".join(map(printable, mine)) or "none"
         raise HarnessError(f"no task '{printable(args.task)}' with samples in this run; there is {there}")
-    theirs = _other_sides(run, args, reading)
+    theirs = _named_sides(run, args, runs) if args.against is not None else _baseline_sides(run, reading)
     wanted = [args.task] if args.task is not None else list(mine)
 
     def reader(side: Side) -> Callable[[], Documents]:
@@ -205,21 +222,57 @@ def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
     return found
 
 
-def _other_sides(run: Shown, args: argparse.Namespace, own: Reading) -> dict[tuple[str, str, str], Side]:
-    """Return the sides to compare with: of the run that is named, else of the baseline on the same boards."""
+def _named_sides(run: Shown, args: argparse.Namespace, runs: Sequence[Shown]) -> dict[tuple[str, str, str], Side]:
+    """Return the sides of the run that ``--against`` names, whatever model or setting it has: the documents tell.
+
+    Raises:
+        HarnessError: it names none, or this one, or a run that shares no task with it.
+    """
     from harness.commands.reading import read
+    from harness.showing.runs import pick, runs_of
+
+    path = Path(args.against)
+    others = runs_of(read(path)) if path.exists() else [other for other in runs if other is not run]
+    if not others and run.folder is not None:  # one run was named by its path: those beside it count
+        beside = runs_of(read(run.folder.resolve().parent))
+        others = [other for other in beside if other.name != run.name]
+    other = pick(others, None if path.exists() else args.against, path=path if path.exists() else args.path)
+    if other is None:
+        names = ", ".join(printable(one.name) for one in others[:12])
+        raise HarnessError(f"--against '{printable(args.against)}' holds several runs; name one of {names}")
+    found = _sides_of(other.records, other.files)
+    mine = {record.task.name for record in run.records}
+    if not any(task in mine for task, _, _ in found):
+        raise HarnessError(
+            f"run '{printable(other.name)}' has no samples of a task of '{printable(run.name)}', so nothing can be compared"
+        )
+    return found
+
+
+def _baseline_sides(run: Shown, own: Reading) -> dict[tuple[str, str, str], Side]:
+    """Return the sides of the baseline on the same boards."""
+    boards, keys = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
+    found: dict[tuple[str, str, str], Side] = {}
+    for reading in [own, *_readings_beside(run)]:
+        pairs = [
+            (record, origin.file)
+            for record, origin in zip(reading.records, reading.origins, strict=True)
+            if record.is_baseline and record.run_key() not in keys and record.board_key() in boards
+        ]
+        found = _sides_of([record for record, _ in pairs], [file for _, file in pairs]) | found
+    return found
+
+
+def _sides_of(records: Sequence[Record], files: Sequence[Path]) -> dict[tuple[str, str, str], Side]:
+    """Return those records that have a sample file, by task, metric and filter; of two alike the first."""
     from harness.records import samples
     from harness.showing.documents import Side
 
-    readings = [read(args.against)] if args.against is not None else [own, *_readings_beside(run)]
-    boards, keys = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
     found: dict[tuple[str, str, str], Side] = {}
-    for reading in readings:
-        for record, origin in zip(reading.records, reading.origins, strict=True):
-            is_other = args.against is not None or (record.is_baseline and record.run_key() not in keys)
-            path = samples.find(record, origin.file) if is_other and record.board_key() in boards else None
-            if path is not None:
-                found.setdefault((record.task.name, record.metric.name, record.metric.filter), Side(record, path))
+    for record, file in zip(records, files, strict=True):
+        path = samples.find(record, file)
+        if path is not None:
+            found.setdefault((record.task.name, record.metric.name, record.metric.filter), Side(record, path))
     return found
 
 

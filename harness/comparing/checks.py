@@ -134,7 +134,15 @@ def _by_ground(task: str, side: Side, ignored: Collection[str]) -> list[list[Sou
 
 def _differences(first: Sequence[Sourced], second: Sequence[Sourced], ignored: Collection[str]) -> list[Difference]:
     """Return the fields in which two sets of records differ, with both values."""
-    ours, theirs = agreeing_fields(first[0].record), agreeing_fields(second[0].record)
+    found = differences(first[0].record, second[0].record, ignored)
+    if "seeds.fewshot" not in ignored and not found:
+        found += [one for one in _shot_differences(first, second) if one[0] not in ignored]
+    return found
+
+
+def differences(first: Record, second: Record, ignored: Collection[str] = ()) -> list[Difference]:
+    """Return the fields in which two records differ that have to agree, with both values; the seeds of shots left out."""
+    ours, theirs = agreeing_fields(first), agreeing_fields(second)
     if ours["task.docs_digest"] and ours["task.docs_digest"] == theirs["task.docs_digest"]:
         ignored = {*ignored, *LIMITS}  # a limit that cut nothing: the documents are the same
     found = []
@@ -143,8 +151,6 @@ def _differences(first: Sequence[Sourced], second: Sequence[Sourced], ignored: C
         unknown = name in OPTIONAL and (a is None or b is None)
         if a != b and not unknown and name not in ignored:
             found.append((name, a, b))
-    if "seeds.fewshot" not in ignored and not found:
-        found += [one for one in _shot_differences(first, second) if one[0] not in ignored]
     return found
 
 
@@ -178,10 +184,10 @@ def _check_valid(task: str, side: Side, chosen: Sequence[Sourced], ignored: Set[
 
 def _refusal(task: str, first: Side, second: Side, differing: Sequence[Difference], advice: str) -> str:
     field, ours, theirs = differing[0]
-    more = f" (and {len(differing) - 1} more: {', '.join(_named(name) for name, _, _ in differing[1:4])})"
+    more = f" (and {len(differing) - 1} more: {', '.join(named(name) for name, _, _ in differing[1:4])})"
     return (
-        f"task '{printable(task)}' does not compare: {_named(field)} is {_shown(ours)} in '{printable(first.label)}' and "
-        f"{_shown(theirs)} in '{printable(second.label)}'{more if len(differing) > 1 else ''}; {advice}"
+        f"task '{printable(task)}' does not compare: {named(field)} is {shown(ours)} in '{printable(first.label)}' and "
+        f"{shown(theirs)} in '{printable(second.label)}'{more if len(differing) > 1 else ''}; {advice}"
     )
 
 
@@ -192,7 +198,7 @@ def _advice(ours: Sequence[Sourced], theirs: Sequence[Sourced], ignored: Collect
     while differing := _differences(ours, theirs, fields):
         names = {name for name, _, _ in differing}
         names -= DRIFTING if "task.docs_digest" in names else set()
-        word = _word_for(names) if names else None
+        word = word_for(names) if names else None
         if word is None:
             break
         words.append(word)
@@ -207,7 +213,7 @@ def _advice(ours: Sequence[Sourced], theirs: Sequence[Sourced], ignored: Collect
     return advice
 
 
-def _word_for(fields: Set[str]) -> str | None:
+def word_for(fields: Set[str]) -> str | None:
     """Return the word of ``--across`` that lets most of these fields differ, and the fewest others; None where none does."""
     words = [word for word in ACROSS if NAMING.get(word) in fields or (word not in NAMING and fields & ACROSS[word])]
     names = {name.removeprefix("settings.") for name in fields if name.startswith("settings.")}
@@ -221,12 +227,13 @@ def _is_alone(task: str, first: Side, second: Side) -> bool:
     return not (ours & theirs) - {task}
 
 
-def _named(field: str) -> str:
+def named(field: str) -> str:
     """Return a field as people and ``--across`` call it."""
     return field.removeprefix("settings.")
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as a sentence has it."""
     if value is None:
         return "none"
     if isinstance(value, list):

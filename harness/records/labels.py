@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # At a number that is not what it seems; the sentence stands below the table.
 NOTED = "†"
+# At a difference of two scores that do not compare as they stand; the sentence stands below the table.
+DIFFERS = "‡"
 MOST_PLACES = 8
 
 

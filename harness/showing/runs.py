@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
 from harness.records.grouping import weights_label
-from harness.records.labels import method_label, model_label, options_that_differ, told_methods
+from harness.records.labels import method_label, model_label, options_that_differ
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of, status_of
 from harness.run.summary import print_summary
 from harness.verifying import claims, following
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.records.record import CountsPart, Record
 
 MOST_FILES, MOST_NUMBERS, MOST_CHARACTERS = 20, 20, 100
-MOST_IN_A_TABLE, WIDEST_COLUMN, MOST_SCORES = 500, 40, 3
 
 
 @dataclass(frozen=True)
@@ -105,10 +104,12 @@ def pick(runs: Sequence[Shown], name: str | None, *, path: Path) -> Shown | None
 
 
 def _told_apart(run: Shown, among: Sequence[Shown]) -> str:
-    """Return a run's name with its seed and the options in which these runs differ."""
-    record = run.records[0]
-    options = options_that_differ([other.records[0] for other in among])
-    words = [f"{name}={record.method.options[name]}" for name in options if name in record.method.options]
+    """Return a run's name with its seed, and the model and options in which these runs differ."""
+    record, firsts = run.records[0], [other.records[0] for other in among]
+    models = {f"{model_label(first)}, {weights_label(first)}" for first in firsts}
+    words = [f"{model_label(record)}, {weights_label(record)}"] if len(models) > 1 else []
+    options = options_that_differ(firsts)
+    words += [f"{name}={record.method.options[name]}" for name in options if name in record.method.options]
     return f"{printable(run.name)} ({', '.join([f'seed {record.seeds.random}', *map(printable, words)])})"
 
 
@@ -120,68 +121,6 @@ def console() -> Console:
     if not made.is_terminal:
         made.width = 160
     return made
-
-
-def print_runs(runs: Sequence[Shown]) -> None:
-    """Print the list of several runs, told apart; of very many in plain columns, which a table takes half a minute for."""
-    columns = ("run", "method", "model", "seed", "scores", "seconds", "created", "status")
-    firsts = [run.records[0] for run in runs]
-    has_weights = len({weights_label(first) for first in firsts}) > 1
-    lines = [
-        (run.name, method, model_label(first) + (f", {weights_label(first)}" if has_weights else ""), first.seeds.random,
-         _scores_in_short(run), f"{run.seconds:.0f}", first.created[:10], run.status)
-        for run, first, method in zip(runs, firsts, told_methods(firsts), strict=True)
-    ]  # fmt: skip
-    if len(lines) > MOST_IN_A_TABLE:
-        _print_columns(columns, lines)
-        return
-    table = _table(*columns)
-    table.columns[0].min_width = max(len(printable(run.name)) for run in runs)  # whole: --run asks for it
-    table.columns[columns.index("scores")].justify = "left"
-    for line in lines:
-        _add(table, *line)
-    console().print(table)
-
-
-def _scores_in_short(run: Shown) -> str:
-    """Return the first metric of each task, of a group that of the group alone; of many tasks the first ones."""
-    firsts = run.main_scores
-    said = [
-        f"{record.task.name} " + ("none" if record.value is None else f"{record.value:.3f}")
-        for record in firsts[:MOST_SCORES]
-    ]
-    return ", ".join(said) + (f" and {len(firsts) - MOST_SCORES} more" if len(firsts) > MOST_SCORES else "")
-
-
-def as_json(runs: Sequence[Shown]) -> list[dict[str, Any]]:
-    """Return what tells runs apart, their scores and costs, as JSON values."""
-    return [
-        {
-            "run": run.name,
-            "folder": None if run.folder is None else str(run.folder),
-            "status": run.status,
-            "created": run.records[0].created,
-            "model": model_label(run.records[0]),
-            "weights": weights_label(run.records[0]),
-            "method": method_label(run.records[0]),
-            "options": run.records[0].method.options,
-            "seed": run.records[0].seeds.random,
-            "seconds": run.seconds,
-            "scores": [
-                {"task": r.task.name, "metric": r.metric.name, "filter": r.metric.filter, "value": r.value,
-                 "stderr": r.stderr, "documents": r.counts.docs, "key": r.key()}
-                for r in run.records
-            ],
-        }
-        for run in runs
-    ]  # fmt: skip
-
-
-def _print_columns(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> None:
-    texts = [list(names), *([printable(cell) for cell in line] for line in lines)]
-    widths = [min(max(map(len, column)), WIDEST_COLUMN) for column in zip(*texts, strict=True)]
-    for line in texts:
-        print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
 def contradictions_of(run: Shown, readings: Sequence[ledger.Reading]) -> list[str]:

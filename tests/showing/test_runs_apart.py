@@ -6,8 +6,10 @@ import json
 
 import pytest
 from board_records import baseline, record, write
+from rich.console import Console
 
 from harness.cli import main
+from harness.showing import listing
 
 
 @pytest.fixture
@@ -65,3 +67,44 @@ def test_a_filter_that_fits_no_run_says_what_there_is(results, capsys) -> None:
     assert "no run has model 'big'; there is other, revision r1, tiny, tiny, adapter mine" in capsys.readouterr().err
     assert main(["show", str(results), "--quantization", "nf"]) == 2
     assert "no run has quantization 'nf'; there is nf4, none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_the_list_fits_the_terminal_however_long_options_are(results, width, monkeypatch, capsys) -> None:
+    """No line is wider than the terminal and nothing is cut: what is long goes on in the next line."""
+    long = "/a/very/long/path/without/any/blank/in/it/" * 4
+    for name, one in {"g": {"file": long}, "h": {"file": long + "2"}}.items():
+        made = record(0.7, options=one, model={"name": "a-model-with-a-name-of-some-length"})
+        write(
+            results / name / "records_t.jsonl", [made.model_copy(update={"run": f"run-with-a-name-{name}-0123456789"})]
+        )
+    made = Console(width=width)
+    monkeypatch.setattr(listing, "console", lambda: made)
+    assert main(["show", str(results)]) == 0
+    made.file.flush()
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    assert "run-with-a-name-g-0123456789" in out and "run-a" in out
+    assert "".join(out.split()).count("without") > 0
+    assert "…" not in out
+
+
+def test_settings_that_differ_are_told_and_what_all_share_is_said_once(tmp_path, capsys) -> None:
+    for name, limit in (("a", None), ("b", 20.0)):
+        one = baseline(0.5, settings={"limit": limit, "num_fewshot": 2}).model_copy(update={"run": f"run-{name}"})
+        write(tmp_path / name / "records_t.jsonl", [one])
+    assert main(["show", str(tmp_path)]) == 0
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("all: tiny, seed 0, 2026-01-01")
+    assert "limit=20.0" in "".join(rest) and "num_fewshot" not in "".join(rest)
+
+
+def test_a_task_chooses_runs_and_the_score_that_is_listed(results, capsys) -> None:
+    for name in ("x", "y"):
+        one = record(0.9, options={"n": name}, task={"name": "u"}).model_copy(update={"run": f"run-{name}"})
+        write(results / name / "records_u.jsonl", [one])
+    assert main(["show", str(results), "--task", "u"]) == 0
+    out = capsys.readouterr().out
+    assert "run-x" in out and "run-y" in out and "u 0.900" in out and "run-a" not in out
+    assert main(["show", str(results), "--task", "v"]) == 2
+    assert "no run was asked task 'v'; there is t, u" in capsys.readouterr().err

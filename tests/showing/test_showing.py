@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -18,7 +19,7 @@ import pytest
 from written_records import write_board, write_results
 
 from harness.cli import main
-from harness.showing import runs
+from harness.showing import listing
 
 Show = Callable[..., str]
 METHOD_RUN, BASELINE_RUN = "softly-0123456789", "baseline-0123456789"
@@ -54,13 +55,13 @@ def test_a_results_folder_of_several_runs_is_listed(results: Path, show: Show) -
     assert "finished" in printed
 
 
-def test_a_list_of_very_many_runs_is_plain_columns(results: Path, show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runs, "MOST_IN_A_TABLE", 1)
-    names, first, second, *_ = show(results).splitlines()
-    assert names.split() == ["run", "method", "model", "seed", "scores", "seconds", "created", "status"]
-    assert first.split()[:4] == [BASELINE_RUN, "baseline", "tiny", "0"]
-    assert first.split()[-2:] == ["2026-11-24", "finished"] and "colours_cold 0.333, colours_warm 0.600" in first
-    assert second.split()[:3] == [METHOD_RUN, "softly", "tiny"]
+def test_a_list_of_very_many_runs_is_plain_lines(results: Path, show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MOST_IN_A_TABLE", 1)
+    shared, first, method, scores, *_ = show(results).splitlines()
+    assert shared == "all: tiny, seed 0, 2026-11-24, finished"
+    assert (first, method) == (BASELINE_RUN, "    method: baseline")
+    assert scores == "    scores: colours_cold 0.333, colours_warm 0.600"
+    assert METHOD_RUN in show(results).splitlines()
 
 
 def test_the_overview_tells_what_ran_what_it_took_and_what_it_left(results: Path, show: Show) -> None:
@@ -109,6 +110,19 @@ def test_another_run_can_be_named_to_compare_with(results: Path, show: Show) -> 
     printed = show(results / BASELINE_RUN, "--changed", "--against", results / METHOD_RUN)
     assert "softly answered" in printed
     assert re.findall(r"document (\d+) ", printed) == ["0"]
+
+
+def test_the_run_to_compare_with_is_named_as_run_names_it(
+    results: Path, show: Show, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the beginning of its name, in the results folder and beside a run that was named by its path."""
+    for words in ([results, "--run", "baseline"], [results / BASELINE_RUN]):
+        printed = show(*words, "--changed", "--against", METHOD_RUN[:8])
+        assert "softly answered" in printed and re.findall(r"document (\d+) ", printed) == ["0"]
+    assert main(["show", str(results), "--run", "baseline", "--changed", "--against", "nope"]) == 2
+    assert "no run is called 'nope'" in capsys.readouterr().err
+    assert main(["show", str(results), "--run", "baseline", "--changed", "--against", str(results)]) == 2
+    assert "holds several runs; name one of" in capsys.readouterr().err
 
 
 def test_text_from_models_cannot_steer_the_terminal_or_become_markup(results: Path, show: Show) -> None:
@@ -185,6 +199,7 @@ class Terminal:
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor, self.text = descriptor, ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a character may come in two parts
 
     def press(self, key: str, until: str) -> str:
         """Press a key; return what came out up to the browser's line of keys, ``until`` among it."""
@@ -198,7 +213,7 @@ class Terminal:
             assert time.monotonic() < deadline, self.text
             ready, _, _ = select.select([self.descriptor], [], [], 1)
             if ready:
-                self.text += os.read(self.descriptor, 65536).decode()
+                self.text += self._decoder.decode(os.read(self.descriptor, 65536))
         return self.text
 
 
