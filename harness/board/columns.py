@@ -127,6 +127,18 @@ def model_titles(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
     return titles
 
 
+def _parts(row: Row) -> tuple[int, int, int | None]:
+    """Return what decides the model of a row: parts of records, which thousands of them share, by identity."""
+    first = row.first
+    return id(first.model), id(first.settings), first.tokenizer.prefix_token_id
+
+
+def _titles_by_parts(rows: Sequence[Row]) -> dict[tuple[int, int, int | None], str]:
+    some = {_parts(row): row for row in rows}
+    titles = model_titles(list(some.values()))
+    return {parts: titles[model_of(row)] for parts, row in some.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class RowKey:
     """What a row is over all tasks: its model as people call it, the model's files, the method; a baseline's is empty."""
@@ -138,14 +150,13 @@ class RowKey:
 
 def rows_over(columns: Sequence[Column]) -> dict[RowKey, dict[int, Row]]:
     """Return each model and method of some columns, with its row of each column by number."""
-    models = model_titles([row for column in columns for row in column.table.rows])
+    titles = _titles_by_parts([row for column in columns for row in column.table.rows])
     found: dict[RowKey, dict[int, Row]] = {}
     for number, column in enumerate(columns):
         for row in column.table.rows:
             if column.key in row.scores:
-                key = RowKey(
-                    models[model_of(row)], row.first.model.digest, "" if row.is_baseline else method_text(row.first)
-                )
+                method = "" if row.is_baseline else method_text(row.first)
+                key = RowKey(titles[_parts(row)], row.first.model.digest, method)
                 if number in found.get(key, {}):  # its prompts are others, as of a chat template that was changed
                     key = replace(key, model=f"{key.model}, {row.variant}")
                 found.setdefault(key, {})[number] = row

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy
 
@@ -14,7 +15,7 @@ from harness.board.columns import Column, RowKey, columns_of, rows_over, score_o
 from harness.board.mean_ranks import MeanRank, mean_ranks
 from harness.board.ranking import Difference, with_verdict
 from harness.board.settings import RETENTION
-from harness.board.tables import Board, Row, Score, Table
+from harness.board.tables import Board, Row, Score
 from harness.names import counted
 from harness.records.record import Record
 from harness.records.statistics import holm
@@ -41,14 +42,12 @@ class Cost:
 
     Attributes:
         training_seconds: of the method, before any question.
-        seconds_a_document: of the evaluation, over the tasks that all rows of the model have.
         tokens_trained: by one seed.
         peak_bytes: the largest of training and evaluation.
         weights_changed: share of the model's parameters.
     """
 
     training_seconds: float
-    seconds_a_document: float | None
     tokens_trained: float | None
     peak_bytes: int | None
     weights_changed: float | None
@@ -63,6 +62,7 @@ class Standing:
         differences: those to the untouched model, with verdicts after Holm's correction over all of the block.
         against_full: the same, to the method on the model in full precision.
         wins, losses, ties: tasks it is shown to be better, worse and neither on, retention left out.
+        seconds_a_document: of the evaluation, over the tasks that all rows of the model have.
         efforts: by column the seconds of evaluation, and the documents they were for.
         rank: over the tasks of the block; with a single task it is that of the task.
         is_best: the numbers of columns where no other row of its model has a better score.
@@ -76,6 +76,7 @@ class Standing:
     against_full: Mapping[int, Difference]
     cost: Cost
     efforts: Mapping[int, tuple[float, int]]
+    seconds_a_document: float | None = None
     wins: int = 0
     losses: int = 0
     ties: int = 0
@@ -112,14 +113,23 @@ def summarise(board: Board, *, retention: Sequence[str] = RETENTION) -> list[Blo
     """
     if not board.tables:
         return []
-    found = [_block(board, tables, frozenset(retention)) for tables in _that_share_rows(board.tables)]
+    columns = columns_of(board.tables)
+    by_row = rows_over(columns)
+    found = []
+    for group in _that_share_rows(len(columns), by_row):
+        places = {number: place for place, number in enumerate(group)}
+        rows = {
+            key: {places[number]: row for number, row in of_key.items() if number in places}
+            for key, of_key in by_row.items()
+            if not places.keys().isdisjoint(of_key)
+        }
+        found.append(_block(board, [columns[number] for number in group], rows, frozenset(retention)))
     return sorted(found, key=lambda block: (-len(block.columns), -sum(map(len, block.models.values()))))
 
 
-def _that_share_rows(tables: Sequence[Table]) -> list[list[Table]]:
-    """Return the tables in groups that share a method on a model, those of untouched models alone by these."""
-    columns = columns_of(tables)
-    parent = list(range(len(columns)))
+def _that_share_rows(count: int, by_row: Mapping[RowKey, Mapping[int, Row]]) -> list[list[int]]:
+    """Return the numbers of columns in groups that share a method on a model, those of untouched models alone by these."""
+    parent = list(range(count))
 
     def root(number: int) -> int:
         while parent[number] != number:
@@ -131,7 +141,6 @@ def _that_share_rows(tables: Sequence[Table]) -> list[list[Table]]:
         for one in rest:
             parent[root(one)] = root(first)
 
-    by_row = rows_over(columns)
     methods = [numbers for key, numbers in by_row.items() if key.method]
     for numbers in methods:
         join(numbers)
@@ -140,15 +149,15 @@ def _that_share_rows(tables: Sequence[Table]) -> list[list[Table]]:
         alone = [number for number in numbers if number not in asked]
         if not key.method and alone:
             join(alone)
-    groups: dict[int, dict[int, Table]] = {}
-    for number, column in enumerate(columns):
-        groups.setdefault(root(number), {})[id(column.table)] = column.table
-    return [list(group.values()) for group in groups.values()]
+    groups: dict[int, list[int]] = {}
+    for number in range(count):
+        groups.setdefault(root(number), []).append(number)
+    return list(groups.values())
 
 
-def _block(board: Board, tables: Sequence[Table], retention: frozenset[str]) -> Block:
-    columns = tuple(columns_of(tables))
-    by_row = rows_over(columns)
+def _block(
+    board: Board, columns: Sequence[Column], by_row: Mapping[RowKey, Mapping[int, Row]], retention: frozenset[str]
+) -> Block:
     told = told_rows(by_row)
     standings = [_standing(board, key, rows, columns, told[key]) for key, rows in by_row.items()]
     retained = frozenset(n for n, column in enumerate(columns) if column.table.first.task.name in retention)
@@ -172,7 +181,7 @@ def _block(board: Board, tables: Sequence[Table], retention: frozenset[str]) -> 
         notes.append(_why_nothing_is_ranked(columns, retained))
     environments = {id(one.first.environment): one.first.environment for one in standings}.values()
     machines = dict.fromkeys(f"{one.device}, {one.platform}, {_threads(one.threads)}" for one in environments)
-    return Block(columns, retained, ranked, models, tuple(dict.fromkeys(notes)), tuple(machines))
+    return Block(tuple(columns), retained, ranked, models, tuple(dict.fromkeys(notes)), tuple(machines))
 
 
 def _threads(count: int | None) -> str:
@@ -211,7 +220,7 @@ def _with_seconds(rows: Sequence[Standing]) -> list[Standing]:
     found = []
     for one in rows:
         seconds, docs = (sum(one.efforts[n][part] for n in common) for part in (0, 1))
-        found.append(replace(one, cost=replace(one.cost, seconds_a_document=seconds / docs if docs else None)))
+        found.append(replace(one, seconds_a_document=seconds / docs if docs else None))
     return found
 
 
@@ -220,9 +229,8 @@ def _cost(records: Sequence[Record]) -> Cost:
     peaks = [peak for r in records for peak in (r.cost.apply_peak_bytes, r.cost.evaluate_peak_bytes) if peak]
     model = records[0].model
     return Cost(
-        training_seconds=float(numpy.mean([record.cost.apply_seconds for record in records])),
-        seconds_a_document=None,
-        tokens_trained=float(numpy.mean(trained)) if trained else None,
+        training_seconds=fmean(record.cost.apply_seconds for record in records),
+        tokens_trained=fmean(trained) if trained else None,
         peak_bytes=max(peaks, default=None),
         weights_changed=model.weights_changed / model.parameters
         if model.weights_changed is not None and model.parameters
@@ -279,9 +287,7 @@ def _with_retention(
     if not shares:
         return one
     worst = min(shares, key=lambda n: shares[n])
-    return replace(
-        one, retention=Retention(float(numpy.mean(list(shares.values()))), shares[worst], columns[worst].task)
-    )
+    return replace(one, retention=Retention(fmean(shares.values()), shares[worst], columns[worst].task))
 
 
 def _with_best(rows: Sequence[Standing], columns: Sequence[Column]) -> list[Standing]:
@@ -294,7 +300,7 @@ def _with_best(rows: Sequence[Standing], columns: Sequence[Column]) -> list[Stan
         for row, value in values.items():
             if len(values) > 1 and value == most:
                 best[row].add(n)
-    return [replace(one, is_best=frozenset(best[row])) for row, one in enumerate(rows)]
+    return [replace(one, is_best=frozenset(best[row])) if best[row] else one for row, one in enumerate(rows)]
 
 
 def _sound(one: Standing, number: int) -> Score | None:

@@ -10,7 +10,7 @@ from harness.board.details import duration, number, size
 from harness.board.mean_ranks import MOST_METHODS
 from harness.board.ranking import Difference
 from harness.board.settings import Settings
-from harness.board.summary import Block, Cost, Standing, summarise
+from harness.board.summary import Block, Standing, summarise
 from harness.board.tables import Board, Score, Table
 from harness.names import counted, printable
 from harness.records.intervals import NORMAL
@@ -124,7 +124,7 @@ def _grid(block: Block, model: str, rows: Sequence[Standing]) -> Grid:
     parts += [(Head("won, lost, tied"), cells)] if (cells := optional["won, lost, tied"]) else []
     parts += [_scores(block, n, rows) for n in sorted(block.retained)]
     parts += [(Head("retained"), cells)] if (cells := optional["retained"]) else []
-    parts += _costs([one.cost for one in rows])
+    parts += _costs(rows)
     made = tuple(zip(*(cells for _, cells in parts), strict=True))
     is_baseline = tuple(not one.key.method for one in rows)
     return Grid(_title(block, model), tuple(head for head, _ in parts), made, is_baseline, tuple(_said(block, rows)))
@@ -220,9 +220,9 @@ def _retention(one: Standing) -> Cell:
     return Cell(f"{found.share:.1%}", worst)
 
 
-def _costs(costs: Sequence[Cost]) -> list[tuple[Head, list[Cell]]]:
+def _costs(rows: Sequence[Standing]) -> list[tuple[Head, list[Cell]]]:
     """Return the columns of what it took, without those that no row has a number in."""
-    found = []
+    found, costs = [], [one.cost for one in rows]
     if any(cost.training_seconds or cost.tokens_trained for cost in costs):
         training = [
             Cell(duration(cost.training_seconds) if cost.training_seconds else DASH,
@@ -230,8 +230,8 @@ def _costs(costs: Sequence[Cost]) -> list[tuple[Head, list[Cell]]]:
             for cost in costs
         ]  # fmt: skip
         found.append((Head("training"), training))
-    if any(cost.seconds_a_document for cost in costs):
-        seconds = [Cell(f"{cost.seconds_a_document:.2g}" if cost.seconds_a_document else DASH) for cost in costs]
+    if any(one.seconds_a_document for one in rows):
+        seconds = [Cell(f"{one.seconds_a_document:.2g}" if one.seconds_a_document else DASH) for one in rows]
         found.append((Head("s/doc"), seconds))
     if any(cost.peak_bytes for cost in costs):
         found.append((Head("memory"), [Cell(size(cost.peak_bytes)) for cost in costs]))

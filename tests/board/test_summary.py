@@ -118,7 +118,7 @@ def test_a_quantised_model_is_put_beside_its_full_precision() -> None:
 def test_seconds_a_document_are_over_the_tasks_that_all_rows_have() -> None:
     slow = of_task("b", 0.5, "x", cost={"evaluate_seconds": 4_000.0})
     block = only([of_task("a", 0.5), of_task("a", 0.6, "x"), slow])
-    assert standing(block, "p:x").cost.seconds_a_document == pytest.approx(2 / 40)
+    assert standing(block, "p:x").seconds_a_document == pytest.approx(2 / 40)
 
 
 def test_files_made_for_each_seed_are_seeds_of_one_row_unless_a_seed_has_two() -> None:
