@@ -27,7 +27,9 @@ from harness.verifying.contradictions import Contradictions
 
 def build_reading(reading: Reading, *, with_samples: bool = True) -> Board:
     """Return the tables of what a file or folder held."""
-    return build(reading.records, origins=reading.origins, problems=reading.problems, with_samples=with_samples)
+    built = build(reading.records, origins=reading.origins, problems=reading.problems, with_samples=with_samples)
+    reasons = Counter(one.reason for one in reading.withdrawn)
+    return replace(built, omissions=replace(built.omissions, withdrawn=tuple(sorted(reasons.items()))))
 
 
 def build(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.names import counted
+from harness.names import counted, printable
 
 # Problems named one by one; more are counted.
 MOST_NAMED = 20
@@ -22,6 +22,7 @@ class Omissions:
     unranked: tuple[tuple[str, int], ...] = ()
     partial: int = 0
     sample_problems: tuple[str, ...] = ()
+    withdrawn: tuple[tuple[str, int], ...] = ()
 
 
 def omission_sentences(omissions: Omissions) -> list[str]:
@@ -32,6 +33,7 @@ def omission_sentences(omissions: Omissions) -> list[str]:
         said += [f"– {problem}" for problem in omissions.problems[:MOST_NAMED]]
         if len(omissions.problems) > MOST_NAMED:
             said.append(f"– and {len(omissions.problems) - MOST_NAMED} more")
+    said += [f"{counted(count, 'record')} withdrawn: {printable(reason)}" for reason, count in omissions.withdrawn]
     if omissions.repeated:
         other = f", {omissions.repeated_with_other_value} of them with another value"
         said.append(f"{counted(omissions.repeated, 'record')} replaced by a later one of the same measurement{other}")

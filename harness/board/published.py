@@ -58,6 +58,7 @@ def render(folder: Path) -> list[str]:
         HarnessError: the folder has no records folder, or the disk refuses.
     """
     refuse_links(folder / PAGES)
+    refuse_other_pages(folder)
     made, built = _pages(folder)
     for name, text in made.items():
         try:
@@ -69,6 +70,21 @@ def render(folder: Path) -> list[str]:
         if _is_rendered(path):
             remove(path, below=folder, named=PAGE)
     return [*built.omissions.problems, *built.omissions.contradicted]
+
+
+def refuse_other_pages(folder: Path) -> None:
+    """Refuse to render where a ``README.md`` or ``index.html`` of somebody's own stands.
+
+    Raises:
+        HarnessError: one does, and rendering would write over it.
+    """
+    for name in (MARKDOWN, HTML):
+        path = folder / name
+        if path.is_file() and path.stat().st_size and not _is_rendered(path):
+            raise HarnessError(
+                f"'{printable(path)}' was not rendered by the harness, which would write over it; move it away, or name "
+                "another folder for the board"
+            )
 
 
 def left_over(folder: Path, made: Collection[str]) -> list[Path]:

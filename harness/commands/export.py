@@ -110,6 +110,7 @@ def _read(paths: list[Path]) -> Reading:
         reading.records += more.records
         reading.origins += more.origins
         reading.bad += more.bad
+        reading.withdrawn += more.withdrawn
     if not reading.records:
         raise HarnessError(f"there are no records in {', '.join(printable(path) for path in paths)}")
     return reading

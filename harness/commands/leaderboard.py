@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands import HELP
 from harness.errors import HarnessError
-from harness.names import printable, suggestion
+from harness.names import counted, printable, suggestion
 
 if TYPE_CHECKING:
     from harness.board.settings import Settings
     from harness.board.tables import Board
+    from harness.records.repairing import Repair
 
 SUFFIXES = {".md": "markdown", ".markdown": "markdown", ".html": "html", ".htm": "html"}
 ALL = "all"
@@ -26,13 +27,15 @@ examples:
   harness leaderboard results --retention plain_text,arc_easy     tasks that tell what methods cost elsewhere
   harness leaderboard results -o board.md -o board.html           summary and tables, into files; HTML needs nothing else
   harness leaderboard leaderboards --render                       README.md, index.html and pages of a leaderboard's folder
-  harness leaderboard leaderboards --check                        what CI asks of a pull request that adds records
-  harness leaderboard results --repair                            set lines that are no records aside
+  harness leaderboard leaderboards --check --since main/leaderboards   what CI asks of a pull request that adds records
+  harness leaderboard leaderboards --repair                       keep both sides of a conflict, set bad lines aside
+  harness leaderboard leaderboards --withdraw RUN --reason "..."  take published records back, and say why
   harness leaderboard leaderboards --shorten                      what many records say once, beside their ledger
 
 The summary has a row for each method and model: its scores with their differences to the untouched model, its mean rank over
 tasks, tasks won, lost and tied, what is retained elsewhere, and what it took. A file board.toml in FOLDER gives the board a
 title, links, its tasks for retention and a sentence for each task (docs/leaderboards.md).
+Several people, one board: docs/boards.md.
 """
 
 
@@ -73,22 +76,38 @@ def add(commands: Any) -> argparse.ArgumentParser:
     modes.add_argument("--check", action="store_true",
                        help="check a leaderboard's folder: files, records, chain, samples, pages; write nothing")  # fmt: skip
     modes.add_argument("--repair", action="store_true",
-                       help="move lines that are no records to FILE.torn, keeping a copy of the old file")  # fmt: skip
+                       help="bring both sides of a git conflict together and move lines that are no records to FILE.torn, "
+                       "keeping a copy of the old file")  # fmt: skip
     modes.add_argument("--shorten", action="store_true",
                        help="move reports and what a command's records share out of ledgers, into files beside them")  # fmt: skip
+    modes.add_argument("--withdraw", nargs="+", metavar="NAME",
+                       help="take back the records of a run, a key or a ledger, which then count nowhere")  # fmt: skip
+    parser.add_argument("--since", type=Path, metavar="OLD",
+                        help="with --check: an earlier copy of FOLDER, such as the branch a request goes to; its records have "
+                        "to stand, and what was wrong before is a warning")  # fmt: skip
+    parser.add_argument("--renew-chain", "--renew_chain", action="store_true",
+                        help="with --repair: make the chain of a ledger anew over the records it has, each once, when you know "
+                        "why it broke")  # fmt: skip
+    parser.add_argument(
+        "--reason", metavar="TEXT", help="with --withdraw: what is wrong with them, for readers of the board"
+    )
     return parser
 
 
 def execute(args: argparse.Namespace) -> int:
     """Render, check, repair or shorten; 1 when a line was no record, a score is contradicted, or the check found something."""
-    chosen = next((name for name in ("render", "check", "repair", "shorten") if getattr(args, name)), None)
+    modes = {"render": _render_folder, "check": _check, "repair": _repair, "shorten": _shorten, "withdraw": _withdraw}
+    chosen = next((name for name in modes if getattr(args, name)), None)
+    for flag, mode in (("since", "check"), ("renew_chain", "repair"), ("reason", "withdraw")):
+        if getattr(args, flag) and chosen != mode:
+            raise HarnessError(f"--{flag.replace('_', '-')} goes with --{mode}")
     if chosen is None:
         return _render(args)
     if args.output or args.format or args.task or args.retention:
         raise HarnessError(
             f"--{chosen} takes no --output, --format, --task and --retention; give one of them at a time"
         )
-    return {"render": _render_folder, "check": _check, "repair": _repair, "shorten": _shorten}[chosen](args.folder)
+    return modes[chosen](args)
 
 
 def _render(args: argparse.Namespace) -> int:
@@ -158,9 +177,10 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
-def _render_folder(folder: Path) -> int:
+def _render_folder(args: argparse.Namespace) -> int:
     from harness.board import published
 
+    folder = args.folder
     found = published.render(folder)
     for said in found:
         print(f"harness: {said}", file=sys.stderr)
@@ -168,46 +188,89 @@ def _render_folder(folder: Path) -> int:
     return 1 if found else 0
 
 
-def _check(folder: Path) -> int:
+def _check(args: argparse.Namespace) -> int:
     from harness.verifying import checking
 
-    checked = checking.check(folder)
+    folder = args.folder
+    if args.since is not None and not args.since.is_dir():
+        raise HarnessError(
+            f"--since '{printable(args.since)}' is no folder; give an earlier copy of {printable(folder)}"
+        )
+    checked = checking.check(folder, args.since)
     for warning in checked.warnings:
         print(f"harness: warning: {warning}", file=sys.stderr)
     for problem in checked.problems:
         print(f"harness: {problem}", file=sys.stderr)
-    found = f"{len(checked.problems)} problems" if checked.problems else "in order"
-    print(f"{printable(folder)}: {checked.records} records in {checked.files} files, {found}")
+    found = counted(len(checked.problems), "problem") if checked.problems else "in order"
+    files = counted(checked.files, "file")
+    print(f"{printable(folder)}: {counted(checked.records, 'record')} in {files}, {found}")
     return 1 if checked.problems else 0
 
 
-def _repair(folder: Path) -> int:
-    from harness.records import ledger
+def _repair(args: argparse.Namespace) -> int:
+    from harness.records import ledger, repairing
 
-    count = status = 0
-    for file in ledger.record_files(folder):
+    done = status = 0
+    for file in ledger.record_files(args.folder):
         try:
-            repair = ledger.repair(file)
+            repair = repairing.repair(file, renew_chain=args.renew_chain)
         except OSError as error:
             raise HarnessError(f"cannot repair '{printable(file)}': {error.strerror or error}") from error
         except HarnessError as error:
             print(f"harness: {error}", file=sys.stderr)
             status = 1
             continue
-        count += len(repair.set_aside)
-        for sentence in repair.set_aside:
-            print(f"{printable(file)}, {sentence}")
-        if repair.backup is not None:
-            kept = f"{repair.kept} lines kept, {len(repair.set_aside)} moved to {printable(file.name)}.torn"
-            print(f"{printable(file)}: {kept}; the old file is {printable(repair.backup.name)}")
-    if not count:
-        print(f"{printable(folder)}: every line is a record, nothing to repair")
+        done += repair.backup is not None
+        _tell_repair(file, repair)
+        status = max(status, _tell_chain(file))
+    if not done and not status:
+        print(f"{printable(args.folder)}: every line is a record, nothing to repair")
     return status
 
 
-def _shorten(folder: Path) -> int:
+def _tell_repair(file: Path, repair: Repair) -> None:
+    for sentence in repair.set_aside:
+        print(f"{printable(file)}, {sentence}")
+    if repair.backup is None:
+        return
+    parts = [f"{counted(repair.kept, 'line')} kept"]
+    parts += ["of both sides of git's conflict"] if repair.has_conflict else []
+    parts += [f"{repair.doubled} that stood twice left out"] if repair.doubled else []
+    parts += [f"{len(repair.set_aside)} moved to {printable(file.name)}.torn"] if repair.set_aside else []
+    print(f"{printable(file)}: {', '.join(parts)}; the old file is {printable(repair.backup.name)}")
+
+
+def _tell_chain(file: Path) -> int:
+    """Say where the chain of a ledger is broken, and return 1 then."""
+    from harness.verifying import verify
+
+    for line, sentence in verify.chain_breaks(file):
+        print(
+            f"harness: {printable(file)}, line {line}: {sentence}; if a merge did it, `--repair --renew-chain` makes the chain "
+            "anew",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def _withdraw(args: argparse.Namespace) -> int:
+    from harness.publishing import withdrawing
+
+    done = withdrawing.withdraw(args.folder, args.withdraw, args.reason or "")
+    runs = ", ".join(dict.fromkeys(printable(record.run or record.key()) for record in done.records))
+    print(
+        f"withdrew {counted(len(done.records), 'record')} of {runs}: {printable(done.file)} says so, and without it they count"
+    )
+    for warning in done.warnings:
+        print(f"harness: warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _shorten(args: argparse.Namespace) -> int:
     from harness.records import ledger, shortening
 
+    folder = args.folder
     has_moved = False
     for file in ledger.record_files(folder):
         before = file.stat().st_size

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from harness.names import counted, printable
 
 if TYPE_CHECKING:
     from harness.records.ledger import Reading
@@ -27,4 +30,10 @@ def read(path: Path, *, tells_problems: bool = True) -> Reading:
         print(f"harness: passed over {entry}", file=sys.stderr)
     for problem in reading.problems if tells_problems else ():
         print(f"harness: {problem}", file=sys.stderr)
+    for reason, count in Counter(one.reason for one in reading.withdrawn).items():
+        print(
+            f"harness: left out {counted(count, 'record')} that {'was' if count == 1 else 'were'} withdrawn: "
+            f"{printable(reason)}",
+            file=sys.stderr,
+        )
     return reading

@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock
 
-from harness.board.published import PAGES, RECORDS
+from harness.board import kept_in_git
+from harness.board.published import PAGES, RECORDS, refuse_other_pages
 from harness.errors import HarnessError
 from harness.folders import check_writable
 from harness.names import printable, safe_name
@@ -18,7 +19,7 @@ from harness.publishing.selection import Item, where
 from harness.records import beside, ledger, samples
 from harness.records.beside import ShortLine
 from harness.records.ledger import Origin
-from harness.records.record import Record
+from harness.records.record import Record, digest_of
 from harness.removal import TEMPORARY, refuse_links, remove
 
 BASELINES = "baseline"
@@ -40,7 +41,8 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
     Done again after it was stopped, it adds what is missing and nothing else.
 
     Args:
-        name: the ledger, without ``.jsonl``; by default the plugin of each record.
+        name: the ledger, without ``.jsonl``; by default a new one for what is added, called by the plugin of its records and
+            eight digits of their digests, so that no two submissions change the same file.
         skip_refused: leave out a measurement that is on the board with another content; without it that is an error.
         dry_run: only find out what would be done.
 
@@ -53,6 +55,7 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
             f"'{safe_name(name)}'"
         )
     records_folder = folder / RECORDS
+    refuse_other_pages(folder)
     if not dry_run:
         refuse_links(records_folder, folder / PAGES)
         check_writable(records_folder)
@@ -63,12 +66,13 @@ def publish(items: Sequence[Item], folder: Path, *, name: str | None, skip_refus
         if refused and not skip_refused:
             raise HarnessError(_refusal(refused))
         published = Published(known=len(items) - len(new) - len(refused), refused=refused)
-        for item in new:
-            path = records_folder / f"{name or _ledger_name(item.record, new)}.jsonl"
-            published.added.setdefault(path, []).append(ShortLine(item.record))
+        for ledger_name, records in _by_ledger(new, name).items():
+            published.added[records_folder / f"{ledger_name}.jsonl"] = [ShortLine(record) for record in records]
         # The samples of records that are there already, too: an interrupted copy is completed.
         files = [*_sample_files([*new, *there]), *_shared_files(published.added)]
-        published.files = write_all(files, records_folder, dry_run=dry_run)
+        for_git = [planned(name, text) for name, text in kept_in_git.settings(folder).items()]
+        published.files = write_all(for_git, folder, dry_run=dry_run) if new else []
+        published.files += write_all(files, records_folder, dry_run=dry_run)
         if not dry_run:
             _append(published.added)
     return published
@@ -92,17 +96,20 @@ def _append(added: dict[Path, list[ShortLine]]) -> None:
 
 def _sorted(items: Sequence[Item], folder: Path) -> tuple[list[Item], list[Item], list[str]]:
     """Return the items that the board lacks, those it has, and a sentence for each it has with another content."""
-    known = _known(folder)
+    known, withdrawn = _known(folder)
     new, there, refused = [], [], []
     for item in items:
         record = item.record
         old, origin = known.get(record.key(), (None, None))
-        if old is None or origin is None:
+        if record.digest() in withdrawn:
+            refused.append(
+                f"{where(item.origin)}: key {record.key()} was withdrawn: {printable(withdrawn[record.digest()])}"
+            )
+        elif old is None or origin is None:
             new.append(item)
         elif old.digest() == record.digest():
             there.append(item)
-        elif not (record.is_baseline and old.is_baseline and record.value == old.value):
-            # An untouched model that scored the same again is no news, and no mistake either.
+        elif not record.repeats(old):
             refused.append(
                 f"{where(item.origin)}: key {record.key()} ({printable(record.task.name)}, "
                 f"{printable(record.metric.name)}) stands in {where(origin)} with another content"
@@ -113,24 +120,41 @@ def _sorted(items: Sequence[Item], folder: Path) -> tuple[list[Item], list[Item]
 def _refusal(refused: Sequence[str]) -> str:
     more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
     return (
-        f"{len(refused)} of these measurements are on the board already, made at another time, so nothing is published "
-        f"(--skip-refused publishes the rest): {'; '.join(refused[:5])}{more}"
+        f"{len(refused)} of these measurements are on the board already, made at another time, or were withdrawn, so nothing is "
+        f"published (--skip-refused publishes the rest): {'; '.join(refused[:5])}{more}"
     )
 
 
-def _known(folder: Path) -> dict[str, tuple[Record, Origin]]:
+def _known(folder: Path) -> tuple[dict[str, tuple[Record, Origin]], dict[str, str]]:
+    """Return the records of the board by key, and why others are withdrawn, by digest: their keys are free again."""
     if not folder.is_dir():
-        return {}
+        return {}, {}
     reading = ledger.read(folder)
     if reading.problems:
         raise HarnessError(
             f"the board in '{printable(folder)}' has {len(reading.problems)} bad lines ({reading.problems[0]}); "
             f"`harness leaderboard {printable(folder.parent)} --repair` sets them aside"
         )
-    return {record.key(): (record, origin) for record, origin in zip(reading.records, reading.origins, strict=True)}
+    known = {record.key(): (record, origin) for record, origin in zip(reading.records, reading.origins, strict=True)}
+    return known, {one.record.digest(): one.reason for one in reading.withdrawn}
 
 
-def _ledger_name(record: Record, items: Sequence[Item]) -> str:
+def _by_ledger(items: Sequence[Item], name: str | None) -> dict[str, list[Record]]:
+    """Return the records by the name of their ledger: the one that was asked for, or new ones, called by what they hold."""
+    if name is not None:
+        return {name: [item.record for item in items]} if items else {}
+    by_plugin: dict[str, list[Record]] = {}
+    for item in items:
+        by_plugin.setdefault(_plugin_name(item.record, items), []).append(item.record)
+    return {f"{plugin}-{_digest_of(records)}": records for plugin, records in by_plugin.items()}
+
+
+def _digest_of(records: Sequence[Record]) -> str:
+    """Return eight digits for these records, in whatever order they come."""
+    return digest_of({"records": sorted(record.digest() for record in records)})[:8]
+
+
+def _plugin_name(record: Record, items: Sequence[Item]) -> str:
     """Return the plugin of a record; of the untouched model the one plugin it was run beside."""
     if record.plugin.name is not None:
         return safe_name(record.plugin.name)

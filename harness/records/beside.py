@@ -63,10 +63,10 @@ def shortened(content: Mapping[str, Any]) -> tuple[dict[str, Any], Files]:
     moved = {*command, *(["report"] if REPORTS in parts else [])}
     left = {name: kept(name, value) if name in moved else value for name, value in content.items()}
     line = {name: value for name, value in left.items() if name not in moved or value is not None}
-    files = {folder: _bytes(part) for folder, part in parts.items()}
+    files = {folder: as_bytes(part) for folder, part in parts.items()}
     if files:
-        line[FIELD] = {folder: _digest(file) for folder, file in files.items()}
-    return line, {f"{folder}/{_digest(file)}.json": file for folder, file in files.items()}
+        line[FIELD] = {folder: name_of(file) for folder, file in files.items()}
+    return line, {f"{folder}/{name_of(file)}.json": file for folder, file in files.items()}
 
 
 def kept(name: str, value: Any) -> Any:
@@ -94,7 +94,7 @@ def read(folder: Path, where: str, digest: str) -> dict[str, Any]:
         raw = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{place}, where the rest of it stands, cannot be read: {error.strerror or error}") from error
-    content = _checked(raw, place, digest)
+    content = checked(raw, place, digest)
     fields = {"report": content} if where == REPORTS else content
     if where == COMMANDS and not set(fields) <= set(OF_A_COMMAND):
         raise ValueError(f"{place} holds what no command says")
@@ -118,7 +118,7 @@ def named(value: Any) -> dict[str, str]:
 def is_intact(path: Path) -> bool:
     """Whether a file beside a ledger is what its name says."""
     try:
-        _checked(path.read_bytes(), path.name, path.stem)
+        checked(path.read_bytes(), path.name, path.stem)
     except (OSError, ValueError, RecursionError):
         return False
     return True
@@ -137,21 +137,31 @@ def _is_scalar(value: Any) -> bool:
     return len(value) <= LONGEST_TEXT if isinstance(value, str) else not isinstance(value, Mapping | list)
 
 
-def _bytes(content: Mapping[str, Any]) -> bytes:
+def as_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return the one text that a file of this content has."""
     return (json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _digest(raw: bytes) -> str:
+def name_of(raw: bytes) -> str:
+    """Return what a file of these bytes is called, without its ending."""
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
-def _checked(raw: bytes, place: str, digest: str) -> dict[str, Any]:
-    """Return what a file holds. One content has one text, so none hides a field that stands in it twice."""
-    if _digest(raw) != digest:
+def checked(raw: bytes, place: str, digest: str) -> dict[str, Any]:
+    """Return what a file holds. One content has one text, so none hides a field that stands in it twice.
+
+    Args:
+        place: how an error calls it.
+        digest: its name, without the ending.
+
+    Raises:
+        ValueError: it is not what its name says, or no JSON object as the harness writes it.
+    """
+    if name_of(raw) != digest:
         raise ValueError(f"{place} is not what its name says: it was edited or damaged")
     try:
         content = json.loads(raw)
-        is_ours = isinstance(content, dict) and _bytes(content) == raw
+        is_ours = isinstance(content, dict) and as_bytes(content) == raw
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{place} is no JSON: {printable(error)[:100]}") from error
     if not is_ours:

@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from harness.errors import HarnessError
-from harness.folders import append_lines, locked, set_aside, write_atomic
+from harness.folders import append_lines, write_atomic
 from harness.names import printable
 from harness.plain_files import Found, find_plain, open_plain
-from harness.records import beside, samples
+from harness.records import conflicts, samples, withdrawals
 from harness.records.parts import Parts, count_strings
 from harness.records.record import COMPUTED, SCHEMA, Record, digest_of_texts
 
@@ -71,10 +71,20 @@ class Problem:
         return f"{printable(self.origin.file)}{line}: {self.sentence}"
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A record that stands in a ledger and was taken back, and why."""
+
+    record: Record
+    origin: Origin
+    reason: str
+
+
 @dataclass
 class Reading:
     """What a file or folder held: the records with where each one stands, and what is wrong with lines and files.
 
+    ``withdrawn`` are records that were taken back, which count nowhere, with the reason.
     ``passed_over`` are sentences for what is called like a file of records and is none: folders, pipes, links to nothing.
     """
 
@@ -82,6 +92,7 @@ class Reading:
     origins: list[Origin] = field(default_factory=list)
     bad: list[Problem] = field(default_factory=list)
     passed_over: list[str] = field(default_factory=list)
+    withdrawn: list[Withdrawn] = field(default_factory=list)
 
     @property
     def problems(self) -> list[str]:
@@ -95,6 +106,21 @@ class Reading:
         else:
             self.records.append(line.record)
             self.origins.append(line.origin)
+
+    def set_withdrawn_aside(self) -> None:
+        """Take out the records that a file beside their ledger withdraws."""
+        folders = list(dict.fromkeys(origin.file.parent for origin in self.origins))
+        withdrawn = withdrawals.read(folders)
+        self.bad += [Problem(Origin(path, 0), sentence) for path, sentence in withdrawn.problems]
+        if not withdrawn.reasons:
+            return
+        pairs = list(zip(self.records, self.origins, strict=True))
+        reasons = [withdrawn.reasons.get((origin.file.parent, record.digest())) for record, origin in pairs]
+        for (record, origin), reason in zip(pairs, reasons, strict=True):
+            if reason is not None:
+                self.withdrawn.append(Withdrawn(record, origin, reason))
+        self.records = [record for (record, _), reason in zip(pairs, reasons, strict=True) if reason is None]
+        self.origins = [origin for (_, origin), reason in zip(pairs, reasons, strict=True) if reason is None]
 
     def add_file(self, path: Path, known: Parts | None = None) -> None:
         """Take in the lines of a file; one that cannot be read is a problem, what was read of it is kept."""
@@ -115,11 +141,12 @@ def read(path: Path) -> Reading:
     if path.is_file():
         for line in lines(path, known):
             reading.add(line)
-        return reading
-    found = _found(path)
-    reading.passed_over = found.passed_over
-    for file in found.files:
-        reading.add_file(file, known)
+    else:
+        found = _found(path)
+        reading.passed_over = found.passed_over
+        for file in found.files:
+            reading.add_file(file, known)
+    reading.set_withdrawn_aside()
     return reading
 
 
@@ -153,6 +180,8 @@ def lines(path: Path, known: Parts | None = None) -> Iterator[Line]:
         text = raw.strip().removeprefix(BOM)
         if len(raw) > MOST_LINE_BYTES:
             yield Line(Origin(path, number), b"", problem=f"a line of more than {MOST_LINE_BYTES / 1e6:.0f} MB")
+        elif conflicts.is_mark(text):
+            yield Line(Origin(path, number), text, problem=conflicts.sentence(text, path))
         elif text:
             yield _line(Origin(path, number), text, known)
 
@@ -206,48 +235,6 @@ def chained(records: Sequence[Writable], last: str = "") -> Iterator[str]:
 def next_chain(last: str, digest: str) -> str:
     """Return the chain value of a line whose record has ``digest``; ``last`` is that of the line before, or empty."""
     return hashlib.sha256(f"{last}\n{digest}".encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@dataclass(frozen=True)
-class Repair:
-    """What ``repair`` did: lines kept, lines set aside (their sentences), and where the old file is kept."""
-
-    kept: int
-    set_aside: list[str]
-    backup: Path | None
-
-
-def repair(path: Path) -> Repair:
-    """Move the lines of ``path`` that are no records to ``<name>.torn``, keep the old file as ``<name>.backup-DIGEST``.
-
-    The chain of a ledger is made anew over what stays. A file without bad lines is left alone.
-
-    Raises:
-        OSError: the disk refuses; the file is as it was then.
-    """
-    with locked(path):
-        read_lines = list(lines(path))
-        bad = [line for line in read_lines if line.record is None]
-        if not bad:
-            return Repair(len(read_lines), [], None)
-        old = path.read_bytes()
-        backup = path.with_name(f"{path.name}.backup-{hashlib.sha256(old).hexdigest()[:8]}")
-        write_atomic(backup, old)
-        set_aside(path, b"".join(line.raw + b"\n" for line in bad))
-        good = [line for line in read_lines if line.record is not None]
-        is_chained = any(line.content is not None and "chain" in line.content for line in good)
-        new = (
-            "".join(text + "\n" for text in chained([_as_it_stood(line) for line in good])).encode()
-            if is_chained
-            else b"".join(line.raw + b"\n" for line in good)
-        )
-        write_atomic(path, new)
-        return Repair(len(good), [f"line {line.origin.line}: {line.problem}" for line in bad], backup)
-
-
-def _as_it_stood(line: Line) -> Writable:
-    assert line.record is not None and line.content is not None
-    return beside.ShortLine(line.record) if beside.FIELD in line.content else line.record
 
 
 def _found(folder: Path) -> Found:

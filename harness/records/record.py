@@ -254,6 +254,10 @@ class Record(_Part):
         """Whether this is the untouched model."""
         return self.method.name == "baseline"
 
+    def repeats(self, other: Record) -> bool:
+        """Whether both are the untouched model with one value: measured again, which is no news and no mistake either."""
+        return self.is_baseline and other.is_baseline and self.value == other.value
+
     @property
     def is_partial(self) -> bool:
         """Whether only some of the task's documents were asked."""

@@ -6,17 +6,18 @@ import gzip
 import os
 import re
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.board import published, settings
+from harness.board import kept_in_git, published, settings
 from harness.errors import HarnessError
 from harness.names import printable
-from harness.records import beside, ledger, samples
+from harness.records import beside, conflicts, ledger, samples, withdrawals
 from harness.records.ledger import Reading
 from harness.records.samples import BLOCK, MOST_LINE_BYTES, MOST_SAMPLE_BYTES
-from harness.verifying import verify
+from harness.verifying import doubles, verify
+from harness.verifying import since as earlier
 
 MOST_FILE_BYTES = 100_000_000
 SAMPLE_NAME = re.compile(r"[0-9a-f]{16}\.jsonl\.gz")
@@ -36,32 +37,98 @@ class Checked:
     warnings: list[str]
 
 
-def check(folder: Path) -> Checked:
+def check(folder: Path, since: Path | None = None) -> Checked:
     """Look at everything in a leaderboard's folder: kinds and sizes of files, records, chain, samples, pages.
 
     Files that are too large or are no plain files are named and nothing is read then.
 
+    Args:
+        since: an earlier copy of the folder, such as the branch that a request wants to be merged into. All its records have to
+            stand, what is doubled is what was added, and what was wrong before is no problem but a warning.
+
     Raises:
         HarnessError: the folder has no records folder.
     """
+    found = _check(folder, since)
+    if since is not None and found.problems and (since / published.RECORDS).is_dir():
+        before = set(_check(since, None).problems)
+        found.warnings.extend(f"{problem} (it was so before)" for problem in found.problems if problem in before)
+        found.problems[:] = [problem for problem in found.problems if problem not in before]
+    return found
+
+
+def _check(folder: Path, since: Path | None) -> Checked:
     root = published.records_folder(folder)
+    warnings = _left_over(root)
     problems = [*_strangers(folder), *_too_large(root), *_own_words(folder)]
     files = [path for path in ledger.record_files(root) if not path.is_symlink()]
     if problems:
-        return Checked(len(files), 0, problems, [])
+        return Checked(len(files), 0, problems, warnings)
     reading = ledger.read(root)
-    problems += reading.problems
-    problems += _duplicates(reading)
-    report = verify.examine(reading, root)
-    found: dict[str, list[str]] = {"error": [], "warning": []}
+    torn = _conflicts(reading, folder)
+    problems += torn.values()
+    for problem in reading.bad:
+        if problem.origin.file in torn:
+            continue
+        line = f", line {problem.origin.line}" if problem.origin.line else ""
+        problems.append(f"{_place(problem.origin.file, folder)}{line}: {problem.sentence}")
+    problems += _compared(reading, folder, since, warnings, torn)
+    report = verify.examine(reading, root, tells_doubles=False)
+    found: dict[str, list[str]] = {"error": problems, "warning": warnings}
+    told = set(problems)
     for finding in report.findings:
         place = _place(finding.file, folder) + (f", line {finding.line}" if finding.line else "")
-        found[finding.severity].append(f"{place}: {finding.sentence}")
-    told = {problem.partition(": ")[2] for problem in reading.problems}
-    problems += [sentence for sentence in found["error"] if sentence.partition(": ")[2] not in told]
+        if finding.file not in torn and (sentence := f"{place}: {finding.sentence}") not in told:
+            found[finding.severity].append(sentence)
     problems += _damaged(root)
     problems += _old_pages(folder)
-    return Checked(len(files), len(reading.records), problems, found["warning"])
+    return Checked(len(files), len(reading.records), problems, warnings)
+
+
+def _conflicts(reading: Reading, folder: Path) -> dict[Path, str]:
+    """Return a sentence for each ledger in which git left both sides of a conflict: what else is wrong there comes of that."""
+    lines: dict[Path, list[int]] = {}
+    for problem in reading.bad:
+        if problem.sentence.startswith(conflicts.SAID):
+            lines.setdefault(problem.origin.file, []).append(problem.origin.line)
+    return {
+        file: f"{_place(file, folder)}, {f'lines {found[0]} to {found[-1]}' if len(found) > 1 else f'line {found[0]}'}: "
+        f"{conflicts.SAID}; {conflicts.cure(file)}"
+        for file, found in lines.items()
+    }
+
+
+def _without(reading: Reading, files: Collection[Path]) -> Reading:
+    """Return a reading in which no record of these files is told to stand twice."""
+    kept = [n for n, origin in enumerate(reading.origins) if origin.file not in files]
+    return replace(reading, records=[reading.records[n] for n in kept], origins=[reading.origins[n] for n in kept])
+
+
+def _compared(
+    reading: Reading, folder: Path, since: Path | None, warnings: list[str], torn: Collection[Path]
+) -> list[str]:
+    """Return what stands twice and, with an earlier copy, what that lost; what a person should look at goes to ``warnings``."""
+    root = folder / published.RECORDS
+    whole = _without(reading, torn)
+    if since is None:
+        return list(doubles.problems(whole, lambda file: _place(file, folder)))
+    before = earlier.read(since / published.RECORDS)
+    changes = earlier.compare(before, reading, root)
+    warnings += changes.warnings
+
+    def is_old(number: int) -> bool:
+        return before.is_in(root, whole.origins[number].file, whole.records[number].digest())
+
+    return [*changes.problems, *doubles.problems(whole, lambda file: _place(file, folder), is_old)]
+
+
+def _left_over(root: Path) -> list[str]:
+    """Return a sentence for each file that a repair or a killed writer left, which git ignores."""
+    return [
+        f"{_place(path, root.parent)}: set aside by --repair or a killed writer; look at it, then remove it"
+        for path in sorted(root.glob("*.jsonl.*"))
+        if kept_in_git.SET_ASIDE.fullmatch(path.name)
+    ]
 
 
 def _strangers(folder: Path) -> Iterator[str]:
@@ -75,9 +142,7 @@ def _strangers(folder: Path) -> Iterator[str]:
             elif not (path.is_dir() or path.is_file()):
                 yield f"{printable(place)}: no plain file"
             elif not _belongs(place, is_folder=path.is_dir()):
-                left = ".torn" in name or ".backup-" in name
-                why = "; --repair left it: look at it, then move it away" if left else ""
-                yield f"{printable(place)}: no such file belongs into a leaderboard's folder{why}"
+                yield f"{printable(place)}: no such file belongs into a leaderboard's folder"
             elif LOCK_NAME.fullmatch(name) and path.stat().st_size:
                 yield f"{printable(place)}: a lock file with content"
         folders.sort()
@@ -87,14 +152,15 @@ def _belongs(place: Path, *, is_folder: bool) -> bool:
     records = published.RECORDS
     names: dict[tuple[str, ...], list[re.Pattern[str]]] = {
         (published.PAGES,): [PAGE_NAME],
-        (records,): [LEDGER_NAME, LOCK_NAME],
+        (records,): [LEDGER_NAME, LOCK_NAME, kept_in_git.SET_ASIDE],
         (records, samples.PUBLISHED_FOLDER): [SAMPLE_NAME],
     }
-    names |= {(records, folder): [beside.FILE_NAME] for folder in beside.FOLDERS}
+    names |= {(records, folder): [beside.FILE_NAME] for folder in (*beside.FOLDERS, withdrawals.FOLDER)}
     if is_folder:
         return place.parts in names
     if len(place.parts) == 1:
-        return place.name in {published.MARKDOWN, published.HTML, settings.FILE}
+        own = {published.MARKDOWN, published.HTML, settings.FILE, kept_in_git.IGNORE, kept_in_git.ATTRIBUTES}
+        return place.name in own
     return any(name.fullmatch(place.name) for name in names.get(place.parts[:-1], []))
 
 
@@ -140,18 +206,6 @@ def _too_long(path: Path) -> Iterator[str]:
                 return
 
 
-def _duplicates(reading: Reading) -> Iterator[str]:
-    """Yield a sentence for each record whose measurement stands on the board already."""
-    first: dict[str, str] = {}
-    for record, origin in zip(reading.records, reading.origins, strict=True):
-        place = f"{printable(origin.file)}, line {origin.line}"
-        key = record.key()
-        if key in first:
-            yield f"{place}: the same measurement (key {key}) stands in {first[key]} already"
-        else:
-            first[key] = place
-
-
 def _damaged(root: Path) -> Iterator[str]:
     """Yield a sentence for each file beside the ledgers that is not what its name says, whether a record names it or not."""
     for folder in beside.FOLDERS:
@@ -161,6 +215,8 @@ def _damaged(root: Path) -> Iterator[str]:
 
 
 def _old_pages(folder: Path) -> Iterator[str]:
+    if kept_in_git.leaves_pages_out(folder):
+        return  # they are made anew from what is merged
     pages = published.pages(folder)
     for path in published.left_over(folder, pages):
         advice = (
@@ -171,8 +227,9 @@ def _old_pages(folder: Path) -> Iterator[str]:
         path = folder / name
         if not path.is_file():
             yield f"{name}: it is missing; `harness leaderboard {printable(folder)} --render` writes it"
-        elif path.read_bytes() != text.encode():
-            yield f"{name}: not what the records give; `harness leaderboard {printable(folder)} --render` writes it anew"
+        elif (content := path.read_bytes()) != text.encode():
+            why = "git left a conflict in it" if conflicts.in_text(content) else "not what the records give"
+            yield f"{name}: {why}; `harness leaderboard {printable(folder)} --render` writes it anew"
 
 
 def _place(path: Path, folder: Path) -> str:

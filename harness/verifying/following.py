@@ -154,8 +154,7 @@ def copies(records: Sequence[Record], seen: Mapping[str, Sampled]) -> Iterator[t
 
 
 def disagreements(records: Sequence[Record], origins: Sequence[Origin]) -> Iterator[tuple[int, Doubt]]:
-    """Yield records that stand twice, and those that say other things of a run than its other records."""
-    yield from _doubles(records, origins)
+    """Yield records that say other things of a run than its other records."""
     by_run: dict[Any, list[int]] = defaultdict(list)
     for number, record in enumerate(records):
         by_run[run_of(record, origins[number])].append(number)
@@ -170,6 +169,23 @@ def disagreements(records: Sequence[Record], origins: Sequence[Origin]) -> Itera
             for number in numbers:
                 if told[number][name] != usual and count > len(numbers) / 2:
                     yield number, ("error", f"{name} is not that of the {count} other records of its run")
+
+
+def doubles(records: Sequence[Record], origins: Sequence[Origin]) -> Iterator[tuple[int, Doubt]]:
+    """Yield records that stand twice; an untouched model that scored the same again in another file is no such."""
+    first_of: dict[str, int] = {}
+    for number, record in enumerate(records):
+        first = first_of.setdefault(record.key(), number)
+        if first == number:
+            continue
+        origin, before = origins[number], origins[first]
+        is_same_file = origin.file == before.file
+        is_same = record.digest() == records[first].digest()
+        if not (is_same or is_same_file) and record.repeats(records[first]):
+            continue
+        where = f"line {before.line}" if is_same_file else f"{printable(before.file)}, line {before.line}"
+        what = "the record" if is_same else "a record with the key"
+        yield number, ("error" if is_same_file else "warning", f"it is {what} of {where} again")
 
 
 def run_of(record: Record, origin: Origin) -> Any:
@@ -253,19 +269,6 @@ def _shared(record: Record, texts: _Texts) -> dict[str, str]:
         if name != "num_fewshot":  # a task may fix its own
             told[f"settings.{name}"] = repr(getattr(record.settings, name))
     return told
-
-
-def _doubles(records: Sequence[Record], origins: Sequence[Origin]) -> Iterator[tuple[int, Doubt]]:
-    first_of: dict[str, int] = {}
-    for number, record in enumerate(records):
-        first = first_of.setdefault(record.key(), number)
-        if first == number:
-            continue
-        origin, before = origins[number], origins[first]
-        is_same_file = origin.file == before.file
-        where = f"line {before.line}" if is_same_file else f"{printable(before.file)}, line {before.line}"
-        what = "the record" if record.digest() == records[first].digest() else "a record with the key"
-        yield number, ("error" if is_same_file else "warning", f"it is {what} of {where} again")
 
 
 def _metric(record: Record) -> tuple[str, str]:

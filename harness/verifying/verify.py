@@ -88,15 +88,16 @@ def check(reading: Reading, root: Path) -> list[Finding]:
     return examine(reading, root).findings
 
 
-def examine(reading: Reading, root: Path, *, needs_samples: bool = True) -> Report:
+def examine(reading: Reading, root: Path, *, needs_samples: bool = True, tells_doubles: bool = True) -> Report:
     """Check every record of ``reading`` against everything that should give it.
 
     Args:
         reading: as ``ledger.read(root)`` gives it.
         root: the file or folder it was read from.
         needs_samples: a record that names a sample file which is not there is an error; without, it is counted.
+        tells_doubles: off where measurements that stand twice are told in another way.
     """
-    return _Examination(reading, root, needs_samples=needs_samples).report()
+    return _Examination(reading, root, needs_samples=needs_samples, tells_doubles=tells_doubles).report()
 
 
 def removed(old: Path, new: Path) -> list[Finding]:
@@ -152,9 +153,10 @@ class _Since:
 class _Examination:
     """The checks, each adding to one list of findings."""
 
-    def __init__(self, reading: Reading, root: Path, *, needs_samples: bool) -> None:
+    def __init__(self, reading: Reading, root: Path, *, needs_samples: bool, tells_doubles: bool) -> None:
         self._records, self._origins = reading.records, reading.origins
-        self._problems, self._root, self._needs_samples = reading.bad, root, needs_samples
+        self._problems, self._root = reading.bad, root
+        self._needs_samples, self._tells_doubles = needs_samples, tells_doubles
         self._findings: list[Finding] = []
         self._wrong: set[int] = set()
         self._state: dict[int, str] = {}
@@ -168,6 +170,8 @@ class _Examination:
         self._check_samples()
         self._check_groups()
         for number, doubt in following.disagreements(self._records, self._origins):
+            self._add(number, [doubt])
+        for number, doubt in following.doubles(self._records, self._origins) if self._tells_doubles else ():
             self._add(number, [doubt])
         found = Report(findings=sorted(self._findings, key=lambda f: (str(f.file), f.line)), records=len(self._records))
         for number in range(len(self._records)):
@@ -243,6 +247,11 @@ class _Examination:
             if missing:
                 names = ", ".join(map(printable, missing[:5]))
                 self._add(number, [("error", f"records of its tasks are not here: {names}")])
+
+
+def chain_breaks(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield the number of each line whose chain value does not follow from the line before, with what is wrong."""
+    yield from ((line, sentence) for line, _, sentence in _links(file) if sentence)
 
 
 def _links(file: Path) -> Iterator[tuple[int, Mapping[str, Any], str | None]]:

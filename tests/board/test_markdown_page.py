@@ -292,7 +292,7 @@ def test_a_leaderboards_folder_is_rendered_and_checked(cli: Command) -> None:
     assert "README.md: it is missing; `harness leaderboard board --render` writes it" in old.err
     assert cli("leaderboard", "board", "--render").code == 0
     current = cli("leaderboard", "board", "--check")
-    assert (current.code, current.out) == (0, "board: 2 records in 1 files, in order\n")
+    assert (current.code, current.out) == (0, "board: 2 records in 1 file, in order\n")
     refused = cli("leaderboard", "board", "--check", "-o", "x.md")
     assert (refused.code, "--check takes no --output" in refused.sentence) == (2, True)
     assert "is no leaderboard's folder" in cli("leaderboard", "board/records", "--check").sentence

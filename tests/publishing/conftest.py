@@ -65,20 +65,30 @@ def write_tasks(folder: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def made_results(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Records, samples and lm-eval's files of one method and its baseline on two tasks; not to be changed."""
-    folder = tmp_path_factory.mktemp("published")
+def _made(model: Path, folder: Path, seed: int) -> Path:
+    """Run one method and its baseline on two tasks; return the results folder."""
     tasks = write_tasks(folder / "tasks")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         status = main([
-            "eval", "--plugin", "stochastok", "--method_args", "steps=1", "--with_baseline",
-            "--model_args", f"pretrained={tiny_model}", "--include_path", str(tasks),
+            "eval", "--plugin", "stochastok", "--method_args", "steps=1", "--with_baseline", "--seed", str(seed),
+            "--model_args", f"pretrained={model}", "--include_path", str(tasks),
             "--tasks", "colours,write_colours", "--output_path", str(folder / "results"),
         ])  # fmt: skip
     assert status == 0
     return folder / "results"
+
+
+@pytest.fixture(scope="session")
+def made_results(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records, samples and lm-eval's files of one method and its baseline on two tasks; not to be changed."""
+    return _made(tiny_model, tmp_path_factory.mktemp("published"), 0)
+
+
+@pytest.fixture(scope="session")
+def other_results(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with another seed, as somebody else would run it; not to be changed."""
+    return _made(tiny_model, tmp_path_factory.mktemp("other"), 1)
 
 
 @pytest.fixture

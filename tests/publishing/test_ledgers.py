@@ -85,7 +85,8 @@ def test_a_board_of_it_verifies_and_is_in_order(results: Path, publish: Any, tmp
     assert len(reading.records) == 4 and not reading.problems
     assert verify.examine(reading, board).follow == 4
     assert main(["leaderboard", str(board), "--check"]) == 0
-    lines = (board / "records" / "stochastok.jsonl").read_text(encoding="utf-8").splitlines()
+    [file] = (board / "records").glob("stochastok-*.jsonl")
+    lines = file.read_text(encoding="utf-8").splitlines()
     assert all("chain" in json.loads(line) for line in lines)
 
 
@@ -96,12 +97,13 @@ def test_what_records_share_lies_beside_the_ledger_once(results: Path, publish: 
     status, out, _ = publish(results)
     assert status == 0
     records = tmp_path / "board" / "records"
-    [file] = (records / "reports").iterdir()
-    assert json.loads(file.read_bytes()) == report
-    assert f"wrote {file} ({file.stat().st_size} bytes)" in out
-    lines = [json.loads(line) for line in (records / "stochastok.jsonl").read_text(encoding="utf-8").splitlines()]
+    [report_file] = (records / "reports").iterdir()
+    assert json.loads(report_file.read_bytes()) == report
+    assert f"wrote {report_file} ({report_file.stat().st_size} bytes)" in out
+    [file] = records.glob("stochastok-*.jsonl")
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     ours = [line for line in lines if line["method"]["name"] != "baseline"]
-    assert [(line["report"], line["beside"]["reports"]) for line in ours] == [({"steps": 7}, file.stem)] * 2
+    assert [(line["report"], line["beside"]["reports"]) for line in ours] == [({"steps": 7}, report_file.stem)] * 2
     assert {record.digest() for record in ledger.read(records).records} == {
         record.digest() for record in _published_form(results)
     }
@@ -145,7 +147,7 @@ def test_the_same_measurement_with_another_content_is_refused_by_its_key(
     key = next(r.key() for r in ledger.read(results).records if r.task.name == "colours" and not r.is_baseline)
     status, _, err = publish(results)
     assert status == 2
-    assert f"key {key}" in err and "stochastok.jsonl, line" in err
+    assert f"key {key}" in err and ".jsonl, line" in err
     assert _state(tmp_path / "board") == before
     status, out, err = publish(results, "--skip-refused")
     assert status == 1
@@ -217,6 +219,43 @@ def test_a_name_that_is_no_file_is_refused(name: str, results: Path, publish: An
 def test_a_name_of_one_s_own_is_taken(results: Path, publish: Any, tmp_path: Path) -> None:
     assert publish(results, "--name", "my-board")[0] == 0
     assert (tmp_path / "board" / "records" / "my-board.jsonl").is_file()
+
+
+def test_what_is_added_later_is_a_ledger_of_its_own(results: Path, publish: Any, tmp_path: Path) -> None:
+    """So a submission never changes a file that another one does, and the same records have the same name everywhere."""
+    later = tmp_path / "later"
+    [run] = results.glob("stochastok-*")
+    shutil.move(run, later / run.name)
+    for folder in (results, later):
+        assert publish(folder)[0] == 0
+    names = sorted(path.name for path in (tmp_path / "board" / "records").glob("*.jsonl"))
+    assert [name.split("-")[0] for name in names] == ["baseline", "stochastok"]
+    assert publish(later, board=tmp_path / "other")[0] == 0
+    assert [path.name for path in (tmp_path / "other" / "records").glob("*.jsonl")] == names[1:]
+
+
+def test_git_is_told_what_to_keep_once(results: Path, publish: Any, tmp_path: Path) -> None:
+    """What somebody wrote there stays."""
+    board = tmp_path / "board"
+    assert publish(results)[0] == 0
+    assert ".*.lock\n" in (board / ".gitignore").read_text(encoding="utf-8")
+    assert (board / ".gitattributes").read_text(encoding="utf-8") == "* -text\n"
+    (board / ".gitignore").write_text("mine\n", encoding="utf-8")
+    shutil.rmtree(board / "records")
+    assert publish(results)[0] == 0
+    assert (board / ".gitignore").read_text(encoding="utf-8") == "mine\n"
+
+
+def test_a_readme_of_somebody_s_own_is_not_written_over(results: Path, publish: Any, tmp_path: Path) -> None:
+    """A board is a folder of its own, not the root of a project."""
+    readme = tmp_path / "board" / "README.md"
+    readme.parent.mkdir()
+    readme.write_text("# My project\n", encoding="utf-8")
+    for flags in (("--dry-run",), ()):
+        status, _, err = publish(results, *flags)
+        assert status == 2 and f"'{readme}' was not rendered by the harness" in err
+    assert [path.name for path in readme.parent.iterdir()] == ["README.md"]
+    assert main(["leaderboard", str(readme.parent), "--render"]) == 2
 
 
 def test_an_empty_folder_and_no_folder_are_sentences(publish: Any, tmp_path: Path) -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from harness.board import kept_in_git
+
 FILE = Path(__file__).parents[2] / "docs" / "leaderboard-check.yml"
 TEXT = FILE.read_text(encoding="utf-8")
 WORKFLOW: dict[Any, Any] = yaml.safe_load(TEXT)
 STEPS: list[dict[str, Any]] = WORKFLOW["jobs"]["check"]["steps"]
+PAGES: dict[Any, Any] = yaml.safe_load((FILE.parent / "leaderboard-pages.yml").read_text(encoding="utf-8"))
+IGNORED = "Nothing is added that git ignores"
+CHECK = "Check the board, and that every record of the target branch stands"
 # Files a hostile pull request may bring, and what an honest one does.
 HOSTILE = [
     ".github/workflows/evil.yml",
@@ -34,6 +42,9 @@ HOSTILE = [
     "leaderboards/records/deep/x.jsonl",
     "harness/verifying/verify.py",
     "leaderboards/index.html.py",
+    "leaderboards/.gitignore",
+    "leaderboards/.gitattributes",
+    "leaderboards/records/withdrawn/x.json",
 ]
 HONEST = [
     "leaderboards/README.md",
@@ -42,6 +53,7 @@ HONEST = [
     "leaderboards/records/samples/0123456789abcdef.jsonl.gz",
     "leaderboards/records/reports/0123456789abcdef.json",
     "leaderboards/records/commands/0123456789abcdef.json",
+    "leaderboards/records/withdrawn/0123456789abcdef.json",
     "leaderboards/pages/stochastok.html",
     "leaderboards/pages/My_plugin-0123456789.html",
 ]
@@ -73,14 +85,47 @@ def test_nothing_of_the_request_is_installed_imported_or_run() -> None:
         if step.get("working-directory") == "submitted":
             assert "harness" not in command and "python" not in command, "Python would import from the folder it is in"
     [install] = [step["run"] for step in STEPS if "pip install" in step.get("run", "")]
-    assert install == "pip install ./trusted"
+    assert install == "pip install --constraint trusted/constraints.txt ./trusted"
+    assert (FILE.parents[1] / "constraints.txt").is_file()
 
 
-def test_every_action_is_one_of_the_host_s_own() -> None:
-    assert {step["uses"].split("@")[0] for step in STEPS if "uses" in step} == {
-        "actions/checkout",
-        "actions/setup-python",
-    }
+def test_every_action_is_one_of_the_host_s_own_at_one_commit() -> None:
+    """A tag can be moved to other code, a commit cannot."""
+    jobs = [WORKFLOW["jobs"]["check"], *PAGES["jobs"].values()]
+    used = {step["uses"] for job in jobs for step in job["steps"] if "uses" in step}
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", use) for use in used)
+    assert {use.split("@")[0].removeprefix("actions/") for use in used} == {
+        "checkout", "setup-python", "upload-artifact", "download-artifact",
+    }  # fmt: skip
+
+
+def test_the_job_that_may_write_runs_nothing_but_git() -> None:
+    """Pages are made of what was merged, by a job that may only read."""
+    assert PAGES["permissions"] == {"contents": "read"} and "permissions" not in PAGES["jobs"]["render"]
+    assert set(PAGES[True]) == {"push"}
+    publish = PAGES["jobs"]["publish"]
+    assert publish["permissions"] == {"contents": "write"}
+    [command] = [step["run"] for step in publish["steps"] if "run" in step]
+    words = {line.split()[0] for line in command.splitlines()}
+    assert words == {"git", "login=$(printf"}
+
+
+def test_the_pages_come_to_a_branch_of_their_own(tmp_path: Path) -> None:
+    """The step is run as it stands, against a repository on disk, twice."""
+    hub = tmp_path / "hub.git"
+    hub.mkdir()
+    _git(hub, "init", "--quiet", "--bare")
+    [command] = [step["run"] for step in PAGES["jobs"]["publish"]["steps"] if "run" in step]
+    for number in (1, 2):
+        made = tmp_path / f"made{number}"
+        (made / "pages").mkdir(parents=True)
+        (made / "index.html").write_text(f"board {number}", encoding="utf-8")
+        environment = os.environ | {"REMOTE": str(hub), "TOKEN": "x", "GITHUB_SHA": str(number), "HOME": str(tmp_path)}
+        subprocess.run(["bash", "-e", "-c", command], cwd=made, check=True, env=environment)
+    shown = subprocess.run(
+        ["git", "show", "leaderboard-pages:index.html"], cwd=hub, check=True, capture_output=True, text=True
+    )
+    assert shown.stdout == "board 2"
 
 
 @pytest.fixture
@@ -129,11 +174,40 @@ def test_the_files_of_a_board_pass(path: str, repository: Path) -> None:
         file.write("x\n")
     _commit(repository)
     assert _step(repository, "Nothing but the board is changed") == 0
-    assert _step(repository, "Records already there are kept as they are") == 0
+    assert _step(repository, IGNORED) == 0
 
 
-def test_a_record_that_is_edited_or_removed_stops_it(repository: Path) -> None:
-    ledger = repository / "leaderboards" / "records" / "stochastok.jsonl"
-    ledger.write_text('{"a": 1}\n{"b": 3}\n{"c": 3}\n', encoding="utf-8")
+@pytest.mark.parametrize("name", ["index.html", "pages/x.html", "records/.x.jsonl.lock", "records/x.jsonl.torn"])
+def test_a_file_that_git_ignores_stops_it_when_it_is_forced_in(name: str, repository: Path) -> None:
+    """Nobody checks pages that a workflow renders, so none may come with a request."""
+    board = repository / "leaderboards"
+    for setting, content in kept_in_git.settings(board).items():
+        (board / setting).write_text(content, encoding="utf-8")
     _commit(repository)
-    assert _step(repository, "Records already there are kept as they are") != 0
+    assert _step(repository, IGNORED) == 0
+    (board / name).parent.mkdir(exist_ok=True)
+    (board / name).write_text("x\n", encoding="utf-8")
+    _commit(repository)
+    assert _step(repository, IGNORED) != 0
+
+
+def test_a_record_that_is_edited_or_removed_stops_it(made_results: Path, tmp_path: Path) -> None:
+    """The last step as it stands, with the harness of this environment."""
+    [command] = [step["run"] for step in STEPS if step.get("name") == CHECK]
+    harness = [sys.executable, "-m", "harness.cli"]
+    trusted, submitted = tmp_path / "trusted", tmp_path / "submitted"
+    for folder in (trusted, submitted):
+        subprocess.run([*harness, "publish", str(made_results), "--to", str(folder / "leaderboards")], check=True)
+    command = command.replace("harness leaderboard", f"{shlex.quote(sys.executable)} -m harness.cli leaderboard")
+
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"GITHUB_WORKSPACE": str(tmp_path), "PYTHONPATH": str(FILE.parents[1])}
+        return subprocess.run(
+            ["bash", "-e", "-c", command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+
+    assert run().returncode == 0
+    [ledger] = (submitted / "leaderboards" / "records").glob("*.jsonl")
+    ledger.write_text("".join(ledger.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
+    done = run()
+    assert done.returncode == 1 and "1 record that stood there (line 4) is gone or changed" in done.stderr

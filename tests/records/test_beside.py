@@ -14,7 +14,7 @@ from board_records import baseline, record
 
 from harness.cli import main
 from harness.errors import HarnessError
-from harness.records import beside, ledger, shortening
+from harness.records import beside, ledger, repairing, shortening
 from harness.records.beside import ShortLine
 from harness.records.record import Record
 from harness.verifying import verify
@@ -212,7 +212,7 @@ def test_what_is_missing_damaged_or_forged_is_told_by_line_in_one_sentence(
 def test_repair_keeps_short_lines_short(short: Path) -> None:
     with short.open("ab") as file:
         file.write(b"broken\n")
-    assert ledger.repair(short).kept == 8
+    assert repairing.repair(short).kept == 8
     assert all("beside" in line for line in contents(short))
     assert ledger.read_file(short).records == records()
     assert verify.examine(ledger.read_file(short), short).errors == 0

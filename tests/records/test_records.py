@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness import HarnessError
-from harness.records import ledger
+from harness.records import ledger, repairing
 from harness.records.record import SCHEMA, Record, digest_of
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -302,12 +302,12 @@ def test_repair_sets_bad_lines_aside_and_keeps_the_old_file() -> None:
     first, second = path.read_bytes().splitlines()
     broken = b"\n".join([first, b"\xff broken", second[:50], second]) + b"\n"
     path.write_bytes(broken)
-    done = ledger.repair(path)
+    done = repairing.repair(path)
     assert (done.kept, len(done.set_aside)) == (2, 2)
     assert done.backup is not None and done.backup.read_bytes() == broken
     assert Path("records.jsonl.torn").read_bytes() == b"\xff broken\n" + second[:50] + b"\n"
     assert path.read_bytes().splitlines() == [first, second]
-    assert ledger.repair(path).backup is None
+    assert repairing.repair(path).backup is None
 
 
 def test_equal_parts_of_many_records_are_held_once() -> None:

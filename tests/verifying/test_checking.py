@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from board_records import baseline, doc_hash, record, sampled
 
-from harness.board import published
+from harness.board import kept_in_git, published
 from harness.errors import HarnessError
-from harness.records import ledger, shortening
+from harness.records import ledger, repairing, shortening
 from harness.verifying import checking
 
 
@@ -98,7 +98,11 @@ def file(name: str, content: str = "x\n") -> Callable[[Path], None]:
         (file("records/__init__.py"), "records/__init__.py: no such file belongs"),
         (file(".github/workflows/x.yml"), ".github: no such file belongs"),
         (file("records/deeper/x.jsonl"), "records/deeper: no such file belongs"),
-        (file("records/x.jsonl.torn"), "records/x.jsonl.torn: no such file belongs"),
+        (file("records/x.jsonl.torn.py"), "records/x.jsonl.torn.py: no such file belongs"),
+        (file("records/withdrawn/" + "0" * 16 + ".json", "{}"), "0000.json: no withdrawal: 0000000000000000.json is not"),
+        (file("README.md", "<<<<<<< HEAD\na\n=======\nb\n>>>>>>> x\n"), "README.md: git left a conflict in it; `harness"),
+        (file("records/half.jsonl", "=======\n"), "records/half.jsonl, line 1: git left a conflict here; `harness leaderboard "),
+        (lambda folder: rewrite(folder, [*lines(folder), lines(folder)[1]]), "line 3: the same record as line 2 (key "),
         (file("records/samples/x.jsonl.gz"), "records/samples/x.jsonl.gz: no such file belongs"),
         (file("records/.p.jsonl.lock"), "records/.p.jsonl.lock: a lock file with content"),
         (symlink, "records/z.jsonl: a symbolic link"),
@@ -108,7 +112,7 @@ def file(name: str, content: str = "x\n") -> Callable[[Path], None]:
         (edited, "line 2: its content does not give its digest"),
         (lambda folder: rewrite(folder, lines(folder)[1:]), "lines before it were removed"),
         (lambda folder: rewrite(folder, lines(folder)[::-1]), "line 1: "),
-        (repeated, "stands in "),
+        (repeated, "q.jsonl: a copy: 1 record of it stands in records/p.jsonl already; remove records/q.jsonl"),
         (lambda folder: next((folder / "records" / "samples").iterdir()).unlink(), "its samples are not here"),
     ],
 )  # fmt: skip
@@ -140,3 +144,91 @@ def test_a_folder_without_records_is_none_of_a_leaderboard(tmp_path: Path) -> No
         checking.check(tmp_path)
     with pytest.raises(HarnessError, match="is no leaderboard's folder"):
         published.render(tmp_path)
+
+
+@pytest.fixture
+def earlier(folder: Path, tmp_path: Path) -> Path:
+    """The board as it was before a request."""
+    return Path(shutil.copytree(folder, tmp_path / "before"))
+
+
+def _checked(folder: Path, earlier: Path) -> tuple[list[str], list[str]]:
+    published.render(folder)
+    checked = checking.check(folder, earlier)
+    return checked.problems, checked.warnings
+
+
+def test_a_copied_ledger_names_both_and_blames_what_was_added(folder: Path, earlier: Path) -> None:
+    """Also where the copy comes first by its name; without an earlier copy the order of names is all there is."""
+    shutil.copy(folder / "records" / "p.jsonl", folder / "records" / "a.jsonl")
+    said = "records/a.jsonl: a copy: 2 records of it all stand in records/p.jsonl already; remove records/a.jsonl"
+    assert _checked(folder, earlier)[0] == [said]
+
+
+def test_a_measurement_made_twice_names_both_values_and_the_cure(folder: Path, earlier: Path) -> None:
+    """Two who measured the same thing with two results: the one that was added has to go, or one is withdrawn."""
+    again = json.loads(lines(folder)[1])
+    old = ledger.read_file(folder / "records" / "p.jsonl").records[1]
+    changed = old.model_copy(update={"created": "2030-01-01T00:00:00Z"})
+    ledger.append(folder / "records" / "a.jsonl", [changed])
+    [problem] = _checked(folder, earlier)[0]
+    assert problem.startswith(
+        f"records/a.jsonl, line 1: the same measurement (key {again['key']}) stands in records/p.jsonl"
+    )
+    assert "(1 here, 1 there); remove records/a.jsonl and publish again" in problem
+
+
+def test_an_untouched_model_measured_by_two_is_no_problem(folder: Path, earlier: Path) -> None:
+    """Every submission brings its own; those that agree are one."""
+    old = ledger.read_file(folder / "records" / "p.jsonl").records[0]
+    assert old.is_baseline
+    ledger.append(folder / "records" / "a.jsonl", [old.model_copy(update={"created": "2020-01-01T00:00:00Z"})])
+    assert _checked(folder, earlier)[0] == []
+
+
+def test_a_renamed_ledger_is_a_warning_and_a_lost_record_a_problem(folder: Path, earlier: Path) -> None:
+    """What counts is that every record stands, not in which file."""
+    (folder / "records" / "p.jsonl").rename(folder / "records" / "q.jsonl")
+    problems, warnings = _checked(folder, earlier)
+    assert problems == [] and "records/q.jsonl: 2 records stood in records/p.jsonl before" in warnings
+    (folder / "records" / "q.jsonl").unlink()
+    assert any(
+        "records/p.jsonl: 2 records that stood there (line 1 and 1 more) are gone" in said
+        for said in _checked(folder, earlier)[0]
+    )
+
+
+def test_a_chain_that_was_made_anew_is_told_and_its_records_are_all_there(folder: Path, earlier: Path) -> None:
+    """As a merge with the other side first leaves it."""
+    rewrite(folder, lines(folder)[::-1])
+    assert any("does not" in problem for problem in checking.check(folder).problems)
+    assert repairing.repair(folder / "records" / "p.jsonl", renew_chain=True).kept == 2
+    problems, warnings = _checked(folder, earlier)
+    assert problems == []
+    assert "records/p.jsonl: its chain was made anew, or lines of it were" in warnings
+    assert any(".backup-" in warning and "set aside by --repair" in warning for warning in warnings)
+
+
+def test_what_was_wrong_before_is_not_the_fault_of_a_request(folder: Path, earlier: Path) -> None:
+    """It is told as a warning, so that somebody mends it."""
+    for board in (folder, earlier):
+        (board / "records" / "notes.txt").write_text("x\n", encoding="utf-8")
+    checked = checking.check(folder, earlier)
+    assert checked.problems == []
+    assert "records/notes.txt: no such file belongs into a leaderboard's folder (it was so before)" in checked.warnings
+
+
+def test_pages_that_git_leaves_out_are_not_asked_for(folder: Path) -> None:
+    """A workflow renders them from what was merged."""
+    shutil.rmtree(folder / "pages")
+    (folder / "index.html").unlink()
+    assert checking.check(folder).problems
+    for name, text in kept_in_git.settings(folder).items():
+        (folder / name).write_text(text, encoding="utf-8")
+    assert checking.check(folder).problems == []
+
+
+def test_a_board_that_has_pages_goes_on_keeping_them(folder: Path) -> None:
+    """Settings for git that come later do not take them out of the check."""
+    assert "index.html" not in kept_in_git.settings(folder)[".gitignore"]
+    assert "index.html" in kept_in_git.settings(folder / "none")[".gitignore"]
