@@ -60,6 +60,7 @@ DECIDES_NOTHING = (
     "run.named_code",
     "run.reproducing",
     "run.summary",
+    "run.trying_tasks",
     "secret_shapes",
     "showing",
     "timeouts",

@@ -106,6 +106,19 @@ def load(name: str) -> Plugin:
     return Plugin(plugin.name, plugin.distribution, plugin.version, methods, folders, _code_digest(module))
 
 
+def task_folders(name: str) -> tuple[Path, ...]:
+    """Import the plugin called ``name`` and return its folders with tasks; it is not asked for methods, which may be slow.
+
+    Raises:
+        HarnessError: as ``load``, but for what concerns methods.
+    """
+    plugin = find(name)
+    hooks = _registered(plugin, _import(plugin))
+    with _blaming(plugin, "raised while saying what it offers"):
+        lists = _called(plugin, hooks.harness_task_folders)
+    return _checked_folders(plugin, lists)
+
+
 def load_owners(aggregations: Iterable[str | None]) -> None:
     """Load the installed plugins whose own aggregations these are (``PLUGIN.NAME``), so that their scores can be made again.
 

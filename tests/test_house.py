@@ -34,7 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.showing", "harness.exports"),
     ("harness.run", "harness.run.reproducing", "harness.run.exporting"),
     ("harness.run.named_code",),
-    ("harness.run.evaluating", "harness.run.foreseeing"),
+    ("harness.run.evaluating", "harness.run.foreseeing", "harness.run.trying_tasks"),
     ("harness.run.asking",),
     ("harness.run.results", "harness.run.baselines"),
     ("harness.run.applying", "harness.run.claims", "harness.run.untouched", "harness.run.estimating"),

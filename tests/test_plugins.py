@@ -81,6 +81,10 @@ BROKEN = {
     "no hook": ("answer = 42", "no harness hook"),
     "hooks that return nothing": (METHODS.format("[]"), "offers neither methods nor task folders"),
 }
+# What `harness tasks` does not come by: it asks for folders alone.
+OF_METHODS = {
+    name for name, (source, _) in BROKEN.items() if "harness_methods()" in source or name == "no hook"
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", BROKEN)
@@ -101,9 +105,9 @@ def test_a_broken_plugin_is_told_in_one_sentence_and_touches_no_other(
     assert cli("plugins").code == 0
     assert cli("--help").code == 0
     listed = cli("tasks")
-    assert listed.code == 1
+    is_told = fault not in OF_METHODS
+    assert (listed.code, listed.err.count("\n")) == (is_told, is_told)
     assert "langgame" in listed.out
-    assert listed.err.count("\n") == 1
 
 
 def test_one_missing_result_among_good_ones_is_told_too(make_plugin: MakePlugin) -> None:

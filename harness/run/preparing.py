@@ -153,6 +153,21 @@ def _width(source: ModelSource) -> int:
 
 
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
+    task_set = load_tasks(run, plugin)
+    if run.model in KINDS:  # another one is told where the model is looked for
+        _check_fit(run, method, task_set, KINDS[run.model].promise)
+    for name, notes in task_set.notes.items():
+        for note in notes:
+            say_once(f"task '{printable(name)}': {note}", named=note)
+    return task_set
+
+
+def load_tasks(run: Run, plugin: Plugin | None) -> TaskSet:
+    """Return the tasks of a run, their files, settings and the documents that it asks looked at.
+
+    Raises:
+        HarnessError: a name is unknown, a file is none, data is missing, or a document cannot be asked.
+    """
     from harness.tasks import finding, generating
 
     names = ", ".join(map(printable, run.tasks))
@@ -163,11 +178,6 @@ def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
         _check_tasks(run, task_set)
         for name, notes in generating.set_generation(task_set.tasks, run.gen_kwargs).items():
             task_set.notes.setdefault(name, []).extend(notes)
-    if run.model in KINDS:  # another one is told where the model is looked for
-        _check_fit(run, method, task_set, KINDS[run.model].promise)
-    for name, notes in task_set.notes.items():
-        for note in notes:
-            say_once(f"task '{printable(name)}': {note}", named=note)
     return task_set
 
 
@@ -175,7 +185,7 @@ def _check_samples(run: Run, task_set: TaskSet) -> None:
     for name, numbers in (run.samples or {}).items():
         if name not in task_set.tasks:
             raise HarnessError(f"--samples names task '{printable(name)}', which is not among --tasks")
-        size = len(_documents(task_set.tasks[name]))
+        size = len(documents_of(task_set.tasks[name]))
         if max(numbers) >= size:
             raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {size}")
 
@@ -199,7 +209,7 @@ def _check_chat_template(tokenizer: Any, wanted: bool | str) -> None:
         )
 
 
-def _documents(task: Any) -> Any:
+def documents_of(task: Any) -> Any:
     """Return the documents of ``task``; those it was built with, where it keeps them: it would process all of them again."""
     docs = getattr(task, "task_docs", None)
     return task.eval_docs if docs is None else docs
@@ -209,7 +219,7 @@ def _asked(run: Run, name: str, task: Any) -> dict[int, Any]:
     """Return the documents of ``task`` that ``run`` asks, by their number."""
     from lm_eval.evaluator_utils import get_sample_size
 
-    docs, chosen = _documents(task), (run.samples or {}).get(name)
+    docs, chosen = documents_of(task), (run.samples or {}).get(name)
     try:
         if chosen:
             return {number: docs[number] for number in sorted(chosen)}

@@ -60,7 +60,7 @@ def folders(plugin: plugins.Plugin | None, include_path: Iterable[str] = ()) -> 
     """
     found = [TaskFolder(plugin.name, path) for path in plugin.task_folders] if plugin else []
     if (plugin is None or plugin.name != SHARED) and any(p.name == SHARED for p in plugins.installed()):
-        found += [TaskFolder(SHARED, path) for path in plugins.load(SHARED).task_folders]
+        found += [TaskFolder(SHARED, path) for path in plugins.task_folders(SHARED)]
     for text in include_path:
         path = Path(text).expanduser().absolute()
         if not path.is_dir():
@@ -214,7 +214,7 @@ def _check_known(names: list[str], known: frozenset[str] | None, found: Index) -
         if name in known or fnmatch.filter(known, name):
             continue
         found.check_missing(name)
-        elsewhere = _owner_elsewhere(name)
+        elsewhere = owner_of(name)
         if elsewhere:
             raise HarnessError(f"task '{printable(name)}' belongs to plugin '{elsewhere}'; add --plugin {elsewhere}")
         verb = "matches" if any(c in name for c in "*?[") else "is called"
@@ -266,12 +266,11 @@ def _names_by_plugin() -> dict[str, Index]:
     found = {}
     for plugin in plugins.installed():
         with suppress(HarnessError):
-            loaded = plugins.load(plugin.name)
-            found[plugin.name] = index(TaskFolder(plugin.name, path) for path in loaded.task_folders)
+            found[plugin.name] = index(TaskFolder(plugin.name, path) for path in plugins.task_folders(plugin.name))
     return found
 
 
-def _owner_elsewhere(name: str) -> str | None:
+def owner_of(name: str) -> str | None:
     """Return the installed plugin that brings task ``name``."""
     return next((plugin for plugin, names in _names_by_plugin().items() if name in names), None)
 
