@@ -116,7 +116,7 @@ def test_hostile_text_adds_no_tag_and_no_attribute_and_round_trips(name: str, tm
     text = rendered(everywhere(name, tmp_path), tmp_path)
     found = Reader(text)
     # The list of a select and the ticks of an axis may differ in length, and places to break a line; nothing else may, and no kind of anything.
-    assert set(found.tags) == set(plain.tags)
+    assert set(found.tags) - {"wbr"} == set(plain.tags) - {"wbr"}
     counted = {tag for tag in plain.tags if tag.split("@")[0] not in {"line", "text", "option", "wbr"}}
     assert {tag: found.tags[tag] for tag in counted} == {tag: plain.tags[tag] for tag in counted}
     shown = printable(name)
