@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from harness.errors import Failed
+from harness.errors import Failed, HarnessError
 from harness.folders import scratch_folder, write_atomic
-from harness.names import printable
+from harness.names import counted, printable
 from harness.progress import say
 from harness.records import ledger, samples
 from harness.records.record import Record, SamplesPart
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.run.run import Run
 RECORDS_PREFIX = "records_"
 COMMAND_FILE = "command.txt"
+MOST_TOLD = 3
 
 
 class NotSaved(Failed):
@@ -44,6 +45,7 @@ class RunFolder:
         self.output, self.path, self.model = output, output / name, file_name(model)
         self.time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
         self._notes: dict[str, Any] = {}
+        self._replaced: list[tuple[Record, Record]] = []
 
     @contextmanager
     def owned(self, run: Run, *, claim: str = "", answers: str = "") -> Iterator[None]:
@@ -82,6 +84,7 @@ class RunFolder:
             with suppress(NotSaved):
                 self._note()
             lock.release()
+            self._tell_replaced()
 
     def refuse_links(self) -> None:
         """Refuse to write here when somebody put a link where a file or folder of the run belongs."""
@@ -107,12 +110,32 @@ class RunFolder:
                 )
                 records = [record.model_copy(update={"samples": part}) for record in records]
             file = self.path / f"{RECORDS_PREFIX}{file_name(task)}-{records[0].run_key()[:8]}.jsonl"
+            earlier = _records_in(file)
             ledger.write(file, records)
+            self._replaced += [(earlier[one.key()], one) for one in records if one.key() in earlier]
             if [record.digest() for record in ledger.read_file(file).records] != [r.digest() for r in records]:
                 raise OSError(errno.EIO, f"{file.name} does not read back as it was written")
         self._notes["tasks"][task] = "ok" if all(record.status == "ok" for record in records) else "invalid"
         self._note()
         return list(records)
+
+    def _tell_replaced(self) -> None:
+        """Say which records of an earlier run gave way to those of this one, and which scores are others now."""
+        if not self._replaced:
+            return
+        made = max(old.created for old, _ in self._replaced)
+        others = [
+            f"{new.task.name} {new.metric.name} {_score(old)} → {_score(new)}"
+            for old, new in self._replaced
+            if old.value != new.value
+        ]
+        more = f" and {len(others) - MOST_TOLD} more" if len(others) > MOST_TOLD else ""
+        scores = f"other scores now: {', '.join(others[:MOST_TOLD])}{more}" if others else "the scores are the same"
+        say(
+            f"{counted(len(self._replaced), 'record')} of the same run, made {printable(made)}, gave way to the new ones in "
+            f"{printable(self.path)}; {printable(scores)}"
+        )
+        self._replaced.clear()
 
     def note_failure(self, task: str) -> None:
         """Note that a task or group has no record, if it has none."""
@@ -196,6 +219,17 @@ class RunFolder:
             yield
         except OSError as error:
             raise NotSaved(f"could not save to '{printable(self.path)}': {error.strerror or error}") from error
+
+
+def _records_in(file: Path) -> dict[str, Record]:
+    """Return the records that stand in a file already, by key; of one that cannot be read none."""
+    with suppress(OSError, HarnessError):
+        return {record.key(): record for record in ledger.read_file(file).records} if file.is_file() else {}
+    return {}
+
+
+def _score(record: Record) -> str:
+    return "none" if record.value is None else f"{record.value:.4f}"
 
 
 def _sample_line(row: Mapping[str, Any]) -> str:

@@ -591,3 +591,18 @@ return lm
     [record] = records(Path("out"))
     assert record["report"] == {"found": 0}
     assert record["cost"]["reused"] is True
+
+
+def test_a_run_that_takes_the_place_of_another_says_so_and_which_scores_are_others(evaluate: Command) -> None:
+    """Given again, a command replaces its records: nothing of that is silent, and nothing is said where nothing was there."""
+    first = evaluate()
+    assert "gave way" not in first.err
+    again = evaluate()
+    assert "1 record of the same run, made 20" in again.err and "the scores are the same" in again.err
+    [file] = Path("out").rglob("records_colours-*.jsonl")
+    line = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(
+        json.dumps(line | {"value": 0.125, "digest": None}).replace(', "digest": null', "") + "\n", encoding="utf-8"
+    )
+    assert re.search(r"other scores now: colours acc 0\.1250 → 0\.\d{4}", evaluate().err)
+    assert "gave way" not in evaluate("--limit", "2").err
