@@ -65,6 +65,7 @@ DECIDES_NOTHING = (
     "showing",
     "timeouts",
     "verifying",
+    "viewing",
 )
 # What a method builds on: its training, and all that reads a model.
 MAKES_METHODS = ("json_lines", "methods", "models", "seeds")

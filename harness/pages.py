@@ -14,6 +14,7 @@ Colours go by class: the policy of a page refuses styles in attributes.
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -26,6 +27,8 @@ from harness.names import printable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+# Characters of JSON that stand in a page as they are; longer ones are compressed.
+SHORT_ISLAND = 20_000
 LAYOUT = """\
 <!doctype html>
 <html lang="en">
@@ -66,17 +69,19 @@ def render(template: str, *, title: str, style: str = "", script: str = "", **co
     return made.render(**_allowed(style, script), title=title, **content)
 
 
-def render_files(folder: Path, name: str, **content: Any) -> str:
+def render_files(folder: Path, name: str, *, scripts: Sequence[str] = (), **content: Any) -> str:
     """Return the page of ``NAME.html.j2``, with ``NAME.css`` as its style and ``NAME.js`` as its script.
 
     Args:
         folder: where the three files lie.
         name: what they are called.
+        scripts: further ones, by name without ``.js``, that stand before it as parts of one script.
         content: what the template names, beside ``policy``, ``style`` and ``script``.
     """
     from jinja2 import FileSystemLoader
 
-    style, script = ((folder / f"{name}.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    style = (folder / f"{name}.css").read_text(encoding="utf-8")
+    script = "\n".join((folder / f"{one}.js").read_text(encoding="utf-8") for one in (*scripts, name))
     made = _environment(FileSystemLoader(folder)).get_template(f"{name}.html.j2")
     return made.render(**_allowed(style, script), **content)
 
@@ -95,6 +100,22 @@ def json_island(content: Any) -> str:
     """
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return re.sub("[<>&\u2028\u2029]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def packed(content: Any) -> tuple[str, str]:
+    """Return type and text of a script element that holds JSON: as it is where that is short, else as gzip in base64.
+
+    A script reads it by ``DecompressionStream``, which needs no network. The same content gives the same text.
+    """
+    text = json_island(content)
+    if len(text) < SHORT_ISLAND:
+        return "application/json", text
+    return "application/gzip", base64.b64encode(gzip.compress(text.encode(), compresslevel=6, mtime=0)).decode()
+
+
+def unpacked(kind: str, text: str) -> Any:
+    """Return the content of an island, as ``packed`` gave its type and text."""
+    return json.loads(gzip.decompress(base64.b64decode(text)) if kind == "application/gzip" else text)
 
 
 def as_markup(text: str) -> Any:

@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.cli",),
     ("harness",),
     ("harness.commands",),
+    ("harness.viewing",),
     ("harness.showing", "harness.exports"),
     ("harness.run", "harness.run.reproducing", "harness.run.exporting"),
     ("harness.run.named_code",),

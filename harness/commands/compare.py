@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from harness.commands import HELP
+from harness.commands import HELP, page_files
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -28,6 +28,7 @@ examples:
   harness compare results-monday results-friday --format markdown --output comparison.md
   harness compare quantization=none quantization=nf4 --records results
   harness compare baseline scheme=none scheme=stochastok --records results --tasks arc_easy,langgame
+  harness compare stochastok@baseline --html                 both answers to every document, flips first, as one page
 
 Differences are later sides less the first. The same documents are paired: McNemar's mid-p test where each is right or
 wrong, a studentised bootstrap elsewhere, Holm's correction over the tasks. Verdicts: better, worse, no difference shown,
@@ -50,6 +51,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
                         help="where sides without a path are looked up (default results)")  # fmt: skip
     parser.add_argument("--format", choices=("terminal", "markdown", "json"), default="terminal")
     parser.add_argument("--output", "-o", type=Path, metavar="FILE", help="write there instead of printing")
+    page_files.add_flag(parser, "the comparison, and both answers to every document,")
     parser.add_argument("--tasks", type=_names, default=(), metavar="NAMES", help="only these, separated by commas")
     parser.add_argument("--metrics", type=_names, default=(), metavar="NAMES", help="only these, separated by commas")
     parser.add_argument("--alpha", type=_share, default=0.05, metavar="SHARE",
@@ -74,8 +76,10 @@ def execute(args: argparse.Namespace) -> int:
     from harness.comparing.comparison import Request, compare
     from harness.comparing.sides import Pool, find_sides
 
+    page_files.check_file(args)
     pool = Pool(args.records)
     sides = find_sides(args.sides, pool)
+    page = None if args.html is None else page_files.pair_target(sides, args)
     plugins.load_owners(sourced.record.metric.aggregation for side in sides for sourced in side.records)
     request = Request(
         alpha=args.alpha, margin=args.margin, tasks=args.tasks, metrics=args.metrics, across=args.across,
@@ -86,6 +90,9 @@ def execute(args: argparse.Namespace) -> int:
         print(f"harness: {sentence}", file=sys.stderr)
     for said in comparison.contradicted:
         print(f"harness: not compared: {said}", file=sys.stderr)
+    status = 1 if pool.problems or comparison.contradicted else 0
+    if page is not None:
+        return max(status, page_files.write_pair(sides, comparison, args, page))
     if args.format == "terminal" and args.output is None:
         tables.to_terminal(comparison)
     else:
@@ -93,7 +100,7 @@ def execute(args: argparse.Namespace) -> int:
             "terminal": tables.to_text, "markdown": tables.to_markdown, "json": tables.to_json
         }[args.format]  # fmt: skip
         _give(make(comparison), args.output)
-    return 1 if pool.problems or comparison.contradicted else 0
+    return status
 
 
 def _give(text: str, output: Path | None) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands import HELP
+from harness.commands import HELP, page_files
 from harness.errors import HarnessError
 from harness.names import printable
 
@@ -23,6 +23,16 @@ EPILOG = """\
 On a terminal, keys walk through the documents after the overview: n next, p previous, w next wrong, c next changed, t next
 task, f whole prompt, q quit. Elsewhere, --task, --doc, --wrong and --changed choose documents to print. A document is
 changed when the answer is another than that of the baseline, or of the run that --against names.
+
+--html writes all documents into one page that needs no network: search, filters by right, wrong and changed, every metric and
+filter as a column, a link to each document, keys (? lists them). The baseline's answers, or those of --against, stand beside.
+
+examples:
+  harness show results                                    the runs of a folder
+  harness show results --run stochastok                   one of them
+  harness show results --run stochastok --wrong           documents it got wrong
+  harness show results --run stochastok --html            all of them, as stochastok-....html in this folder
+  harness show results/stochastok-337096b5c5 --html a.html
 """
 
 
@@ -61,6 +71,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
         help="the run to compare with: as --run names it, or a path (default: the baseline's)",
     )
     parser.add_argument("--limit", type=int, default=10, metavar="N", help="print so many documents (default 10)")
+    page_files.add_flag(parser, "the run and all its documents")
     parser.add_argument("--whole", action="store_true", help="show long prompts whole")
     return parser
 
@@ -71,6 +82,7 @@ def execute(args: argparse.Namespace) -> int:
     from harness.showing.listing import as_json, print_runs
     from harness.showing.runs import contradictions_of, pick, print_overview, runs_of
 
+    page_files.check_file(args)
     reading = read(args.path)
     all_runs = runs_of(reading)
     runs = _wanted(all_runs, args)
@@ -78,6 +90,11 @@ def execute(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(runs if run is None else [run]), ensure_ascii=False, indent=1, default=str))
         return 1 if reading.problems else 0
+    if run is None and args.html is not None:
+        raise HarnessError(
+            f"'{printable(args.path)}' holds {len(runs)} runs and a page shows one; name it with --run NAME, "
+            "or put two beside each other with `harness compare A B --html`"
+        )
     if run is None:
         print_runs(runs, task=args.task)
         print("show one of them with --run NAME")
@@ -88,6 +105,10 @@ def execute(args: argparse.Namespace) -> int:
     for said in contradicted:
         print(f"harness: does not follow: {said}", file=sys.stderr)
     status = 1 if reading.problems or contradicted else 0
+    if args.html is not None:
+        pairs = [(r, o.file) for one in readings for r, o in zip(one.records, one.origins, strict=True)]
+        beside = _beside(run, args, reading, all_runs)
+        return max(status, page_files.write_run(run, pairs, beside, contradicted, args))
     chooses = args.doc is not None or args.wrong or args.changed or args.task is not None
     is_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if is_terminal or not chooses:
@@ -193,7 +214,7 @@ def _tasks(
     if args.task is not None and args.task not in mine:
         there = ", ".join(map(printable, mine)) or "none"
         raise HarnessError(f"no task '{printable(args.task)}' with samples in this run; there is {there}")
-    theirs = _named_sides(run, args, runs) if args.against is not None else _baseline_sides(run, reading)
+    theirs = _sides_of(_beside(run, args, reading, runs))
     wanted = [args.task] if args.task is not None else list(mine)
 
     def reader(side: Side) -> Callable[[], Documents]:
@@ -222,8 +243,13 @@ def _sides(run: Shown, metric: str | None) -> dict[str, Side]:
     return found
 
 
-def _named_sides(run: Shown, args: argparse.Namespace, runs: Sequence[Shown]) -> dict[tuple[str, str, str], Side]:
-    """Return the sides of the run that ``--against`` names, whatever model or setting it has: the documents tell.
+def _beside(run: Shown, args: argparse.Namespace, own: Reading, runs: Sequence[Shown]) -> list[tuple[Record, Path]]:
+    """Return the records to compare with, and their files: of the run that is named, else of the baseline on the same boards."""
+    return _of_named(run, args, runs) if args.against is not None else _of_baseline(run, own)
+
+
+def _of_named(run: Shown, args: argparse.Namespace, runs: Sequence[Shown]) -> list[tuple[Record, Path]]:
+    """Return the records of the run that ``--against`` names, whatever model or setting it has: the documents tell.
 
     Raises:
         HarnessError: it names none, or this one, or a run that shares no task with it.
@@ -240,36 +266,33 @@ def _named_sides(run: Shown, args: argparse.Namespace, runs: Sequence[Shown]) ->
     if other is None:
         names = ", ".join(printable(one.name) for one in others[:12])
         raise HarnessError(f"--against '{printable(args.against)}' holds several runs; name one of {names}")
-    found = _sides_of(other.records, other.files)
+    found = list(zip(other.records, other.files, strict=True))
     mine = {record.task.name for record in run.records}
-    if not any(task in mine for task, _, _ in found):
+    if not any(task in mine for task, _, _ in _sides_of(found)):
         raise HarnessError(
             f"run '{printable(other.name)}' has no samples of a task of '{printable(run.name)}', so nothing can be compared"
         )
     return found
 
 
-def _baseline_sides(run: Shown, own: Reading) -> dict[tuple[str, str, str], Side]:
-    """Return the sides of the baseline on the same boards."""
+def _of_baseline(run: Shown, own: Reading) -> list[tuple[Record, Path]]:
+    """Return the records of the baseline on the same boards, and their files."""
     boards, keys = {record.board_key() for record in run.records}, {record.run_key() for record in run.records}
-    found: dict[tuple[str, str, str], Side] = {}
-    for reading in [own, *_readings_beside(run)]:
-        pairs = [
-            (record, origin.file)
-            for record, origin in zip(reading.records, reading.origins, strict=True)
-            if record.is_baseline and record.run_key() not in keys and record.board_key() in boards
-        ]
-        found = _sides_of([record for record, _ in pairs], [file for _, file in pairs]) | found
-    return found
+    return [
+        (record, origin.file)
+        for reading in [own, *_readings_beside(run)]
+        for record, origin in zip(reading.records, reading.origins, strict=True)
+        if record.is_baseline and record.run_key() not in keys and record.board_key() in boards
+    ]
 
 
-def _sides_of(records: Sequence[Record], files: Sequence[Path]) -> dict[tuple[str, str, str], Side]:
+def _sides_of(pairs: Sequence[tuple[Record, Path]]) -> dict[tuple[str, str, str], Side]:
     """Return those records that have a sample file, by task, metric and filter; of two alike the first."""
     from harness.records import samples
     from harness.showing.documents import Side
 
     found: dict[tuple[str, str, str], Side] = {}
-    for record, file in zip(records, files, strict=True):
+    for record, file in pairs:
         path = samples.find(record, file)
         if path is not None:
             found.setdefault((record.task.name, record.metric.name, record.metric.filter), Side(record, path))

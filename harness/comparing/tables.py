@@ -68,14 +68,14 @@ def _row(row: TaskComparison) -> dict[str, Any]:
 
 def to_markdown(comparison: Comparison) -> str:
     """Return the comparison as Markdown, foreign text escaped."""
-    lines = [f"# {_heading(comparison, cell)}", ""]
-    for table in _tables(comparison):
+    lines = [f"# {heading(comparison, cell)}", ""]
+    for table in tables_of(comparison):
         lines += [f"## {cell(table.title)}", ""] if table.title else []
         lines.append("| " + " | ".join(map(cell, table.header)) + " |")
         lines.append("|" + "".join("---:|" if i in table.numbers else "---|" for i in range(len(table.header))))
         lines += ["| " + " | ".join(map(cell, row)) + " |" for row in table.rows]
         lines.append("")
-    lines += [f"{_legend(comparison)}", ""]
+    lines += [f"{legend(comparison)}", ""]
     lines += [*(f"* {cell(note)}" for note in comparison.notes), ""] if comparison.notes else []
     return "\n".join(lines)
 
@@ -90,8 +90,8 @@ def to_terminal(comparison: Comparison, file: TextIO | None = None) -> None:
     console = Console(file=file or sys.stdout, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_WITHOUT_TERMINAL
-    console.print(Text(_heading(comparison, printable), style="bold"))
-    for table in _tables(comparison, question=TERMINAL_QUESTION, answer=TERMINAL_ANSWER):
+    console.print(Text(heading(comparison, printable), style="bold"))
+    for table in tables_of(comparison, question=TERMINAL_QUESTION, answer=TERMINAL_ANSWER):
         title = Text(printable(table.title), style="italic") if table.title else None
         shown = RichTable(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for i, column in enumerate(table.header):
@@ -100,7 +100,7 @@ def to_terminal(comparison: Comparison, file: TextIO | None = None) -> None:
         for row in table.rows:
             shown.add_row(*(Text(printable(text), style=COLOURS.get(text, "")) for text in row))
         console.print(shown)
-    console.print(Text(_legend(comparison)))
+    console.print(Text(legend(comparison)))
     for note in comparison.notes:
         console.print(Text(f"- {printable(note)}"))
 
@@ -112,12 +112,14 @@ def to_text(comparison: Comparison) -> str:
     return "".join(line.rstrip() + "\n" for line in file.getvalue().splitlines())
 
 
-def _heading(comparison: Comparison, escape: Any) -> str:
+def heading(comparison: Comparison, escape: Any) -> str:
+    """Return who is compared with whom, in the words of the command line, each made safe by ``escape``."""
     first, *others = (escape(side.label) for side in comparison.sides)
     return f"{', '.join(others)} against {first}"
 
 
-def _legend(comparison: Comparison) -> str:
+def legend(comparison: Comparison) -> str:
+    """Return what the columns mean, as far as this comparison needs it."""
     rows, level = comparison.rows, f"{100 * (1 - comparison.alpha):g} %"
     families = {(row.metric, row.filter, row.is_group) for row in rows if row.p is not None}
     tested = sum(row.p is not None for row in rows)
@@ -147,7 +149,13 @@ def _tests(rows: Sequence[TaskComparison]) -> list[str]:
     return [test for test in (MCNEMAR, BOOTSTRAP) if any(row.test == test for row in rows)]
 
 
-def _tables(comparison: Comparison, *, question: int | None = None, answer: int | None = None) -> Iterator[Table]:
+def tables_of(comparison: Comparison, *, question: int | None = None, answer: int | None = None) -> Iterator[Table]:
+    """Yield the tables of a comparison: scores and tests, variation over seeds, costs, and the documents of each task.
+
+    Args:
+        question: how many characters of a document's question are shown, its end; None for all that was kept.
+        answer: the same of answers and targets, their beginning.
+    """
     yield _main_table(comparison)
     if any(len(score.by_seed) > 1 for row in comparison.rows for score in (row.first, row.second)):
         yield _seeds_table(comparison)

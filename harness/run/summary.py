@@ -18,6 +18,32 @@ if TYPE_CHECKING:
 MADE_BY_METHODS = frozenset({"tokenizer.prefix_token_id", "task.prompts_digest"})
 
 
+COLUMNS = ("task", "metric", "method", "docs", "value", "± stderr", "baseline", "difference")
+WORDS = frozenset({"task", "metric", "method"})
+
+
+def summary_rows(records: Sequence[Record], others: Sequence[Record]) -> list[list[str]]:
+    """Return the cells of each record, in the order of ``COLUMNS``; arguments as of ``print_summary``."""
+    baselines = _Baselines([*others, *records])
+    has_seeds = len({record.seeds.random for record in records if record.deciding_seeds is not None}) > 1
+    rows = []
+    for record in sorted(records, key=lambda r: (r.task.name, r.metric.name, not r.is_baseline)):
+        cells = _row(record, baselines.beside(record))
+        if has_seeds and record.deciding_seeds is not None:
+            cells[2] += f" (seed {record.seeds.random})"
+        rows.append(cells)
+    return rows
+
+
+def summary_notes(records: Sequence[Record], others: Sequence[Record]) -> list[str]:
+    """Return sentences on scores that are not what they seem, and on differences that are marked or not there, with their tasks."""
+    found = []
+    for text in dict.fromkeys(note for record in records for note in record.notes):
+        named = dict.fromkeys(printable(record.task.name) for record in records if text in record.notes)
+        found.append(f"{NOTED} {', '.join(named)}: {printable(text)}")
+    return [*found, *_why(records, _Baselines([*others, *records]))]
+
+
 def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
     """Print ``records`` to standard output, each beside the baseline's record with the same comparison key.
 
@@ -29,26 +55,18 @@ def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    baselines = _Baselines([*others, *records])
     table = Table(title=None, header_style="bold")
-    has_seeds = len({record.seeds.random for record in records if record.deciding_seeds is not None}) > 1
-    for column in ("task", "metric", "method", "docs", "value", "± stderr", "baseline", "difference"):
-        table.add_column(column, justify="left" if column in {"task", "metric", "method"} else "right")
-    for record in sorted(records, key=lambda r: (r.task.name, r.metric.name, not r.is_baseline)):
-        cells = _row(record, baselines.beside(record))
-        if has_seeds and record.deciding_seeds is not None:
-            cells[2] += f" (seed {record.seeds.random})"
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in WORDS else "right")
+    for cells in summary_rows(records, others):
         table.add_row(*(Text(cell) for cell in cells))
     # A fixed width where there is no terminal: a log has no columns to fit.
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 160
     console.print(table)
-    for text in dict.fromkeys(note for record in records for note in record.notes):
-        named = dict.fromkeys(printable(record.task.name) for record in records if text in record.notes)
-        console.print(f"{NOTED} {', '.join(named)}: {printable(text)}", soft_wrap=True)
-    for sentence in _why(records, baselines):
-        console.print(sentence, soft_wrap=True)
+    for note in summary_notes(records, others):
+        console.print(note, soft_wrap=True)
 
 
 @dataclass(frozen=True)

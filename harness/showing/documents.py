@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import answers, samples
+from harness.showing import content
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 KEYS = "n next  p previous  w next wrong  c next changed  t next task  f whole prompt  q quit"
 ARROWS = {"[C": "n", "[D": "p"}
 SHOWN_CHARACTERS = 2_000
-# Of answers and targets, far above what a model writes.
-LONGEST_TEXT, SHOWN_TEXTS = 200_000, 100
+SHOWN_TEXTS = 100
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Documents:
             self._starts.append(start)
             self._wrong.append(answers.is_wrong(row, metric, higher_is_better=better))
             self._changed.append(self.other is not None and self.other.differs(row))
-            self.has_wrong = self.has_wrong and _is_share(row.get(metric))
+            self.has_wrong = self.has_wrong and content.is_share(row.get(metric))
 
     def __len__(self) -> int:
         """Return how many documents there are."""
@@ -101,15 +100,15 @@ class _Answers:
         self.record, self._path = side.record, side.path
         self._places: dict[bytes, tuple[int, bytes]] = {}
         for start, row in _rows_of(side):
-            self._places[_digest(samples.document_key(row))] = (start, _digest(_answer(row)))
+            self._places[content.digest(samples.document_key(row))] = (start, content.digest(content.answer_key(row)))
 
     def differs(self, row: dict[str, Any]) -> bool:
-        place = self._places.get(_digest(samples.document_key(row)))
-        return place is not None and place[1] != _digest(_answer(row))
+        place = self._places.get(content.digest(samples.document_key(row)))
+        return place is not None and place[1] != content.digest(content.answer_key(row))
 
     def row(self, row: dict[str, Any]) -> dict[str, Any] | None:
         """Return the other run's row of the same document."""
-        place = self._places.get(_digest(samples.document_key(row)))
+        place = self._places.get(content.digest(samples.document_key(row)))
         return None if place is None else samples.row_at(self._path, place[0])
 
 
@@ -126,7 +125,7 @@ def print_document(out: Console, documents: Documents, number: int, *, whole: bo
     title = f"{printable(task)}, document {printable(row.get('doc_id'))} ({number + 1} of {len(documents)})"
     out.print(Text(title + (f": {', '.join(marks)}" if marks else ""), style="bold"))
     _print_prompt(out, answers.prompt(row), whole=whole)
-    out.print(_labelled("target", printable(_target(row))))
+    out.print(_labelled("target", printable(content.target(row))))
     for line in _answer_lines(row):
         out.print(line)
     out.print(_labelled("metrics", _metrics(row)))
@@ -260,24 +259,6 @@ def _rows_of(side: Side) -> Iterator[tuple[int, dict[str, Any]]]:
             yield start, row
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
-
-
-def _answer(row: dict[str, Any]) -> str:
-    """Return what counts as the answer: the likeliest choice, whether a text is the model's own, or the texts."""
-    choices = answers.continuations(row)
-    if answers.chosen(row) is not None:
-        return f"choice {answers.chosen(row)}"
-    return repr([choice.is_greedy for choice in choices]) if choices else repr(answers.texts(row))
-
-
-def _is_share(value: Any) -> bool:
-    return (isinstance(value, str) and value in {"True", "False"}) or (
-        isinstance(value, int | float) and 0 <= value <= 1
-    )
-
-
 def _print_prompt(out: Console, prompt: str, *, whole: bool) -> None:
     from rich.text import Text
 
@@ -300,36 +281,13 @@ def _answer_lines(row: dict[str, Any]) -> Iterator[Text]:
         line = f"{'>' if number == chosen else ' '} {number_text:>10}  {printable(choice.text)[:SHOWN_CHARACTERS]}"
         yield Text(line + (f"   ({', '.join(said)})" if said else ""), style="bold" if number == chosen else "")
     texts = answers.texts(row)
-    for text in (_shortened(_cut(text)) for text in texts[:SHOWN_TEXTS]):
+    for text in (content.shortened(content.cut(text)) for text in texts[:SHOWN_TEXTS]):
         lines = text.split("\n")
         for position, line in enumerate(lines):
             label = "answer " if position == 0 else "       "
             yield _labelled(label, printable(line.expandtabs(4)) or "(empty)")
     if len(texts) > SHOWN_TEXTS:
         yield _labelled("", f"and {len(texts) - SHOWN_TEXTS:,} more answers")
-
-
-def _cut(text: str) -> str:
-    more = len(text) - LONGEST_TEXT
-    return text if more <= 0 else f"{text[:LONGEST_TEXT]} … and {more:,} more characters"
-
-
-def _shortened(text: str) -> str:
-    """Return the answer of a request for numbers, one for each token, as its first few and how many there are."""
-    if not text.startswith("["):
-        return text
-    try:
-        numbers = [float(part.strip(" '\"")) for part in text.strip("[]").split(",")]
-    except ValueError:
-        return text
-    first = ", ".join(f"{number:.3f}" for number in numbers[:8])
-    return f"{first}, ... ({len(numbers)} numbers)" if len(numbers) > 8 else first
-
-
-def _target(row: dict[str, Any]) -> str:
-    gold, choices = answers.gold(row), answers.continuations(row)
-    target = _cut(str(row.get("target")))
-    return f"{target}: {choices[gold].text.strip()}" if gold is not None and len(choices) > 1 else target
 
 
 def _metrics(row: dict[str, Any]) -> str:

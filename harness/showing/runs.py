@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from harness.records.record import CountsPart, Record
 
 MOST_FILES, MOST_NUMBERS, MOST_CHARACTERS = 20, 20, 100
+STAGE_COLUMNS = (
+    "stage", "seconds", "peak MB", "docs", "requests", "cut", "not finite", "empty", "different", "tokens",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -157,20 +160,21 @@ def print_overview(run: Shown, others: Sequence[Record], contradicted: Sequence[
         contradicted: sentences on scores that do not follow.
     """
     out = console()
-    _section(out, "what ran", _what_ran(run))
+    _section(out, "what ran", what_ran(run))
     print_summary(run.records, others)
     if contradicted:
         _section(out, "does not follow from samples, tasks or counts", [("✗", said) for said in contradicted])
     out.print(_stages(run.records))
-    artefacts = list(_artefacts(run.folder))
+    artefacts = list(artefacts_of(run.folder))
     if artefacts:
         _section(out, "what the method left", artefacts[:MOST_FILES] + _rest(artefacts, MOST_FILES))
-    report = list(_numbers(run.records[0].report))
+    report = list(report_lines(run.records[0].report))
     if report:
         _section(out, "its report", report[:MOST_NUMBERS] + _rest(report, MOST_NUMBERS))
 
 
-def _what_ran(run: Shown) -> list[tuple[str, Any]]:
+def what_ran(run: Shown) -> list[tuple[str, Any]]:
+    """Return what ran, as names and values: run, plugin, method, given options, model, seeds, versions, command."""
     record, notes = run.records[0], run.notes
     model, settings = record.model, record.settings
     lines: list[tuple[str, Any]] = [("run", run.name)]
@@ -213,30 +217,36 @@ def _pairs(values: dict[str, Any]) -> str:
     return ", ".join(f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in values.items())
 
 
-def _stages(records: Sequence[Record]) -> Table:
-    """Return the table of what each stage took, and what was counted in it."""
-    table = _table(
-        "stage", "seconds", "peak MB", "docs", "requests", "cut", "not finite", "empty", "different", "tokens"
-    )
-    cost = records[0].cost
+def stage_rows(records: Sequence[Record]) -> list[list[str]]:
+    """Return what each stage took, and what was counted in it: the cells in the order of ``STAGE_COLUMNS``."""
+    cost, rows = records[0].cost, []
     if not records[0].is_baseline:
         how = " (reused)" if cost.reused else ""
-        _add(table, f"apply {records[0].method.name}{how}", f"{cost.apply_seconds:.1f}", _megabytes(cost.apply_peak_bytes),
-             *[""] * 6, "" if cost.tokens_trained is None else f"{cost.tokens_trained:,}")  # fmt: skip
+        trained = "" if cost.tokens_trained is None else f"{cost.tokens_trained:,}"
+        rows.append([f"apply {records[0].method.name}{how}", f"{cost.apply_seconds:.1f}", _megabytes(cost.apply_peak_bytes),
+                     *[""] * 6, trained])  # fmt: skip
     for task in {record.task.name: record for record in records if not record.task.group}.values():
         counts, scoring = task.counts, task.cost.scoring or {}
         pushed = scoring.get("pushed_tokens")
-        _add(
-            table, task.task.name, f"{task.cost.evaluate_seconds:.1f}", _megabytes(task.cost.evaluate_peak_bytes), counts.docs,
-            *("" if number is None else number if isinstance(number, str) else f"{number:,}" for number in (
-                counts.requests, counts.truncated_requests, counts.not_finite, _empty(counts), counts.distinct_answers,
-            )),
-            f"{pushed:,}" if isinstance(pushed, int) else "",
+        counted = (
+            counts.requests, counts.truncated_requests, counts.not_finite, _empty(counts), counts.distinct_answers,
         )  # fmt: skip
+        rows.append([
+            task.task.name, f"{task.cost.evaluate_seconds:.1f}", _megabytes(task.cost.evaluate_peak_bytes), str(counts.docs),
+            *("" if number is None else number if isinstance(number, str) else f"{number:,}" for number in counted),
+            f"{pushed:,}" if isinstance(pushed, int) else "",
+        ])  # fmt: skip
+    return rows
+
+
+def _stages(records: Sequence[Record]) -> Table:
+    table = _table(*STAGE_COLUMNS)
+    for cells in stage_rows(records):
+        _add(table, *cells)
     return table
 
 
-def _artefacts(folder: Path | None) -> Iterator[tuple[str, str]]:
+def artefacts_of(folder: Path | None) -> Iterator[tuple[str, str]]:
     """Yield the method's files with their sizes; nothing of them is read."""
     root = folder / ARTEFACTS if folder is not None else None
     for path in sorted(root.rglob("*")) if root is not None and root.is_dir() else ():
@@ -244,11 +254,11 @@ def _artefacts(folder: Path | None) -> Iterator[tuple[str, str]]:
             yield path.relative_to(root or path).as_posix(), f"{path.stat().st_size:,} bytes"
 
 
-def _numbers(report: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+def report_lines(report: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """Yield what a report says, what is nested named by its path."""
     if isinstance(report, dict):
         for key, value in report.items():
-            yield from _numbers(value, f"{name}.{key}" if name else str(key))
+            yield from report_lines(value, f"{name}.{key}" if name else str(key))
     elif isinstance(report, list) and len(str(report)) > MOST_CHARACTERS:
         yield name, f"a list of {len(report)}"
     else:

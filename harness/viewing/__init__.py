@@ -1,0 +1,1 @@
+"""A run, or two side by side, as one HTML page: every document with its answers, found, filtered and linked to."""
