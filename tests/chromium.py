@@ -23,6 +23,37 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync",
     "--force-color-profile=srgb", "--font-render-hinting=none", "--remote-debugging-pipe",
 )  # fmt: skip
+# Attributes that a page's policy refuses.
+HANDLERS = """
+[...document.querySelectorAll("*")].flatMap((n) => n.getAttributeNames()).filter((a) => a.startsWith("on") || a === "style")
+"""
+# Texts whose contrast with their ground is below 4.5.
+CONTRASTS = """
+(() => {
+  const numbers = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+  const light = ([r, g, b]) => {
+    const [x, y, z] = [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
+  };
+  const ground = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const color = numbers(getComputedStyle(one).backgroundColor);
+      if (color.length === 3 || color[3] === 1) return color;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
+    if (!own || !node.checkVisibility() || node.closest("script, option")) continue;
+    const style = getComputedStyle(node);
+    const front = light(numbers(node.ownerSVGElement ? style.fill : style.color)), back = light(ground(node));
+    const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
+    if (ratio < 4.5) found.push([node.tagName, node.className.baseVal ?? node.className, node.textContent.slice(0, 30), ratio]);
+  }
+  return found;
+})()
+"""
 
 
 def installed() -> str | None:

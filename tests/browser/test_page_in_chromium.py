@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
-from chromium import Browser, installed
+from chromium import CONTRASTS, HANDLERS, Browser, installed
 
 from harness.board import board, page
 from harness.names import printable
@@ -32,9 +32,6 @@ html head meta title style body a header h1 h2 h3 h4 p noscript div label input 
 summary bdi span table caption thead tbody tr th td button figure figcaption svg desc text line path circle dialog form footer
 ul li strong script dl dt dd pre
 """
-HANDLERS = """
-[...document.querySelectorAll("*")].flatMap((n) => n.getAttributeNames()).filter((a) => a.startsWith("on") || a === "style")
-"""
 CLICK_ALL = """
 [...document.querySelectorAll("tbody .open")].map((open) => {
   open.click();
@@ -42,32 +39,6 @@ CLICK_ALL = """
   document.getElementById("details").close();
   return [open.textContent, shown];
 })
-"""
-CONTRASTS = """
-(() => {
-  const numbers = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-  const light = ([r, g, b]) => {
-    const [x, y, z] = [r, g, b].map((c) => c / 255).map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * x + 0.7152 * y + 0.0722 * z;
-  };
-  const ground = (node) => {
-    for (let one = node; one; one = one.parentElement) {
-      const color = numbers(getComputedStyle(one).backgroundColor);
-      if (color.length === 3 || color[3] === 1) return color;
-    }
-    return [255, 255, 255];
-  };
-  const found = [];
-  for (const node of document.querySelectorAll("body *")) {
-    const own = [...node.childNodes].some((one) => one.nodeType === 3 && one.textContent.trim());
-    if (!own || !node.checkVisibility() || node.closest("script, option")) continue;
-    const style = getComputedStyle(node);
-    const front = light(numbers(node.ownerSVGElement ? style.fill : style.color)), back = light(ground(node));
-    const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-    if (ratio < 4.5) found.push([node.tagName, node.className.baseVal ?? node.className, node.textContent.slice(0, 30), ratio]);
-  }
-  return found;
-})()
 """
 
 

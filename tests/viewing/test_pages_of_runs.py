@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from compared_runs import make_record, write_run
+from compared_runs import write_run
+from generated_runs import answer, write_generated
 from written_records import write_board, write_results
 
 from harness.cli import main
 from harness.pages import unpacked
-from harness.records import ledger, samples
 
 METHOD_RUN, BASELINE_RUN = "softly-0123456789", "baseline-0123456789"
 HOSTILE = "</script><img src=x onerror=alert(1)><!-- \u2028 \u202e \x1b[31m & &amp;"
@@ -99,38 +98,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> str:
     assert main([*map(str, words)]) == 2
     [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("harness: ")]
     return line
-
-
-def write_generated(folder: Path, method: str, rows: Sequence[dict[str, Any]], seed: int = 0) -> Path:
-    """Write a run whose task generates: documents with raw answer, and what each filter made of it."""
-    lines = []
-    for name in rows[0]["filters"]:
-        for number, row in enumerate(rows):
-            doc = {"question": f"q{number}"}
-            lines.append({
-                "doc_id": number, "doc": doc, "target": "42", "filter": name, "metrics": ["exact_match"],
-                "arguments": {"gen_args_0": {"arg_0": row.get("prompt", f"Question {number}?"), "arg_1": {"until": ["."]}}},
-                "resps": [[row["raw"]]], "filtered_resps": [row["filters"][name]],
-                "doc_hash": hashlib.sha256(json.dumps(doc, indent=2, ensure_ascii=False).encode()).hexdigest(),
-                "exact_match": float(row["filters"][name] == "42"), **row.get("more", {}),
-            })  # fmt: skip
-    run = folder / f"{method}-{seed}"
-    path = run / "tiny" / "samples_sums.jsonl"
-    path.parent.mkdir(parents=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    part = {"path": "tiny/samples_sums.jsonl", "sha256": samples.sha256(path), "rows": len(lines)}
-    records = []
-    for name in rows[0]["filters"]:
-        values = [float(row["filters"][name] == "42") for row in rows]
-        made = make_record("sums", "exact_match", sum(values) / len(values), docs=len(values), method=method, run=run.name,
-                           samples=part, docs_digest=None, seed=seed)  # fmt: skip
-        records.append(made.model_copy(update={"metric": made.metric.model_copy(update={"filter": name})}))
-    ledger.write(run / "records_sums.jsonl", records)
-    return run
-
-
-def answer(raw: str, **filters: str) -> dict[str, Any]:
-    return {"raw": raw, "filters": {name.replace("_", "-"): text for name, text in filters.items()}}
 
 
 def test_a_run_becomes_a_page_named_after_it_that_says_where_it_is(
