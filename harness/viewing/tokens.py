@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from harness.records.record import Record
 
 MOST_TOKENS = 4_000
-TEXT_ALONE = "Text alone: sample files hold no tokens of it. --tokens marks them, with the tokenizer of the run."
-TAKEN_OUT = "Text alone: it is longer than a page marks tokens of, or a secret was taken out of it."
+TEXT_ALONE = "Without its tokens, which sample files do not hold; --tokens marks them."
+TAKEN_OUT = "Without its tokens: it is very long, or a secret was taken out of it."
 
 # Of each token its text, as it is shown, and what is said of it.
 Strip = list[list[str]]
