@@ -36,7 +36,7 @@ def summary_rows(records: Sequence[Record], others: Sequence[Record]) -> list[li
 
 
 def summary_notes(records: Sequence[Record], others: Sequence[Record]) -> list[str]:
-    """Return sentences on scores that are not what they seem, and on differences that are marked or not there, with their tasks."""
+    """Return sentences on scores that are not what they seem, and on differences that are marked or missing."""
     found = []
     for text in dict.fromkeys(note for record in records for note in record.notes):
         named = dict.fromkeys(printable(record.task.name) for record in records if text in record.notes)
