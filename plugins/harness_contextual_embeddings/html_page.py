@@ -14,11 +14,18 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 2rem auto
 h1 { font-size: 1.5rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: 0.5rem 0.75rem; border-bottom: 1px solid #8886; }
-td.text { width: 45%; white-space: pre-wrap; overflow-wrap: anywhere; }
+td.text { width: 45%; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: plaintext; }
 td.count { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .token { display: inline-block; margin: 0 0.25rem 0.25rem 0; padding: 0 0.35rem; border: 1px solid #8888; border-radius: 4px;
   font-family: ui-monospace, monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 .own { border: 2px solid; font-weight: bold; text-decoration: underline; }
+@media (max-width: 45rem) {
+  body { margin: 1rem auto; }
+  thead { display: none; }
+  tr { display: block; padding: 0.5rem 0; border-bottom: 1px solid #8886; }
+  td, td.text { display: block; width: auto; padding: 0.15rem 0; border: 0; }
+  td.count::after { content: " in the text"; }
+}
 """
 TEMPLATE: Final = """\
 {% extends "page" %}{% block body %}
