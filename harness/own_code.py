@@ -38,6 +38,7 @@ DECIDES_NOTHING = (
     "comparing",
     "errors",
     "exports",
+    "foreign",
     "hookspecs",
     "imports",
     "names",

@@ -62,6 +62,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.methods", "harness.comparing", "harness.board"),
     ("harness.verifying",),
     ("harness.models", "harness.records"),
+    ("harness.foreign",),
     ("harness.json_lines",),
     (
         "harness.folders",

@@ -20,7 +20,7 @@ from harness.names import printable
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
 from harness.records.labels import options_that_differ
 from harness.records.ledger import Origin, Reading
-from harness.records.record import Record
+from harness.records.record import UNKNOWN, Record
 from harness.records.soundness import kind, unranked_reason
 from harness.verifying.contradictions import Contradictions
 
@@ -202,6 +202,8 @@ def mean(values: Sequence[float]) -> float:
 def seed_label(record: Record) -> str:
     """Return the seed, or all four where they differ."""
     seeds = (record.seeds.random, record.seeds.numpy, record.seeds.torch, record.seeds.fewshot)
+    if set(seeds) == {None}:
+        return UNKNOWN
     return str(seeds[0]) if len(set(seeds)) == 1 else ",".join(map(str, seeds))
 
 

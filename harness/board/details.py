@@ -134,7 +134,7 @@ def _model(record: Record) -> Pairs:
             "parameters": None if model.parameters is None else f"{model.parameters:,}",
             "changed by the method": None if model.weights_changed is None else f"{model.weights_changed:,}",
             "tokenizer": tokenizer.digest,
-            "vocabulary": f"{tokenizer.vocabulary:,}",
+            "vocabulary": None if tokenizer.vocabulary is None else f"{tokenizer.vocabulary:,}",
             "prefix token": tokenizer.prefix_token_id,
             "plugin": " ".join(filter(None, (plugin.name, plugin.distribution, plugin.version, plugin.code_digest))),
         }

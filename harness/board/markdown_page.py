@@ -13,7 +13,7 @@ from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import counted, printable
 from harness.records.grouping import facts
 from harness.records.intervals import NORMAL
-from harness.records.labels import NOTED, options_that_differ
+from harness.records.labels import NOTED, model_label, options_that_differ
 from harness.records.markdown import cell
 from harness.records.record import Record
 
@@ -29,6 +29,10 @@ INTERVAL_LEGEND = (
 
 
 CONTRADICTED = " ✗"
+RANK_LEGEND = (
+    "rank: 1 + how many rows of the table are shown to be better (95 %, corrected over all pairs of rows); = stands before a rank"
+    " that several share: they cannot be told apart."
+)
 CONTRADICTED_LEGEND = (
     "✗: contradicted by its samples, its tasks or its counts, as `harness verify` says; such a score tells nothing."
 )
@@ -74,6 +78,7 @@ def render_board(
     if tables:
         lines += ["## Tasks", ""] if with_summary and board.tables else []
         lines += [line for table in board.tables for line in _shown(table, settings, is_folded=tables == FOLDED)]
+        lines += [RANK_LEGEND, ""] if any(", rank " in line for line in lines) else []
         lines += _legend(board)
     lines += [hint, ""] if hint and board.tables else []
     said = omission_sentences(board.omissions)
@@ -136,10 +141,11 @@ def table_words(table: Table) -> str:
 
 
 def _tables(table: Table, settings: Settings) -> list[str]:
-    """Return one table of Markdown for each model."""
+    """Return one table of Markdown for each model; of results of other tools one for all, which are compared as models."""
     by_board: dict[str, list[Row]] = {}
+    are_foreign = all(row.first.foreign is not None for row in table.rows)
     for row in table.rows:
-        by_board.setdefault(row.board, []).append(row)
+        by_board.setdefault("" if are_foreign else row.board, []).append(row)
     return [line for rows in by_board.values() for line in _table(table, rows, settings)]
 
 
@@ -149,7 +155,9 @@ def _table(table: Table, rows: Sequence[Row], settings: Settings) -> list[str]:
     differing = options_that_differ([row.first for row in methods])
     metrics = [metric for metric in table.metrics if any((metric.name, metric.filter) in row.scores for row in rows)]
     with_code = len({row.code for row in methods}) > 1
+    with_models = len({row.board for row in rows}) > 1
     header = [
+        *(["model"] if with_models else []),
         "method",
         *(["code"] if with_code else []),
         *map(cell, differing),
@@ -157,17 +165,19 @@ def _table(table: Table, rows: Sequence[Row], settings: Settings) -> list[str]:
         *(_metric_title(metric) for metric in metrics),
     ]
     lines = [
-        f"## {cell(first.task.name)} · {cell(first.model.name)}",
+        f"## {cell(first.task.name)}" + ("" if with_models else f" · {cell(first.model.name)}"),
         "",
         *_about(first.task.name, settings),
-        _facts(first),
+        cell(", ".join(facts(first, with_model=not with_models))) + ".",
         "",
     ]
     if table.is_partial:
         lines += ["Part of the task: not to be ranked with results on all of it.", ""]
     lines += [f"Note: {cell(note)}." for note in table.notes] + ([""] if table.notes else [])
     lines += ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(_row(row, differing, metrics, with_code=with_code)) + " |" for row in rows]
+    for row in rows:
+        cells = _row(row, differing, metrics, with_code=with_code, with_rank=with_models)
+        lines.append("| " + " | ".join([*([cell(_model(row))] if with_models else []), *cells]) + " |")
     below = [*_unranked(rows, metrics), *_noted(rows, metrics)]
     return [*lines, *(["", *below] if below else []), ""]
 
@@ -183,7 +193,13 @@ def _about(task: str, settings: Settings) -> list[str]:
     return [" ".join(said), ""] if said else []
 
 
-def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool) -> list[str]:
+def _model(row: Row) -> str:
+    return model_label(row.first) + (f" ({row.variant})" if row.variant else "")
+
+
+def _row(
+    row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_code: bool, with_rank: bool
+) -> list[str]:
     first, name = row.first, cell(row.label)
     options = ["" if first.is_baseline else cell(first.method.options.get(option, "")) for option in differing]
     if with_code:
@@ -191,7 +207,14 @@ def _row(row: Row, differing: Sequence[str], metrics: Sequence[Metric], *, with_
     if row.is_contradicted:
         name += CONTRADICTED
     cells = [f"**{name}**" if first.is_baseline and not row.is_contradicted else name, *options, str(len(row.sources))]
-    return cells + [_value(row.scores.get((metric.name, metric.filter))) for metric in metrics]
+    scores = [row.scores.get((metric.name, metric.filter)) for metric in metrics]
+    return cells + [_value(score) + (_rank(score) if with_rank else "") for score in scores]
+
+
+def _rank(score: Score | None) -> str:
+    if score is None or score.rank is None:
+        return ""
+    return f", rank {'=' if score.is_tied else ''}{score.rank}"
 
 
 def _value(score: Score | None) -> str:
@@ -234,11 +257,6 @@ def _noted(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
             for note in score.notes if score is not None else ():
                 noted.setdefault(f"{cell(row.label)}: {cell(note)}", []).append(cell(metric.title))
     return [f"* {NOTED} {note} ({', '.join(dict.fromkeys(titles))})" for note, titles in noted.items()]
-
-
-def _facts(record: Record) -> str:
-    """Return what all records of a board share, in one line."""
-    return cell(", ".join(facts(record))) + "."
 
 
 def _metric_title(metric: Metric) -> str:

@@ -33,7 +33,7 @@ def _pages(folder: Path) -> tuple[dict[str, str], Board]:
     from harness.board import board, index, markdown_page, page, settings
 
     own = settings.read(folder)
-    built = board.build_reading(ledger.read(records_folder(folder)))
+    built = board.build_reading(ledger.read(records_folder(folder), with_foreign=False))
     chapters = index.chapters(built)
     made = {
         MARKDOWN: markdown_page.render_board(built, note=NOTE, settings=own, tables=markdown_page.FOLDED),

@@ -109,6 +109,6 @@ def _show(records: list[Record], output: Path) -> None:
     from harness.run.summary import print_summary
 
     if records:
-        print_summary(records, ledger.read(output).records)
+        print_summary(records, ledger.read(output, with_foreign=False).records)
         folders = ", ".join(dict.fromkeys(str(output / str(record.run)) for record in records))
         print(f"{len(records)} records in {folders}")

@@ -80,7 +80,18 @@ def _print(report: Report) -> None:
 
 
 def _as_json(report: Report) -> dict[str, Any]:
-    counts = ("records", "follow", "grouped", "no_rule", "no_samples", "no_score", "no_digest", "wrong", "errors")
+    counts = (
+        "records",
+        "follow",
+        "grouped",
+        "no_rule",
+        "no_samples",
+        "no_score",
+        "no_digest",
+        "foreign",
+        "wrong",
+        "errors",
+    )
     return {name: getattr(report, name) for name in counts} | {
         "sentence": report.sentence(),
         "findings": [vars(finding) | {"file": str(finding.file)} for finding in report.findings],

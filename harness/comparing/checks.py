@@ -43,6 +43,8 @@ LIMITS = {"settings.limit", "settings.samples_digest"}
 OPTIONAL = DRIFTING | {"model.tokenizer_digest", "tokenizer.prefix_token_id"}
 Difference = tuple[str, Any, Any]
 SEEDED = frozenset({"seeds.fewshot"})
+# Whoever compares results of other tools compares models: their files tell of no method, and seldom enough of the weights.
+OF_FOREIGN = {"model", "dtype", "quantization"}
 # Prompts are other ones when shots or template are.
 OF_PROMPTS = {"settings.num_fewshot", "settings.apply_chat_template", "settings.system_instruction"}
 
@@ -55,6 +57,8 @@ def across_fields(words: Collection[str], sides: Sequence[Side]) -> frozenset[st
     """
     settings = {name for side in sides for name in type(side.first.settings).model_fields}
     implied = set.intersection(*(set(side.named) for side in sides)) & set(ACROSS) if sides else set()
+    if any(side.first.foreign is not None for side in sides):
+        implied |= OF_FOREIGN
     fields: set[str] = set()
     for word in {*words, *implied}:
         if word not in ACROSS and word not in settings - {"limit", "samples_digest"}:
@@ -142,19 +146,33 @@ def _differences(first: Sequence[Sourced], second: Sequence[Sourced], ignored: C
 
 def differences(first: Record, second: Record, ignored: Collection[str] = ()) -> list[Difference]:
     """Return the fields in which two records differ that have to agree, with both values; the seeds of shots left out."""
-    ours, theirs = agreeing_fields(first), agreeing_fields(second)
+    ours, theirs, records = agreeing_fields(first), agreeing_fields(second), (first, second)
+    if any(record.foreign is not None for record in records):
+        ignored = _of_foreign(records, ignored)
     if ours["task.docs_digest"] and ours["task.docs_digest"] == theirs["task.docs_digest"]:
         ignored = {*ignored, *LIMITS}  # a limit that cut nothing: the documents are the same
     found = []
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(name), theirs.get(name)
-        unknown = name in OPTIONAL and (a is None or b is None)
+        unknown = (name in OPTIONAL and (a is None or b is None)) or not all(record.states(name) for record in records)
         if a != b and not unknown and name not in ignored:
             found.append((name, a, b))
     return found
 
 
+def _of_foreign(records: Sequence[Record], ignored: Collection[str]) -> set[str]:
+    """Return what need not agree of records of which another tool measured one."""
+    found = set(ignored) | (LIMITS if set(ignored) >= DRIFTING else set())
+    if all(record.samples is not None for record in records):
+        found.add("task.docs_digest")  # documents are paired one by one, which tells how many both have
+    if any(record.settings.apply_chat_template for record in records):
+        found.add("task.prompts_digest")  # a chat template is the model's own
+    return found
+
+
 def _shot_differences(first: Sequence[Sourced], second: Sequence[Sourced]) -> list[Difference]:
+    if not all(sourced.record.states("seeds.fewshot") for sourced in (*first, *second)):
+        return []
     drawn = [{sourced.record.fewshot_seed for sourced in records} for records in (first, second)]
     if drawn[0] != drawn[1]:
         return [("seeds.fewshot", sorted(map(str, drawn[0])), sorted(map(str, drawn[1])))]

@@ -6,6 +6,7 @@ import statistics as averages
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from harness.comparing import foreign_sides
 from harness.comparing.checks import across_fields, agreeing_records
 from harness.comparing.costs import Cost, cost_of
 from harness.comparing.documents import Change, Columns, Documents, Doubts, changes, grouped_documents, paired_documents
@@ -16,6 +17,7 @@ from harness.names import printable, suggestion
 from harness.records import intervals, statistics
 from harness.records.aggregation import NotRecomputableError
 from harness.records.intervals import Estimate
+from harness.records.record import UNKNOWN
 
 BETTER, WORSE, HIGHER, LOWER = "better", "worse", "higher", "lower"
 NO_DIFFERENCE, TOO_FEW, NOT_TESTED = "no difference shown", "too few documents to tell", "not tested"
@@ -147,7 +149,7 @@ def compare(sides: Sequence[Side], request: Request) -> Comparison:
         )
     costs = tuple(cost_of(records) for records in used)
     rows = sorted(_corrected(rows, request.alpha), key=lambda row: not row.is_group)
-    said = (*notes, *_small_differences(rows), *_single_seeds(sides, used))
+    said = (*foreign_sides.notes_on(sides), *notes, *_small_differences(rows), *_single_seeds(sides, used))
     return Comparison(tuple(sides), costs, tuple(rows), request.alpha, said, tuple(contradicted))
 
 
@@ -272,7 +274,7 @@ class _Pair:
             values = [
                 ", ".join(sorted({str(getattr(sourced.record.environment, name)) for sourced in used})) for used in both
             ]
-            if values[0] != values[1]:
+            if values[0] != values[1] and UNKNOWN not in values:
                 self.notes.append(f"{name}: {values[0]} for {self.first.label}, {values[1]} for {self.second.label}")
 
 

@@ -138,10 +138,7 @@ def paired_documents(
     shared = ""
     if len(twins) < max(len(ours), len(theirs)):
         if not allow_drift:
-            raise HarnessError(
-                f"the sample files of task '{printable(first[0].record.task.name)}' hold other documents: {len(ours):,} and "
-                f"{len(theirs):,}, of which {len(twins):,} agree; --allow-drift compares the documents both have"
-            )
+            raise HarnessError(_others(first[0].record, ours, theirs, len(twins)))
         twins = _by_content(ours, theirs)
         shared = f"{len(twins):,} shared of {len(ours):,} and {len(theirs):,} documents"
         if not twins:
@@ -149,6 +146,20 @@ def paired_documents(
     a, score_a, aggregation = _averaged(first, found[0], list(twins), is_part=len(twins) < len(ours))
     b, score_b, _ = _averaged(second, found[1], list(twins.values()), is_part=len(twins) < len(theirs))
     return Documents(tuple(twins), a, b, (score_a, score_b), aggregation, shared)
+
+
+def _others(record: Record, ours: Mapping[str, Any], theirs: Mapping[str, Any], agreeing: int) -> str:
+    """Return the sentence on two sample files with other documents: how many both have, and how many only seem the same."""
+    names = [{key.partition(":")[0] for key in keys} for keys in (ours, theirs)]
+    alike = len(names[0] & names[1]) - agreeing
+    under = f", and {alike:,} are other ones under the same number" if alike > 0 else ""
+    unscored = ""
+    if min(len(ours), len(theirs)) == agreeing and record.foreign is not None:
+        unscored = f" (documents without {printable(record.metric.name)} do not count)"
+    return (
+        f"the sample files of task '{printable(record.task.name)}' hold other documents: {len(ours):,} and {len(theirs):,}, of "
+        f"which {agreeing:,} agree{under}{unscored}; --allow-drift compares the documents both have"
+    )
 
 
 def grouped_documents(members: Sequence[Documents], values: tuple[float, float]) -> Documents:
@@ -272,7 +283,9 @@ def _answer(row: dict[str, Any]) -> str:
         return _cut(choices[number].text.strip())
     if choices:
         return _cut(", ".join(f"{choice.loglikelihood:.2f}" for choice in choices) + " nats")
-    numbers = list(_numbers_in(row.get("filtered_resps")))
+    given = row.get("filtered_resps")
+    is_text = isinstance(given, list) and len(given) == 1 and isinstance(given[0], str)
+    numbers = [] if is_text else list(_numbers_in(given))
     if numbers:
         shown = ", ".join(f"{value:.3f}" for value in numbers[:MOST_NUMBERS])
         return shown + (f", … ({len(numbers)} numbers)" if len(numbers) > MOST_NUMBERS else "")

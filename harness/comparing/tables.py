@@ -159,7 +159,8 @@ def tables_of(comparison: Comparison, *, question: int | None = None, answer: in
     yield _main_table(comparison)
     if any(len(score.by_seed) > 1 for row in comparison.rows for score in (row.first, row.second)):
         yield _seeds_table(comparison)
-    yield _costs_table(comparison)
+    if (costs := _costs_table(comparison)).rows:
+        yield costs
     yield from (_changes_table(comparison, row, question, answer) for row in comparison.rows if row.changes)
 
 
@@ -172,7 +173,12 @@ def _main_table(comparison: Comparison) -> Table:
     rows = []
     for row in comparison.rows:
         arrow = {True: " ↑", False: " ↓", None: ""}[row.higher_is_better]
-        cells = [row.task, row.metric_title + arrow, *([row.side] if is_several else []), f"{row.documents:,}"]
+        cells = [
+            row.task,
+            row.metric_title + arrow,
+            *([row.side] if is_several else []),
+            f"{row.documents:,}" if row.documents else "",
+        ]
         cells += [f"{row.first.value:.4f}", f"{row.second.value:.4f}", f"{row.difference:+.4f}", _interval(row)]
         cells += [_p(row.p), _p(row.p_holm), _number(row.detectable), _number(row.margin)]
         cells += [
@@ -205,6 +211,8 @@ def _seeds_table(comparison: Comparison) -> Table:
 def _costs_table(comparison: Comparison) -> Table:
     rows = []
     for side, cost in zip(comparison.sides, comparison.costs, strict=True):
+        if not side.first.states("cost"):
+            continue
         trained = "" if cost.tokens_trained is None else f"{cost.tokens_trained:,.0f}"
         seconds = f"{cost.apply_seconds:,.1f}", f"{cost.evaluate_seconds:,.1f}"
         rows.append((side.label, *seconds, _size(cost.apply_peak_bytes), _size(cost.evaluate_peak_bytes), trained))
@@ -239,6 +247,7 @@ def _side(side: Side) -> dict[str, Any]:
         "plugin": record.plugin.model_dump(mode="json"),
         "model": record.model.name,
         "model_digest": record.model.digest,
+        "foreign": None if record.foreign is None else record.foreign.model_dump(mode="json"),
         "dtype": record.model.dtype,
         "quantization": record.model.quantization,
         "seeds": sorted({sourced.record.seeds.random for sourced in side.records}, key=str),

@@ -129,7 +129,7 @@ def _known(folder: Path) -> tuple[dict[str, tuple[Record, Origin]], dict[str, st
     """Return the records of the board by key, and why others are withdrawn, by digest: their keys are free again."""
     if not folder.is_dir():
         return {}, {}
-    reading = ledger.read(folder)
+    reading = ledger.read(folder, with_foreign=False)
     if reading.problems:
         raise HarnessError(
             f"the board in '{printable(folder)}' has {len(reading.problems)} bad lines ({reading.problems[0]}); "

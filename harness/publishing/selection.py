@@ -118,6 +118,12 @@ def _redacted(line: bytes, clean: Callable[[str], str]) -> bytes:
 
 def _reason_against(record: Record, *, allow_partial: bool) -> str | None:
     name = printable(record.task.name)
+    if record.foreign is not None:
+        tool = printable(" ".join(filter(None, (record.foreign.tool, record.foreign.version))))
+        return (
+            f"task '{name}' was measured by {tool}, not by this harness, and its files do not state what a record has to; run it "
+            "with `harness eval` to publish it"
+        )
     if record.status != "ok":
         return f"task '{name}' has no valid score ({printable(record.metric.name)} is {record.status})"
     if record.is_partial and not allow_partial:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records.record import Record
+from harness.records.record import UNKNOWN, Record
 
 
 class Keys:
@@ -47,8 +47,8 @@ class Keys:
 
     def run(self, record: Record) -> int:
         """What ``run_key()`` tells apart: the row and the seeds that decide something."""
-        seeds = record.seeds
-        key = (self.row(record), record.fewshot_seed, seeds.random, seeds.numpy, seeds.torch, seeds.fewshot)
+        seeds, trial = record.seeds, record.foreign and record.foreign.trial
+        key = (self.row(record), record.fewshot_seed, seeds.random, seeds.numpy, seeds.torch, seeds.fewshot, trial)
         found = self._runs.get(key)
         if found is None:
             text = json.dumps(_seeds_of(record), sort_keys=True, default=str)
@@ -65,6 +65,8 @@ def _seeds_of(record: Record) -> Any:
     So ``--seed 0`` and the default, which gives the same method, are not taken for two trials.
     """
     seeds = record.deciding_seeds
+    if record.foreign is not None and record.foreign.trial is not None:
+        return seeds
     return [record.seeds.random, record.fewshot_seed] if isinstance(seeds, dict) and not record.is_drawn else seeds
 
 
@@ -132,15 +134,15 @@ def facts(record: Record, *, with_model: bool = True) -> list[str]:
     model, settings = record.model, record.settings
     said = [
         f"task version {record.task.version}",
-        f"{record.counts.docs} documents" + (f" (limit {settings.limit:g})" if settings.limit is not None else ""),
-        f"{settings.num_fewshot or 0} shots",
+        *([_documents(record)] if record.states("counts.docs") else []),
+        *([f"{settings.num_fewshot or 0} shots"] if record.states("settings.num_fewshot") else []),
     ]
     if with_model:
         said.append(weights_label(record))
         if model.bits_per_weight is not None:
             said.append(f"{model.bits_per_weight:g} bits per weight measured")
         said.append(f"model {model.digest[:12]}")
-    said.append(f"documents {record.task.docs_digest}")
+    said.append(f"documents {record.task.docs_digest or UNKNOWN}")
     if record.task.prompts_digest and with_model:
         said.append(f"prompts {record.task.prompts_digest}")
     left_out = {"num_fewshot", "limit", "metadata"} | (set() if with_model else {"model_args"})
@@ -153,7 +155,12 @@ def facts(record: Record, *, with_model: bool = True) -> list[str]:
     return said
 
 
+def _documents(record: Record) -> str:
+    limit = record.settings.limit
+    return f"{record.counts.docs} documents" + (f" (limit {limit:g})" if limit is not None else "")
+
+
 def weights_label(record: Record) -> str:
     """Return how the weights were held: the type, or the quantisation and the type it computes in."""
     model = record.model
-    return model.dtype if model.quantization == "none" else f"{model.quantization} ({model.dtype})"
+    return model.dtype if model.quantization in {"none", UNKNOWN} else f"{model.quantization} ({model.dtype})"

@@ -16,9 +16,10 @@ from pydantic_core import from_json
 
 from harness.errors import HarnessError
 from harness.folders import append_lines, write_atomic
+from harness.foreign import finding
 from harness.names import printable
 from harness.plain_files import Found, find_plain, open_plain
-from harness.records import conflicts, samples, withdrawals
+from harness.records import conflicts, elsewhere, samples, withdrawals
 from harness.records.parts import Parts, count_strings
 from harness.records.record import COMPUTED, SCHEMA, Record, digest_of_texts
 
@@ -130,15 +131,33 @@ class Reading:
         except HarnessError as error:
             self.bad.append(Problem(Origin(path, 0), str(error)))
 
+    def add_foreign(self, path: Path, known: Parts) -> None:
+        """Take in the scores of another tool's file, but for those that were exported from records read before."""
+        found, problems = elsewhere.records(path, known)
+        here = {record.digest() for record in self.records} if any(_copied(record) for record in found) else set()
+        for record in found:
+            if _copied(record) not in here:
+                self.records.append(record)
+                self.origins.append(Origin(path, 0))
+        self.bad += [Problem(Origin(path, 0), problem) for problem in problems]
 
-def read(path: Path) -> Reading:
+
+def read(path: Path, *, with_foreign: bool = True) -> Reading:
     """Read a file of records, or every such file in a folder.
+
+    Args:
+        path: of records, or of results that another tool wrote.
+        with_foreign: read the results of other tools in a folder, too (``harness.foreign``); they come last.
 
     Raises:
         HarnessError: there is no such file or folder, or the one file cannot be read.
     """
     reading, known = Reading(), Parts()
     if path.is_file():
+        if finding.kind_of(path) is not None:
+            reading.add_foreign(path, known)
+            return reading
+        _check_is_known(path)
         for line in lines(path, known):
             reading.add(line)
     else:
@@ -146,6 +165,8 @@ def read(path: Path) -> Reading:
         reading.passed_over = found.passed_over
         for file in found.files:
             reading.add_file(file, known)
+        for file in finding.find(path) if with_foreign else ():
+            reading.add_foreign(file, known)
     reading.set_withdrawn_aside()
     return reading
 
@@ -237,10 +258,28 @@ def next_chain(last: str, digest: str) -> str:
     return hashlib.sha256(f"{last}\n{digest}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def _copied(record: Record) -> str | None:
+    """Return the digest of the record of ours that a foreign one was made of, None where it was not."""
+    digest = record.report.get("record_digest")
+    return digest if isinstance(digest, str) else None
+
+
+def _check_is_known(path: Path) -> None:
+    """Raise ``HarnessError`` for one file that is called like another tool's result, and is neither one nor one of records."""
+    if path.suffix not in {".json", ".eval"}:
+        return
+    first = next((raw.strip() for _, raw in raw_lines(path) if raw.strip()), b"")
+    if not (first.startswith(b"{") and first.endswith(b"}")):
+        raise HarnessError(
+            f"'{printable(path)}' is neither a file of records nor a result of {finding.KNOWN} in a form that is known here"
+        )
+
+
 def _found(folder: Path) -> Found:
     if not folder.is_dir():
         raise HarnessError(f"no records at '{printable(folder)}': there is no such file or folder")
-    return find_plain(folder, is_wanted=_is_called_like_records, is_skipped=_is_no_folder_of_records)
+    found = find_plain(folder, is_wanted=_is_called_like_records, is_skipped=_is_no_folder_of_records)
+    return Found([path for path in found.files if not finding.lies_beside_results(path)], found.passed_over)
 
 
 def _is_called_like_records(name: str) -> bool:

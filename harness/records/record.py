@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 SCHEMA = 1
+# What stands for a text that the files of another tool do not state.
+UNKNOWN = "unknown"
 # What stands in a line beside the fields of its record; the last names the files where some of them are.
 COMPUTED = frozenset({"key", "digest", "chain", "beside"})
 # Given as validation context: no number in the content is NaN or infinite.
@@ -72,7 +74,7 @@ class TokenizerPart(_Part):
     """The tokenizer the scores were made with, after the method."""
 
     digest: str
-    vocabulary: Whole
+    vocabulary: Whole | None
     prefix_token_id: Whole | None = None
 
 
@@ -195,11 +197,25 @@ class CountsPart(_Part):
         return self.docs if self.scored_docs is None else self.scored_docs
 
 
+class ForeignPart(_Part):
+    """That another tool measured this, by its own files: which tool, its version, and what the files do not state.
+
+    ``unknown`` names fields of the record, or whole parts such as ``seeds``: what stands there is a placeholder, which
+    nothing may be concluded from. ``trial`` tells measurements of one configuration apart whose seeds are not known.
+    """
+
+    tool: str
+    version: str | None = None
+    unknown: list[str] = Field(default_factory=list)
+    trial: str | None = None
+
+
 class Record(_Part):
     """One metric of one run; ``value`` is None where the task has no score, and ``status`` is ``invalid`` then.
 
     ``notes`` are sentences that say where the number is not what it seems. ``generation`` holds what decided length, stops
-    and sampling of generated texts, as it was applied; neither is part of a key.
+    and sampling of generated texts, as it was applied; neither is part of a key. ``foreign`` stands only in what was read
+    from the files of another tool, and in no ledger.
     """
 
     schema_version: Annotated[int, Field(strict=True, ge=1)] = SCHEMA
@@ -225,6 +241,7 @@ class Record(_Part):
     notes: list[str] = Field(default_factory=list)
     generation: dict[str, Any] | None = None
     command: str = ""
+    foreign: ForeignPart | None = None
 
     @model_validator(mode="after")
     def _refuse_infinite(self, info: ValidationInfo) -> Record:
@@ -257,6 +274,11 @@ class Record(_Part):
     def repeats(self, other: Record) -> bool:
         """Whether both are the untouched model with one value: measured again, which is no news and no mistake either."""
         return self.is_baseline and other.is_baseline and self.value == other.value
+
+    def states(self, field: str) -> bool:
+        """Whether a field, such as ``model.digest``, says something: the files of another tool leave some out."""
+        unknown = self.foreign.unknown if self.foreign is not None else ()
+        return field not in unknown and field.split(".")[0] not in unknown
 
     @property
     def is_partial(self) -> bool:
@@ -296,12 +318,16 @@ class Record(_Part):
         """All seeds; of the untouched model only that of the shots, as long as it does not draw its answers."""
         if self.is_baseline and not self.is_drawn:
             return self.fewshot_seed
-        return self.seeds.model_dump()
+        trial = {} if self.foreign is None or self.foreign.trial is None else {"trial": self.foreign.trial}
+        return self.seeds.model_dump() | trial
 
     def content(self) -> dict[str, Any]:
         """Return the record as JSON values: every field, or of a record that was read the fields it was written with."""
         # So the digest of a record does not change when a later version of the form adds fields.
-        return self.model_dump(mode="json", exclude_unset="schema_version" in self.model_fields_set)
+        content = self.model_dump(mode="json", exclude_unset="schema_version" in self.model_fields_set)
+        if self.foreign is None:
+            content.pop("foreign", None)
+        return content
 
     def digest(self) -> str:
         """Return the SHA-256 of the content; where its sample file lies is no part of that."""

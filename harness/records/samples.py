@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from harness.errors import HarnessError
+from harness.foreign import reading as foreign
 from harness.names import printable
 from harness.plain_files import open_plain
 from harness.records import rows as row_form
@@ -164,8 +165,18 @@ def sha256(path: Path) -> str:
 
 
 def document_key(row: Row) -> str:
-    """Return what names a document in two runs over the same data: its number and the digest of its content."""
-    return f"{row.get('doc_id')}:{row.get('doc_hash')}"
+    """Return what names a document in two runs over the same data: its number, or its name, and the digest of its content."""
+    name = row.get("doc_name")
+    return f"{row.get('doc_id') if name is None else str(name).replace(':', '_')}:{document_digest(row)}"
+
+
+def document_digest(row: Row) -> str:
+    """Return the digest of a document; of a row without one, as older versions of lm-eval wrote, as newer ones make it."""
+    digest = row.get("doc_hash")
+    if digest is None and "doc" in row:
+        text = json.dumps(row["doc"], indent=2, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return str(digest)
 
 
 def _too_long(where: str) -> HarnessError:
@@ -180,8 +191,12 @@ def _check_size(path: Path, total: int) -> None:
 
 @contextmanager
 def _reading(path: Path, line: Callable[[], str] = lambda: "") -> Iterator[IO[bytes]]:
-    """Open the file, plain or compressed; what goes wrong while it is read is told as ``HarnessError``."""
+    """Open the file, plain, compressed, or of another tool; what goes wrong while it is read is told as ``HarnessError``."""
     try:
+        if foreign.holds_rows(path):
+            with foreign.as_sample_file(path) as rows_of:
+                yield rows_of
+            return
         with open_plain(path) as file:
             if path.suffix != ".gz":
                 yield file

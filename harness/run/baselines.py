@@ -105,7 +105,7 @@ def _asked_lm(prepared: Prepared, model: Asked) -> Any:
 
 
 def _usable(prepared: Prepared, folder: Path, model: Asked) -> list[Record]:
-    reading = ledger.read(folder)
+    reading = ledger.read(folder, with_foreign=False)
     if reading.problems or not reading.records:
         return []
     lm = _asked_lm(prepared, model)

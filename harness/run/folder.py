@@ -184,7 +184,7 @@ class RunFolder:
 
     def _drop_strays(self) -> None:
         """Remove sample files of our tasks that no record names: of replaced records, and of killed runs."""
-        reading = ledger.read(self.path)
+        reading = ledger.read(self.path, with_foreign=False)
         if reading.problems:
             return  # a line that cannot be read may name any of them
         named = {record.samples.path for record in reading.records if record.samples}

@@ -16,6 +16,7 @@ from harness.records.grouping import weights_label
 from harness.records.labels import method_label, model_label, options_that_differ
 from harness.records.run_notes import ARTEFACTS, STATUS_FILE, notes_of, status_of
 from harness.run.summary import print_summary
+from harness.showing import foreign_runs
 from harness.verifying import claims, following
 from harness.verifying.contradictions import Contradictions
 
@@ -176,6 +177,8 @@ def print_overview(run: Shown, others: Sequence[Record], contradicted: Sequence[
 def what_ran(run: Shown) -> list[tuple[str, Any]]:
     """Return what ran, as names and values: run, plugin, method, given options, model, seeds, versions, command."""
     record, notes = run.records[0], run.notes
+    if record.foreign is not None:
+        return foreign_runs.what_ran(run.name, record)
     model, settings = record.model, record.settings
     lines: list[tuple[str, Any]] = [("run", run.name)]
     if notes:
@@ -220,7 +223,7 @@ def _pairs(values: dict[str, Any]) -> str:
 def stage_rows(records: Sequence[Record]) -> list[list[str]]:
     """Return what each stage took, and what was counted in it: the cells in the order of ``STAGE_COLUMNS``."""
     cost, rows = records[0].cost, []
-    if not records[0].is_baseline:
+    if not records[0].is_baseline and records[0].foreign is None:
         how = " (reused)" if cost.reused else ""
         trained = "" if cost.tokens_trained is None else f"{cost.tokens_trained:,}"
         rows.append([f"apply {records[0].method.name}{how}", f"{cost.apply_seconds:.1f}", _megabytes(cost.apply_peak_bytes),

@@ -64,7 +64,7 @@ def _check(folder: Path, since: Path | None) -> Checked:
     files = [path for path in ledger.record_files(root) if not path.is_symlink()]
     if problems:
         return Checked(len(files), 0, problems, warnings)
-    reading = ledger.read(root)
+    reading = ledger.read(root, with_foreign=False)
     torn = _conflicts(reading, folder)
     problems += torn.values()
     for problem in reading.bad:

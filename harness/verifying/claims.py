@@ -35,6 +35,8 @@ AHEAD = timedelta(days=1)
 def doubts(record: Record) -> Iterator[Doubt]:
     """Yield what cannot be true of a record, or need not be, as severity and sentence; its samples are not looked at."""
     yield from of_the_score(record)
+    if record.foreign is not None:  # what else it says is another tool's word
+        return
     yield from _extent(record)
     yield from _command(record)
     yield from _time(record)
@@ -65,7 +67,7 @@ def _counts(record: Record) -> Iterator[Doubt]:
     for name, number in numbers.items():
         if number < 0:
             yield "error", f"counts.{printable(name)} is {number}"
-    if counts.docs == 0 and record.value is not None:
+    if counts.docs == 0 and record.value is not None and record.states("counts.docs"):
         yield "error", "it has a score over no document"
     if counts.not_finite and record.status != "invalid":
         yield "error", f"{counts.not_finite} requests have no finite score, so the task has none, but status is ok"

@@ -216,7 +216,7 @@ def _compare_score(record: Record, values: Sequence[Any], verdict: Verdict) -> N
             verdict.state = "no_rule"
             return
         verdict.error(f"value is {record.value:.6g}, while its samples give {computed:.6g}")
-    elif record.stderr is not None:
+    elif record.stderr is not None and record.foreign is None:  # others cluster documents, or draw other samples
         _compare_error(record.stderr, name or "mean", values, verdict)
 
 

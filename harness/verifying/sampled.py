@@ -65,7 +65,7 @@ def gather(path: Path, records: Sequence[Record], each: Callable[[dict[str, Any]
     """
     wanted = {(record.metric.name, record.metric.filter) for record in records}
     most_docs = 2 * max(record.counts.docs for record in records) + SLACK
-    one_pass, digest = _Pass(wanted), hashlib.sha256()
+    one_pass, digest = _Pass(wanted, has_docs=not any(record.foreign for record in records)), hashlib.sha256()
     for number, row in enumerate(samples.rows(path, most_docs=most_docs, digest=digest), start=1):
         one_pass.take(number, row)
         if each is not None:
@@ -92,7 +92,8 @@ class _Some:
 class _Pass:
     """One pass over the rows."""
 
-    def __init__(self, wanted: Collection[tuple[str, str]]) -> None:
+    def __init__(self, wanted: Collection[tuple[str, str]], *, has_docs: bool) -> None:
+        self._has_docs = has_docs
         self._found = Sampled("", values={key: [] for key in wanted})
         self._numbers: set[Any] = set()
         self._filters: Counter[str] = Counter()
@@ -108,7 +109,7 @@ class _Pass:
         self._numbers.add(str(row.get("doc_id")))
         self._filters[filter_name] += 1
         for name in ("", filter_name):
-            self._docs.setdefault(name, Joined()).add(str(row.get("doc_hash")))
+            self._docs.setdefault(name, Joined()).add(samples.document_digest(row))
         if filter_name == next(iter(self._filters)):
             self._take_requests(row)
         for (metric, wanted_filter), values in found.values.items():
@@ -148,7 +149,7 @@ class _Pass:
         found.is_redacted = found.is_redacted or any(mark in told for mark in REDACTED)
 
     def _check(self, number: int, row: dict[str, Any]) -> None:
-        for sentence in _contradictions(row):
+        for sentence in _contradictions(row, has_docs=self._has_docs):
             self._wrong_rows.add(f"row {number}: {sentence}")
         chosen, gold, acc = answers.chosen(row), answers.gold(row), row.get("acc")
         if chosen is None or gold is None or not isinstance(acc, int | float) or acc not in {0, 1}:
@@ -161,8 +162,12 @@ class _Pass:
             )
 
 
-def _contradictions(row: dict[str, Any]) -> list[str]:
-    """Return what of a row does not give the digest beside it, as lm-eval computes them."""
+def _contradictions(row: dict[str, Any], *, has_docs: bool) -> list[str]:
+    """Return what of a row does not give the digest beside it, as lm-eval computes them.
+
+    Args:
+        has_docs: a row holds its document; those of other tools may have its digest alone.
+    """
     parts: dict[str, Callable[[], Iterable[str]]] = {
         "doc": lambda: _DOCUMENT.iterencode(
             row.get("doc")
@@ -173,6 +178,8 @@ def _contradictions(row: dict[str, Any]) -> list[str]:
     found = []
     for name, texts in parts.items():
         digest = row.get(f"{name}_hash")
+        if name == "doc" and not has_docs and name not in row:
+            continue
         if isinstance(digest, str) and _sha256(texts()) != digest and not _is_redacted(texts()):
             found.append(f"its {name} does not give its {name}_hash")
     asked = row.get("arguments")

@@ -42,7 +42,8 @@ class Report:
     ``follow``: the score was computed again and is the same; ``grouped``: that of a group, from its tasks. Not checked so
     far: ``no_rule`` has samples but no known way from them to the score, ``no_samples`` has none here, ``no_score`` is
     invalid and says so. ``wrong``: records with an error, which are in none of the other counts. ``no_digest``: records of
-    an older form, whose content nothing vouches for.
+    an older form, whose content nothing vouches for. ``foreign``: results of other tools, of which scores and samples are
+    checked, and nothing else can be.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -53,6 +54,7 @@ class Report:
     no_samples: int = 0
     no_score: int = 0
     no_digest: int = 0
+    foreign: int = 0
     wrong: int = 0
 
     @property
@@ -77,6 +79,11 @@ class Report:
             ),
             (self.no_score, "is marked invalid", "are marked invalid"),
             (self.wrong, "does not follow", "do not follow"),
+            (
+                self.foreign,
+                "was measured by another tool, whose data, model, seeds and code nothing here can check",
+                "were measured by other tools, whose data, models, seeds and code nothing here can check",
+            ),
             (self.no_digest, "is of an older form without digest", "are of an older form without digest"),
         )
         parts = [f"{count} {one if count == 1 else many}" for count, one, many in told if count or many == told[0][2]]
@@ -178,7 +185,8 @@ class _Examination:
             state = self._state.get(number, "no_samples") if self._records[number].value is not None else "no_score"
             name = "wrong" if number in self._wrong else state
             setattr(found, name, getattr(found, name) + 1)
-        found.no_digest = len(self._records) - len(self._digested)
+        found.foreign = sum(record.foreign is not None for record in self._records)
+        found.no_digest = len(self._records) - len(self._digested) - found.foreign
         return found
 
     def _add(self, number: int, doubts: Iterable[Doubt]) -> None:
@@ -196,7 +204,8 @@ class _Examination:
     def _check_files(self) -> None:
         """Check what stands beside the fields of each line: digest, key and chain."""
         numbers = {(origin.file, origin.line): number for number, origin in enumerate(self._origins)}
-        for file in dict.fromkeys(origin.file for origin in self._origins):
+        of_ours = (o.file for o, record in zip(self._origins, self._records, strict=True) if record.foreign is None)
+        for file in dict.fromkeys(of_ours):
             for line, content, sentence in _links(file):
                 number = numbers.get((file, line))
                 if sentence:
