@@ -51,7 +51,7 @@ def _rows(runs: Sequence[Shown], task: str | None) -> list[dict[str, str]]:
             "method": method,
             "model": model_label(first) + (f", {weights_label(first)}" if has_weights else ""),
             "settings": said,
-            "seed": printable(first.seeds.random),
+            "seed": "" if first.seeds.random is None else printable(first.seeds.random),
             "scores": _scores_in_short(run, task),
             "seconds": f"{run.seconds:.0f}",
             "created": printable(first.created[:10]),
