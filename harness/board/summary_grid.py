@@ -15,6 +15,7 @@ from harness.board.tables import Board, Score, Table
 from harness.names import counted, printable
 from harness.records.intervals import NORMAL
 from harness.records.labels import NOTED, places_of
+from harness.records.record import UNKNOWN
 
 MARKS = {"better": "▲", "worse": "▼", "": ""}
 DASH = "–"
@@ -101,8 +102,9 @@ def _below(block: Block) -> list[str]:
         notes.append(f"Ranks are over {counted(len(block.ranked), 'task')}")
     if any(one.rank and one.rank.place is None for rows in block.models.values() for one in rows):
         notes.append(f"Places are not told of more than {MOST_METHODS} rows")
-    where = "; ".join(map(printable, block.machines))
-    notes.append(f"Measured on {where}" + (": seconds do not compare" if len(block.machines) > 1 else ""))
+    machines = [printable(one) for one in block.machines if not one.startswith(UNKNOWN)]
+    several = ": seconds do not compare" if len(block.machines) > 1 else ""
+    notes += [f"Measured on {'; '.join(machines)}{several}"] if machines else []
     return [f"{printable(note)}." for note in notes]
 
 

@@ -166,11 +166,17 @@ def _text(kind: str, built: Board, own: Settings, tasks: Sequence[str], *, is_fi
 
     if kind == "html":
         return page.render(built, settings=own)
-    if tasks:
+    if tasks or _is_foreign(built):
         return markdown_page.render_board(built, settings=own, with_summary=False)
     if is_file:
         return markdown_page.render_board(built, settings=own, tables=markdown_page.FOLDED)
     return markdown_page.render_board(built, settings=own, tables="", hint=HINT)
+
+
+def _is_foreign(built: Board) -> bool:
+    """Whether all results are other tools': they have no methods to sum up, so that their tables come at once."""
+    rows = [row for table in built.tables for row in table.rows]
+    return bool(rows) and all(row.first.foreign is not None for row in rows)
 
 
 def _names(text: str) -> tuple[str, ...]:

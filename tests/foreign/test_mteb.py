@@ -1,0 +1,74 @@
+"""Results folders of mteb 2.26: main scores by task, split and subset, and no documents."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import Command
+
+from harness.records import ledger
+
+pytest_plugins = ["small_runs"]
+MADE = Path(__file__).parent / "made" / "mteb"
+PLACE = Path("no_model_name__available", "no_revision_available", "LocalSTS.json")
+
+
+def _content(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((MADE / name / PLACE).read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_folder_gives_the_main_score_of_each_split() -> None:
+    reading = ledger.read(MADE / "half")
+    assert not reading.problems
+    told = _content("half")["scores"]
+    found = {record.metric.filter: record.value for record in reading.records}
+    assert found == {split: told[split][0]["main_score"] for split in ("test", "dev")}
+    record = reading.records[0]
+    assert (record.task.version, record.stderr, record.samples) == ("abc123", None, None)
+    assert not record.states("counts.docs") and not record.states("task.docs_digest")
+
+
+def test_two_folders_are_compared_by_value_alone(cli: Command) -> None:
+    done = cli("compare", MADE / "half", MADE / "minilm", "--format", "json")
+    assert done.code == 0, done.err
+    for row in json.loads(done.out)["comparisons"]:
+        told = [_content(name)["scores"][row["filter"]][0]["main_score"] for name in ("half", "minilm")]
+        assert row["difference"] == pytest.approx(told[1] - told[0])
+        assert row["p"] is None and row["low"] is None and row["verdict"] == "not tested"
+
+
+def test_models_without_a_name_are_told_apart_by_their_folder(cli: Command) -> None:
+    done = cli("leaderboard", MADE)
+    assert done.code == 0, done.err
+    assert "half" in done.out and "minilm" in done.out and done.out.count("| mteb | 1 |") == 2
+
+
+def test_other_data_is_not_compared(cli: Command, tmp_path: Path) -> None:
+    shutil.copytree(MADE / "half", tmp_path / "other")
+    (tmp_path / "other" / PLACE).write_text(
+        json.dumps(_content("half") | {"dataset_revision": "def456"}), encoding="utf-8"
+    )
+    done = cli("compare", MADE / "half", tmp_path / "other")
+    assert done.code == 2 and "version is abc123" in done.sentence and "def456" in done.sentence
+
+
+def test_subsets_commits_and_files_of_another_form(tmp_path: Path) -> None:
+    folder = tmp_path / "owner__model" / ("a" * 40)
+    folder.mkdir(parents=True)
+    content = _content("half")
+    content["scores"]["test"][0]["hf_subset"] = "de"
+    (folder / "LocalSTS.json").write_text(json.dumps(content), encoding="utf-8")
+    (folder / "Later.json").write_text(json.dumps(content | {"scores": [1, 2]}), encoding="utf-8")
+    text = json.dumps(content)
+    (folder / "Cut.json").write_text(text[: len(text) // 2], encoding="utf-8")
+    reading = ledger.read(tmp_path)
+    assert {(r.model.name, r.model.digest, r.metric.filter) for r in reading.records} == {
+        ("owner/model", "a" * 40, "test/de"), ("owner/model", "a" * 40, "dev"),
+    }  # fmt: skip
+    assert len(reading.problems) == 2 and any("may be cut" in one for one in reading.problems)
+    assert any("upgrade token-harness" in one for one in reading.problems)
