@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,12 @@ from harness.records import ledger, samples
 DATA = """\
 from datasets import Dataset
 
-ANSWERS = ["green", "white", "black", "red"]
+ANSWERS = ["K", "Q", "X", "Z"]
 
 
 def make(**_):
     rows = [
-        {"question": f"The colour of thing {n} is", "options": ANSWERS[n % 4 :] + ANSWERS[: n % 4], "answer": n * 7 % 4}
+        {"question": f"The letter of thing {n} is", "options": ANSWERS[n % 4 :] + ANSWERS[: n % 4], "answer": n * 7 % 4}
         for n in range(40)
     ]
     return {"test": Dataset.from_list(rows)}
@@ -65,7 +65,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Iterator[Path]:
+def made(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Path:
     """A folder with what ``lm_eval`` left of two models, in ``a`` and ``b``, and the models in ``models``."""
     from lm_eval.__main__ import cli_evaluate
 
@@ -77,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Iterator[Path
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["lm_eval", *words])
             cli_evaluate()
-    yield folder
+    return folder
 
 
 @pytest.fixture
