@@ -39,22 +39,36 @@ class Announced:
     def first_line(self) -> str:
         """Return the first line of the module's docstring, read from its file and not imported; empty where there is none."""
         import ast
-        from importlib.machinery import PathFinder
 
-        top, *below = self.value.partition(":")[0].strip().split(".")
         with suppress(Exception):  # whatever a foreign file holds, a list of plugins is no place to tell it
-            spec = PathFinder.find_spec(top)
-            if spec is None or not spec.origin:
-                return ""
-            folder = os.path.dirname(spec.origin)
-            names = [os.path.join(folder, *below) + ".py", os.path.join(folder, *below, "__init__.py")]
-            path = spec.origin if not below else next(name for name in names if os.path.isfile(name))
-            if os.path.getsize(path) > MOST_BYTES:
+            path = self._file()
+            if not path or os.path.getsize(path) > MOST_BYTES:
                 return ""
             with open(path, "rb") as file:
                 said = ast.get_docstring(ast.parse(file.read())) or ""
             return said.strip().partition("\n")[0]
         return ""
+
+    def beside(self, name: str) -> str:
+        """Return the text of a file beside the module, which is not imported; empty where there is none that can be read."""
+        with suppress(Exception):
+            path = os.path.join(os.path.dirname(self._file()), name)
+            if os.path.isfile(path) and os.path.getsize(path) <= MOST_BYTES:
+                with open(path, encoding="utf-8") as file:
+                    return file.read()
+        return ""
+
+    def _file(self) -> str:
+        """Return the file of the module, empty where it has none. Raises whatever a foreign name makes the finder raise."""
+        from importlib.machinery import PathFinder
+
+        top, *below = self.value.partition(":")[0].strip().split(".")
+        spec = PathFinder.find_spec(top)
+        if spec is None or not spec.origin:
+            return ""
+        folder = os.path.dirname(spec.origin)
+        names = [os.path.join(folder, *below) + ".py", os.path.join(folder, *below, "__init__.py")]
+        return spec.origin if not below else next(name for name in names if os.path.isfile(name))
 
 
 class _OutOfTheOrdinary(Exception):

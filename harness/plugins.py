@@ -45,6 +45,11 @@ class Installed:
         """What the plugin says it is: its module's first line, or else its package's summary."""
         return self.announced.first_line() or self.summary
 
+    @property
+    def citations(self) -> str:
+        """The BibTeX of ``CITATION.bib`` beside its module: the papers behind its methods; empty where there is none."""
+        return self.announced.beside("CITATION.bib")
+
     def __str__(self) -> str:
         return f"plugin '{printable(self.name)}' ({printable(self.distribution)} {printable(self.version)})"
 

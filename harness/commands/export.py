@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 SUFFIXES = {
     ".csv": "csv", ".json": "json", ".parquet": "parquet", ".md": "markdown", ".markdown": "markdown", ".tex": "latex",
+    ".bib": "bibtex",
 }  # fmt: skip
-SHAPES = ("table", "scores", "runs")
+SHAPES = ("table", "scores", "runs", "methods")
 FILTERS = ("model", "weights", "method", "task")
 EPILOG = """\
 shapes:
@@ -26,12 +27,15 @@ shapes:
   scores  one row a score, seeds averaged: value, standard error, 95 % interval, difference to the baseline with p, rank
           (default for CSV, JSON and Parquet)
   runs    one row a score of each run, seeds apart, with costs and the key of its record
+  methods sentences for a paper's section on methods: models, options, tasks, versions, statistics, with what to cite
+          (Markdown, LaTeX, JSON; .bib is the BibTeX alone)
 
 examples:
   harness export                                            the table of results/, as Markdown
   harness export results -o table.tex -o scores.csv         both, each in the form of its ending
   harness export results leaderboards --task langgame --metric acc -o langgame.tex
   harness export results --shape runs --format json | jq '.[].value'
+  harness export results --shape methods -o methods.tex -o references.bib
 
 In Python, harness.records.frame("results") is the same as --shape runs, as a pandas frame.
 """
@@ -73,10 +77,10 @@ def execute(args: argparse.Namespace) -> int:
     wanted = [(path, _format_of(path, args.format)) for path in args.output or []]
     kinds = [kind for _, kind in wanted] or [args.format or "markdown"]
     for kind in kinds:
-        if (kind == "latex" and args.shape not in (None, "table")) or (
-            args.shape == "table" and kind in ("csv", "parquet")
-        ):
-            raise HarnessError(f"there is no {kind} of --shape {args.shape}; --help says which goes with which")
+        if not _goes_with(args.shape, kind):
+            raise HarnessError(
+                f"there is no {kind} of --shape {args.shape or 'scores'}; --help says which goes with which"
+            )
     if not wanted and kinds == ["parquet"]:
         raise HarnessError("Parquet is no text to print; name a file with -o FILE.parquet")
     reading = _chosen(_read(args.paths), args)
@@ -90,6 +94,14 @@ def execute(args: argparse.Namespace) -> int:
             raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
         print(f"wrote {printable(path)}")
     return 1 if reading.problems else 0
+
+
+def _goes_with(shape: str | None, kind: str) -> bool:
+    if shape == "methods":
+        return kind not in ("csv", "parquet")
+    return kind != "bibtex" and not (
+        (kind == "latex" and shape not in (None, "table")) or (shape == "table" and kind in ("csv", "parquet"))
+    )
 
 
 def _format_of(path: Path, given: str | None) -> str:
@@ -144,7 +156,7 @@ def _chosen(reading: Reading, args: argparse.Namespace) -> Reading:
 
 def _made(reading: Reading, kind: str, args: argparse.Namespace) -> Any:
     from harness.board.board import build_reading
-    from harness.exports import formats
+    from harness.exports import formats, methods_section
     from harness.exports.paper import paper_table
     from harness.exports.tidy import score_rows
     from harness.records import frames
@@ -154,6 +166,8 @@ def _made(reading: Reading, kind: str, args: argparse.Namespace) -> Any:
         rows = frames.rows(reading.records)
     else:
         board = build_reading(reading, with_samples=not args.no_samples)
+        if shape == "methods":
+            return methods_section.WRITERS[kind](methods_section.describe(board))
         if shape == "table":
             table = paper_table(board, metrics=args.metric or ())
             return formats.to_latex(table) if kind == "latex" else formats.to_markdown(table)
