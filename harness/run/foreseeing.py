@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.methods import Baseline, parts
 from harness.models.files import weight_files
 from harness.models.kinds import kind_of
-from harness.names import printable
+from harness.names import counted, printable
 from harness.records import ledger
 from harness.records.run_notes import KILLED, ended, notes_of, status_of
 from harness.run import estimating, journal
@@ -188,14 +188,16 @@ def _kept_in(prepared: Prepared, stopped: Sequence[Path]) -> Iterator[Path]:
 
 def _own_records(prepared: Prepared, records: Sequence[Record]) -> Iterator[str]:
     """Yield what earlier runs of just this left: their records are made anew, and take the place of the old ones."""
-    there = False
+    there, names = False, {*prepared.tasks.tasks, *prepared.tasks.groups}
     for folder in folders_of(prepared):
-        mine, there = [record for record in records if record.run == folder.name], True
+        there = True
+        mine = [record for record in records if record.run == folder.name and record.task.name in names]
         place, notes = printable(prepared.run.output_path / folder.name), notes_of(folder)
         if ended(folder):
+            what = f"{counted(len(mine), 'record')} of these tasks" if mine else "records of other tasks"
             yield (
-                f"run: ended before, {printable(notes.get('ended'))}, with {len(mine)} records in {place}; the same command "
-                "asks all of it again and puts new records in their place"
+                f"run: ended before, {printable(notes.get('ended'))}, with {what} in {place}"
+                + ("; they give way to new ones: all is asked again" if mine else "")
             )
         else:
             status = status_of(folder)
