@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from harness import pages
 from harness.names import printable
-from harness.records.labels import method_label, model_label
+from harness.records.labels import method_label, model_label, option_text, options_that_differ
 from harness.records.run_notes import ARTEFACTS
 from harness.run.summary import COLUMNS, WORDS, summary_notes, summary_rows
 from harness.showing.runs import STAGE_COLUMNS, Shown, artefacts_of, report_lines, stage_rows, what_ran
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_LINES, MOST_REPORTS = 100, 20
+# Of the table of a comparison: task and metric.
+FIRST_CELLS = 2
 PAGES = (".html", ".htm")
 
 Clean = Callable[[str], str]
@@ -92,7 +94,10 @@ def pair_page(comparison: Comparison, asked: Sequence[Asked], reader: Reader, *,
         clean: takes secrets out of a text.
     """
     labels = [clean(printable(side.label)) for side in comparison.sides]
-    about = [f"{label}: {clean(_who(side.first))}" for label, side in zip(labels, comparison.sides, strict=True)]
+    differing = options_that_differ([side.first for side in comparison.sides])
+    about = [
+        f"{label}: {clean(_who(side.first, differing))}" for label, side in zip(labels, comparison.sides, strict=True)
+    ]
     return _render(
         clean(_heading(comparison)), about, list(_of_comparison(comparison, clean)),
         [f"Not compared: {said}" for said in comparison.contradicted], labels, asked, reader, is_pair=True,
@@ -158,10 +163,13 @@ def _of_comparison(comparison: Comparison, clean: Clean) -> Iterator[Section]:
     # The documents stand below, all of them.
     bare = replace(comparison, rows=tuple(replace(row, changes=()) for row in comparison.rows))
     for number, table in enumerate(tables_of(bare)):
-        rows = [[clean(printable(cell)) for cell in row] for row in table.rows]
         notes = [legend(comparison), *(clean(printable(note)) for note in comparison.notes)] if not number else []
-        header = [clean(printable(cell)) for cell in table.header]
-        yield Section(printable(table.title) or "Comparison", header=header, rows=rows, numbers=table.numbers,
+        order = list(range(len(table.header)))
+        if not number:  # the verdict is in sight without scrolling
+            order = [*order[:FIRST_CELLS], order[-1], *order[FIRST_CELLS:-1]]
+        header, *rows = [[clean(printable(row[n])) for n in order] for row in (table.header, *table.rows)]
+        numbers = frozenset(place for place, n in enumerate(order) if n in table.numbers)
+        yield Section(printable(table.title) or "Comparison", header=header, rows=rows, numbers=numbers,
                       notes=notes, is_open=not number)  # fmt: skip
 
 
@@ -171,8 +179,10 @@ def _heading(comparison: Comparison) -> str:
     return heading(comparison, printable)
 
 
-def _who(record: Record) -> str:
-    options = ", ".join(f"{name}={value}" for name, value in record.method.options.items() if value is not None)
+def _who(record: Record, differing: Sequence[str]) -> str:
+    """Return who a side is, with the options in which it differs from the other where both have options."""
+    told = [name for name in differing if name in record.method.options] if record.method.options else []
+    options = ", ".join(f"{name}={option_text(record.method.options[name])}" for name in told)
     return printable(f"{method_label(record)} on {model_label(record)}" + (f" ({options})" if options else ""))
 
 

@@ -168,7 +168,8 @@ def given_by_task(pairs: Sequence[tuple[Record, Path]], seeds: bool = False) -> 
     for record, file in pairs:
         if not record.task.group:
             found.setdefault(record.task.name, {}).setdefault(record.run_key(), []).append((record, file))
-    return {task: [_given(runs[key], seeds) for key in runs] for task, runs in found.items()}
+    given = {task: [_given(runs[key], seeds) for key in runs] for task, runs in found.items()}
+    return {task: sorted(several, key=lambda one: one.seed or 0) for task, several in given.items()}
 
 
 def _given(pairs: Sequence[tuple[Record, Path]], seeds: bool) -> Given:
@@ -258,7 +259,9 @@ def _changed(name: str, sides: Sequence[Any], places: Sequence[Any]) -> str:
     for number in range(len(places[-1][0])):
         first, last = digests[0](number), digests[-1](number)
         is_known = None not in first and None not in last
-        found.append("1" if is_known and set(first) != set(last) else "0")
+        # Of as many seeds each is compared with its own.
+        is_other = first != last if len(first) == len(last) else set(first) != set(last)
+        found.append("1" if is_known and is_other else "0")
     return "".join(found)
 
 

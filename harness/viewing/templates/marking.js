@@ -9,7 +9,7 @@ const element = (name, className, ...children) => {
 const byId = (id) => document.getElementById(id);
 const foreign = (text, className) => Object.assign(element("bdi", className, text), { dir: "auto" });
 const plural = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
-const short = (number) => (number === null ? "–" : String(Number(number.toPrecision(4))));
+const short = (number, digits) => (number === null ? "–" : String(Number(number.toPrecision(digits))));
 
 const unpack = async (number) => {
   const island = byId(`i${number}`);

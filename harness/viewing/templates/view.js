@@ -1,6 +1,6 @@
 (() => {
   const head = JSON.parse(byId("head").textContent);
-  const LAST = head.sides.length - 1, FIRST_COLUMNS = 3, KEPT_BLOCKS = 12;
+  const LAST = head.sides.length - 1, KEPT_BLOCKS = 12;
   const isNarrow = matchMedia("(max-width: 760px)");
   const list = byId("list"), tall = byId("tall"), query = byId("query");
   let task = null, selected = -1, turn = 0;
@@ -47,7 +47,7 @@
     return made;
   };
   const valueText = (column, doc) => {
-    const values = column.values.map((side) => short(side[doc]));
+    const values = column.values.map((side) => short(side[doc], column.values.length > 1 ? 3 : 4));
     return values.length > 1 && values[0] !== values[1] ? values.join(" → ") : values[values.length - 1];
   };
   const previews = (side, doc) => task.sides[side][0].filters[task.filter]?.previews[doc] ?? "";
@@ -79,9 +79,9 @@
   const layOut = () => {
     task.height = parseFloat(getComputedStyle(document.documentElement).getPropertyValue("--row"));
     task.shownSides = isNarrow.matches || !task.isPair ? [task.main] : [0, task.main];
-    const wide = task.isPair ? 112 : 84, sides = task.shownSides.length;
-    const width = 56 + 66 + 150 + 80 * sides + (wide + 8) * task.shown.length + 60;
-    const columns = `44px 66px minmax(150px,2fr) repeat(${sides},minmax(70px,1fr)) repeat(${Math.max(1, task.shown.length)},${wide}px)`;
+    const wide = task.isPair ? 104 : 84, sides = task.shownSides.length;
+    const width = 190 + 120 + 72 * sides + (wide + 8) * task.shown.length;
+    const columns = `44px 62px minmax(120px,2fr) repeat(${sides},minmax(64px,1fr)) repeat(${Math.max(1, task.shown.length)},${wide}px)`;
     task.template = columns;
     task.width = isNarrow.matches ? "" : `${width}px`;
     tall.style.minWidth = task.width;
@@ -102,7 +102,7 @@
     return button;
   };
   const heads = () => {
-    const answers = task.shownSides.map((side) => element("span", "sub", foreign(labelOf(side))));
+    const answers = task.shownSides.map((side) => Object.assign(element("span", "sub", foreign(labelOf(side))), { title: labelOf(side) }));
     const row = element("div", "row");
     row.style.gridTemplateColumns = task.template;
     row.style.minWidth = task.width;
@@ -312,7 +312,7 @@
     task.texts = task.ids.map((_, doc) => task.questions[doc].toLowerCase());
     const first = task.decides === null ? [] : [task.decides];
     const rest = task.columns.map((_, n) => n).filter((n) => n !== task.decides);
-    task.shown = [...first, ...rest].slice(0, FIRST_COLUMNS).sort((a, b) => a - b);
+    task.shown = [...first, ...rest].slice(0, task.isPair ? 2 : 3).sort((a, b) => a - b);
     task.sort = task.isPair ? { by: "flips", isDescending: true } : { by: "id", isDescending: false };
     decide(task.decides);
     chooser();
