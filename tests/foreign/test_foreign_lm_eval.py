@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,17 +65,23 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, tasks: Path) -> Path:
-    """A folder with what ``lm_eval`` left of two models, in ``a`` and ``b``, and the models in ``models``."""
-    from lm_eval.__main__ import cli_evaluate
+    """A folder with what lm-eval left of two models, in ``a`` and ``b``, and the models in ``models``."""
+    import lm_eval
+    from lm_eval.loggers import EvaluationTracker
+    from lm_eval.tasks import TaskManager
 
-    folder = tmp_path_factory.mktemp("lm-eval")
+    folder, manager = tmp_path_factory.mktemp("lm-eval"), TaskManager(include_path=str(tasks), include_defaults=False)
     for name, settings in (("a", {}), ("b", {"hidden_size": 48, "initializer_range": 0.5})):
         build_model(folder / "models" / name, **settings)
-        words = ["--model", "hf", "--model_args", f"pretrained={folder / 'models' / name}", "--tasks", "all_things"]
-        words += ["--include_path", str(tasks), "--output_path", str(folder / name), "--log_samples", "--device", "cpu"]
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["lm_eval", *words])
-            cli_evaluate()
+        tracker = EvaluationTracker(output_path=str(folder / name))
+        results = lm_eval.simple_evaluate(
+            model="hf", model_args={"pretrained": str(folder / "models" / name)}, tasks=["all_things"], device="cpu",
+            task_manager=manager, evaluation_tracker=tracker, log_samples=True,
+        )  # fmt: skip
+        made_samples = results.pop("samples")  # as lm-eval's own command does
+        tracker.save_results_aggregated(results=results, samples=made_samples)
+        for task, rows in made_samples.items():
+            tracker.save_results_samples(task_name=task, samples=rows)
     return folder
 
 
