@@ -12,12 +12,12 @@ from harness.board.seed_files import of_any_seed
 from harness.board.tables import Board, Score
 from harness.exports import references
 from harness.exports.formats import latex
-from harness.exports.references import LM_EVAL, OWN, PEFT, QUANTIZATIONS, TRANSFORMERS, References
+from harness.exports.references import LM_EVAL, LM_EVAL_TOOL, OWN, PEFT, QUANTIZATIONS, TRANSFORMERS, References
 from harness.names import counted, printable
 from harness.records.grouping import weights_label
 from harness.records.intervals import NORMAL
 from harness.records.labels import method_label, model_label
-from harness.records.record import Record
+from harness.records.record import UNKNOWN, Record
 
 # Of a digest: enough to find the record by.
 DIGITS = 12
@@ -42,8 +42,10 @@ def describe(board: Board) -> Section:
     """
     records = _that_count(board)
     cited = references.of_records(records)
+    own = [record for record in records if record.foreign is None]
     sentences = [
-        _models(records), *_methods(records, cited), *_tasks(records), _tools(records), *_statistics(board, records),
+        _models(records), *(_methods(own, cited) if own else []), *_tasks(records), *([_tools(own)] if own else []),
+        *_of_other_tools([record for record in records if record.foreign is not None]), *_statistics(board, records),
     ]  # fmt: skip
     missing = [f"the paper behind plugin {printable(name)}" for name in cited.unknown]
     return Section(tuple(sentences), cited, tuple(missing))
@@ -100,7 +102,7 @@ def _models(records: Sequence[Record]) -> str:
     said = []
     for record in records:
         model = record.model
-        parts = [f"digest {printable(model.digest[:DIGITS])}"]
+        parts = ["digest not stated" if model.digest == UNKNOWN else f"digest {printable(model.digest[:DIGITS])}"]
         parts += [f"{model.parameters:,} parameters"] if model.parameters else []
         if model.quantization in QUANTIZATIONS:
             parts.append(f"quantised to {weights_label(record)} [@{QUANTIZATIONS[model.quantization]}]")
@@ -160,7 +162,11 @@ def _tasks(records: Sequence[Record]) -> list[str]:
         name = record.task.name
         if name in inside:
             continue
-        parts = [f"version {record.task.version}", _documents(record), f"{record.settings.num_fewshot or 0}-shot"]
+        parts = [
+            *([f"version {record.task.version}"] if record.task.version != UNKNOWN else []),
+            _documents(record),
+            f"{record.settings.num_fewshot or 0}-shot",
+        ]
         parts += [f"mean of {counted(len(groups[name]), 'task')}"] if groups.get(name) else []
         parts += [f"examples drawn with seed {record.fewshot_seed}"] if record.fewshot_seed is not None else []
         said[f"{printable(name)} ({', '.join(map(printable, parts))})"] = None
@@ -198,6 +204,26 @@ def _tools(records: Sequence[Record]) -> str:
         f"Scores were computed with the Language Model Evaluation Harness {of('lm_eval')} [@{LM_EVAL}] through token-harness "
         f"{of('harness')}{code} [@{OWN}]" + (f", {libraries}{engine}, on {of('device')}." if libraries else ".")
     )
+
+
+def _of_other_tools(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each tool whose own files were read, with what they leave open."""
+    unknown: dict[str, dict[str, None]] = {}
+    for record in records:
+        assert record.foreign is not None
+        name = " ".join(filter(None, (record.foreign.tool, record.foreign.version)))
+        cited = f" [@{LM_EVAL}]" if record.foreign.tool == LM_EVAL_TOOL else ""
+        unknown.setdefault(printable(name) + cited, {}).update(dict.fromkeys(record.foreign.unknown))
+    said = [
+        f"Scores of {tool} were read from the files that it wrote, "
+        + (
+            f"which do not state {_listed([*map(printable, fields)])}."
+            if fields
+            else "which state all that a record holds."
+        )
+        for tool, fields in unknown.items()
+    ]
+    return [*said, f"They were compared with token-harness [@{OWN}]."] if said else []
 
 
 def _statistics(board: Board, records: Sequence[Record]) -> list[str]:

@@ -12,6 +12,8 @@ from harness.records.record import Record
 
 LM_EVAL = "eval-harness"
 _ENTRY = re.compile(r"@\w+\s*\{\s*([^\s,{}\"#%\\~]+)\s*,", re.ASCII)
+# As results of lm-eval that were read from its files name it.
+LM_EVAL_TOOL = "lm_eval"
 OWN, TRANSFORMERS, PEFT = "token-harness", "wolf-etal-2020-transformers", "peft"
 QUANTIZATIONS = {"nf4": "dettmers2023qlora", "int8": "dettmers2022llmint8"}
 
@@ -30,11 +32,12 @@ def of_records(records: Sequence[Record]) -> References:
     installed = {plugin.name: plugin for plugin in plugins.installed()}
     tools = _split((Path(__file__).parent / "tools.bib").read_text(encoding="utf-8"))
     entries = {key: tools[key] for key in _tools(records)}
-    versions = " and ".join(sorted({record.environment.harness for record in records if record.environment.harness}))
+    versions = sorted({record.environment.harness for record in records if record.foreign is None})
     if OWN in entries:
-        entries[OWN] = entries[OWN].replace("VERSION", versions)
+        entries[OWN] = entries[OWN].replace("VERSION", " and ".join(versions) or _own_version())
     by_plugin: dict[str, list[str]] = {}
-    names = dict.fromkeys(record.plugin.name for record in records if record.plugin.name and not record.is_baseline)
+    named = [record for record in records if record.plugin.name and not record.is_baseline and record.foreign is None]
+    names = dict.fromkeys(str(record.plugin.name) for record in named)
     for name in names:
         found = _split(installed[name].citations) if name in installed else {}
         by_plugin[name] = list(found)
@@ -42,11 +45,23 @@ def of_records(records: Sequence[Record]) -> References:
     return References(entries, by_plugin, [name for name, keys in by_plugin.items() if not keys])
 
 
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("token-harness")
+    except PackageNotFoundError:  # run from a folder of sources
+        return "unknown"
+
+
 def _tools(records: Iterable[Record]) -> list[str]:
     found: dict[str, None] = {}
     for record in records:
-        environment = record.environment
-        found |= dict.fromkeys([LM_EVAL, OWN, *([TRANSFORMERS] if environment.transformers else [])])
+        is_lm_eval = record.foreign is None or record.foreign.tool == LM_EVAL_TOOL
+        has_transformers = record.foreign is None and record.environment.transformers
+        found |= dict.fromkeys([
+            *([LM_EVAL] if is_lm_eval else []), OWN, *([TRANSFORMERS] if has_transformers else []),
+        ])  # fmt: skip
         if record.model.quantization in QUANTIZATIONS:
             found[QUANTIZATIONS[record.model.quantization]] = None
         if record.settings.model_args.get("peft"):

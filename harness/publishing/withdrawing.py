@@ -41,7 +41,7 @@ def withdraw(folder: Path, names: Sequence[str], reason: str) -> Withdrawal:
         raise HarnessError("a withdrawal needs a reason that readers of the board can follow: --reason TEXT")
     root = records_folder(folder)
     refuse_links(root, root / withdrawals.FOLDER)
-    reading = ledger.read(root)
+    reading = ledger.read(root, with_foreign=False)
     if reading.problems:
         raise HarnessError(
             f"the board has bad lines ({reading.problems[0]}); `--repair` comes first, nothing is withdrawn"

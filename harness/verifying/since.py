@@ -42,7 +42,7 @@ def read(root: Path) -> Before:
     Raises:
         HarnessError: it cannot be read.
     """
-    reading = ledger.read(root) if root.is_dir() else Reading()
+    reading = ledger.read(root, with_foreign=False) if root.is_dir() else Reading()
     everything = [
         *zip(reading.records, reading.origins, strict=True),
         *((w.record, w.origin) for w in reading.withdrawn),

@@ -77,6 +77,20 @@ def test_differences_are_told_only_where_they_were_tested(tmp_path: Path) -> Non
     assert "were tested paired over documents" in said, said
 
 
+def test_results_of_another_tool_say_what_their_files_leave_open() -> None:
+    """They were not computed here, and no method of ours was."""
+    made = section(record(0.5, plugin={}, method="x", model={"name": "m", "digest": "unknown"}, foreign={
+        "tool": "mteb", "version": "2.0", "unknown": ["seeds", "model.digest"],
+    }))  # fmt: skip
+    said = " ".join(made.sentences)
+    assert "m (digest not stated, float32)" in said
+    assert (
+        "Scores of mteb 2.0 were read from the files that it wrote, which do not state seeds and model.digest." in said
+    )
+    assert "compared with x" not in said and "Scores were computed" not in said
+    assert list(made.references.entries) == ["token-harness"] and made.missing == ()
+
+
 def test_a_plugin_that_is_not_installed_leaves_a_note() -> None:
     """Its paper cannot be known, and nothing is made up."""
     made = section(record(0.5, plugin={"name": "gone", "distribution": "d", "version": "1"}))
