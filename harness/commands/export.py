@@ -16,9 +16,19 @@ if TYPE_CHECKING:
 
 SUFFIXES = {
     ".csv": "csv", ".json": "json", ".parquet": "parquet", ".md": "markdown", ".markdown": "markdown", ".tex": "latex",
-    ".bib": "bibtex",
+    ".svg": "svg", ".pdf": "pdf", ".png": "png", ".bib": "bibtex",
 }  # fmt: skip
-SHAPES = ("table", "scores", "runs", "methods")
+FIGURES = ("svg", "pdf", "png")
+SHAPES = ("table", "scores", "runs", "methods", "differences", "cost")
+# The shapes that each form has, its default first.
+FORMS = {
+    **dict.fromkeys(("csv", "parquet"), ("scores", "runs")),
+    "json": ("scores", "runs", "methods"),
+    "markdown": ("table", "scores", "runs", "methods"),
+    "latex": ("table", "methods"),
+    "bibtex": ("methods",),
+    **dict.fromkeys(FIGURES, ("differences", "cost")),
+}
 FILTERS = ("model", "weights", "method", "task")
 EPILOG = """\
 shapes:
@@ -29,11 +39,15 @@ shapes:
   runs    one row a score of each run, seeds apart, with costs and the key of its record
   methods sentences for a paper's section on methods: models, options, tasks, versions, statistics, with what to cite
           (Markdown, LaTeX, JSON; .bib is the BibTeX alone)
+  differences  a figure: each method's difference to the untouched model with its 95 % interval, a panel a task (default for
+          SVG, PDF and PNG; needs the extra plots)
+  cost    a figure: scores against seconds, with the front of those that nothing beats at less
 
 examples:
   harness export                                            the table of results/, as Markdown
   harness export results -o table.tex -o scores.csv         both, each in the form of its ending
   harness export results leaderboards --task langgame --metric acc -o langgame.tex
+  harness export results -o figure.pdf                      differences to the untouched model, drawn
   harness export results --shape runs --format json | jq '.[].value'
   harness export results --shape methods -o methods.tex -o references.bib
 
@@ -46,7 +60,8 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         "export",
         help=HELP["export"],
-        description="Write scores as CSV, JSON or Parquet, or one table over all tasks as LaTeX (booktabs) or Markdown.",
+        description="Write scores as CSV, JSON or Parquet, one table over all tasks as LaTeX (booktabs) or Markdown, or figures "
+        "as SVG, PDF or PNG.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -54,7 +69,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
                         help="folders that hold records, or files of them (default results)")  # fmt: skip
     parser.add_argument(
         "--output", "-o", type=Path, metavar="FILE", action="append",
-        help="write there instead of printing: .csv, .json, .parquet, .md or .tex; may be given several times",
+        help="write there instead of printing: .csv, .json, .parquet, .md, .tex, .svg, .pdf or .png; may be given several times",
     )  # fmt: skip
     parser.add_argument("--format", choices=sorted({*SUFFIXES.values()}),
                         help="what to print (default markdown), or to write into a FILE of another name")  # fmt: skip
@@ -77,12 +92,10 @@ def execute(args: argparse.Namespace) -> int:
     wanted = [(path, _format_of(path, args.format)) for path in args.output or []]
     kinds = [kind for _, kind in wanted] or [args.format or "markdown"]
     for kind in kinds:
-        if not _goes_with(args.shape, kind):
-            raise HarnessError(
-                f"there is no {kind} of --shape {args.shape or 'scores'}; --help says which goes with which"
-            )
-    if not wanted and kinds == ["parquet"]:
-        raise HarnessError("Parquet is no text to print; name a file with -o FILE.parquet")
+        if args.shape not in (None, *FORMS[kind]):
+            raise HarnessError(f"there is no {kind} of --shape {args.shape}, but of {' and '.join(FORMS[kind])}")
+    if not wanted and kinds[0] in ("parquet", *FIGURES):
+        raise HarnessError(f"{kinds[0]} is no text to print; name a file with -o FILE.{kinds[0]}")
     reading = _chosen(_read(args.paths), args)
     made = {kind: _made(reading, kind, args) for kind in dict.fromkeys(kinds)}
     if not wanted:
@@ -96,16 +109,11 @@ def execute(args: argparse.Namespace) -> int:
     return 1 if reading.problems else 0
 
 
-def _goes_with(shape: str | None, kind: str) -> bool:
-    if shape == "methods":
-        return kind not in ("csv", "parquet")
-    return kind != "bibtex" and not (
-        (kind == "latex" and shape not in (None, "table")) or (shape == "table" and kind in ("csv", "parquet"))
-    )
-
-
 def _format_of(path: Path, given: str | None) -> str:
-    kind = given or SUFFIXES.get(path.suffix.lower())
+    known = SUFFIXES.get(path.suffix.lower())
+    if known and given and known != given:
+        raise HarnessError(f"'{printable(path)}' is {known} by its ending, and --format says {given}; say one of them")
+    kind = known or given
     if kind is None:
         raise HarnessError(
             f"'{printable(path)}' ends in none of {', '.join(SUFFIXES)}; name the file so, or say what to write with --format"
@@ -156,18 +164,20 @@ def _chosen(reading: Reading, args: argparse.Namespace) -> Reading:
 
 def _made(reading: Reading, kind: str, args: argparse.Namespace) -> Any:
     from harness.board.board import build_reading
-    from harness.exports import formats, methods_section
+    from harness.exports import figures, formats, methods_section
     from harness.exports.paper import paper_table
     from harness.exports.tidy import score_rows
     from harness.records import frames
 
-    shape = args.shape or ("table" if kind in ("markdown", "latex") else "scores")
+    shape = args.shape or FORMS[kind][0]
     if shape == "runs":
         rows = frames.rows(reading.records)
     else:
         board = build_reading(reading, with_samples=not args.no_samples)
         if shape == "methods":
             return methods_section.WRITERS[kind](methods_section.describe(board))
+        if kind in FIGURES:
+            return figures.draw(board, shape, kind, metrics=args.metric or ())
         if shape == "table":
             table = paper_table(board, metrics=args.metric or ())
             return formats.to_latex(table) if kind == "latex" else formats.to_markdown(table)

@@ -115,7 +115,7 @@ def test_hostile_text_adds_no_tag_and_no_attribute_and_round_trips(name: str, tm
     plain = Reader(rendered(everywhere("plain", tmp_path / "plain"), tmp_path / "plain"))
     text = rendered(everywhere(name, tmp_path), tmp_path)
     found = Reader(text)
-    # The list of a select and the ticks of an axis may differ in length, and places to break a line; nothing else may, and no kind of anything.
+    # The list of a select, the ticks of an axis and places to break a line may differ in number; nothing else may, and no kind.
     assert set(found.tags) - {"wbr"} == set(plain.tags) - {"wbr"}
     counted = {tag for tag in plain.tags if tag.split("@")[0] not in {"line", "text", "option", "wbr"}}
     assert {tag: found.tags[tag] for tag in counted} == {tag: plain.tags[tag] for tag in counted}

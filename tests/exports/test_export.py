@@ -207,7 +207,7 @@ def test_runs_are_rows_with_seeds_and_keys(results, capsys) -> None:
     [
         (["--task", "third"], "no record has task 'third'; there are first, second"),
         (["-o", "x.xlsx"], "'x.xlsx' ends in none of .csv, .json, .parquet, .md, .markdown, .tex"),
-        (["--format", "parquet"], "Parquet is no text to print"),
+        (["--format", "parquet"], "parquet is no text to print"),
         (["--format", "latex", "--shape", "runs"], "there is no latex of --shape runs"),
         (["--format", "csv", "--shape", "table"], "there is no csv of --shape table"),
         (["--metric", "f1"], "no record has metric 'f1'; there are acc, bits_per_byte"),

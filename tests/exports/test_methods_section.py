@@ -147,7 +147,6 @@ def test_a_file_of_papers_that_is_none_gives_none() -> None:
     [
         (["--shape", "methods", "--format", "csv"], "there is no csv of --shape methods"),
         (["--shape", "runs", "-o", "x.bib"], "there is no bibtex of --shape runs"),
-        (["-o", "x.bib"], "there is no bibtex"),
     ],
 )
 def test_a_form_that_does_not_go_with_it_is_one_sentence(

@@ -1,0 +1,86 @@
+"""Figures: real files of matplotlib, the same bytes for the same records whatever names hold, and a sentence for none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import pytest
+from board_records import HOSTILE, baseline, record, write
+from small_runs import Command
+
+from harness.board.board import build
+from harness.errors import HarnessError
+from harness.exports import figures
+from harness.records.record import Record
+
+BEGINS = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG"}
+
+
+def some() -> list[Record]:
+    """Return records of the untouched model and three methods on two tasks."""
+    return [
+        record(value, method=method, stderr=0.02, task={"name": task}, cost={"apply_seconds": 10.0 * n})
+        for task in "ab"
+        for n, (method, value) in enumerate((("baseline", 0.5), ("x", 0.7), ("y", 0.4), ("z", 0.52)))
+    ]
+
+
+@pytest.mark.parametrize("shape", ["differences", "cost"])
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_records_give_the_same_file(kind: str, shape: str) -> None:
+    board = build(some())
+    first = figures.draw(board, shape, kind)
+    assert first.startswith(BEGINS[kind]) and first == figures.draw(board, shape, kind)
+    if kind == "svg":
+        panels = [one for one in ElementTree.fromstring(first).iter() if str(one.get("id")).startswith("axes_")]
+        assert len(panels) == 2
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if "\ud83d" not in name])
+def test_names_are_text_and_no_mathematics(name: str) -> None:
+    records = [
+        baseline(0.5, stderr=0.02, task={"name": name}),
+        record(0.7, method=name, stderr=0.02, task={"name": name}),
+    ]
+    for shape in ("differences", "cost"):
+        ElementTree.fromstring(figures.draw(build(records), shape, "svg"))
+
+
+def test_what_cannot_be_drawn_is_said() -> None:
+    with pytest.raises(HarnessError, match="needs a method beside its untouched model"):
+        figures.draw(build([record(0.5)]), "differences", "svg")
+    with pytest.raises(HarnessError, match="needs two rows of one task"):
+        figures.draw(build([record(0.5)]), "cost", "svg")
+    many = [baseline(0.5), *(record(0.5, method=f"m{n}") for n in range(80))]
+    with pytest.raises(HarnessError, match="1 panel of 80 rows fit on no page; choose by --task"):
+        figures.draw(build(many), "differences", "svg")
+
+
+def test_the_command_writes_figures_and_refuses_what_does_not_go_together(cli: Command) -> None:
+    write(Path("results/records.jsonl"), some())
+    made = cli("export", "-o", "figure.pdf", "-o", "figure.svg", "-o", "table.tex")
+    assert (made.code, made.out) == (0, "wrote figure.pdf\nwrote figure.svg\nwrote table.tex\n")
+    assert (
+        cli("export", "--shape", "cost", "-o", "cost.png").code == 0 and Path("cost.png").read_bytes()[:4] == b"\x89PNG"
+    )
+    for words, said in (
+        (["-o", "x.csv", "--format", "latex"], "'x.csv' is csv by its ending, and --format says latex"),
+        (["-o", "x.svg", "--shape", "runs"], "there is no svg of --shape runs, but of differences and cost"),
+        (["--format", "pdf"], "pdf is no text to print; name a file with -o FILE.pdf"),
+    ):
+        refused = cli("export", *words)
+        assert refused.code == 2 and said in refused.sentence
+        assert not Path("x.csv").exists() and not Path("x.svg").exists()
+
+
+def test_matplotlib_is_read_for_figures_alone(tmp_path: Path) -> None:
+    file = write(tmp_path / "records.jsonl", some())
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from harness.cli import main;"
+        f"print(main(['export', {str(file)!r}]), main(['export', {str(file)!r}, '-o', {str(tmp_path / 'x.svg')!r}]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout.endswith("0 2\n") and "pip install 'token-harness[plots]'" in run.stderr
