@@ -115,10 +115,12 @@ class _Reader:
         self._left_out: set[str] = set()
 
     def take(self, row: dict[str, Any]) -> None:
-        found, key, name = self.found, samples.document_key(row), str(row.get("filter", "none"))
+        found, name = self.found, str(row.get("filter", "none"))
         if name not in found.filters and len(found.filters) >= MOST_FILTERS:
             self._left_out.add(name)
             return
+        count = len(found.filters[name].digests) if name in found.filters else 0
+        key = samples.document_key(row) if "doc_id" in row else f"row {count}"
         is_first = key not in self._places
         if is_first:
             self._places[key] = len(found.keys)

@@ -336,6 +336,41 @@ def test_tokens_are_marked_with_the_tokenizer_of_the_run(tmp_path: Path, tiny_mo
     assert title == f"Prompt, {len(strip)} tokens" and all(re.fullmatch(r"id \d+( \+ \d+)*", said) for _, said in strip)
 
 
+def test_ids_of_tokens_are_shown_as_they_are_without_a_tokenizer(tmp_path: Path, make: Make) -> None:
+    """What a task asked for by id, with its log-likelihoods, and what it got as ids, stand as tokens; digits alone are none."""
+    asked = {"gen_args_0": {"arg_0": "the text", "arg_1": [68, 88]}}
+    scored = answer("", none="") | {
+        "more": {"arguments": asked, "resps": [[["-1.5", "-0.25"]]], "filtered_resps": [["-1.5", "-0.25"]]}
+    }
+    cut = answer("", none="") | {
+        "more": {
+            "arguments": {"gen_args_0": {"arg_0": "the text"}},
+            "resps": [[["504", "31"]]],
+            "filtered_resps": [["504", "31"]],
+        }
+    }
+    write_generated(tmp_path / "r", "baseline", [scored, cut, answer("12", none="12")])
+    page = make("show", tmp_path / "r")
+    first, second, third = page.rows(page.task("sums")["sides"][0][0]["filters"][0])
+    assert first["k"] == [
+        ["Tokens 1, 2 tokens", [["68", "id 68, log-likelihood -1.5"], ["88", "id 88, log-likelihood -0.25"]]]
+    ]
+    assert second["k"] == [["Tokens 1, 2 tokens", [["504", "id 504"], ["31", "id 31"]]]]
+    assert "k" not in third and third["f"] == ["12"]
+
+
+def test_rows_without_numbers_are_documents_in_their_order(tmp_path: Path, make: Make) -> None:
+    """A sample file of somebody else's may not number its documents; they are counted then."""
+    write_run(tmp_path / "r", {"t": {"acc": [1.0, 0.0, 1.0]}})
+    [path] = (tmp_path / "r").rglob("samples_t.jsonl")
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text(
+        "".join(json.dumps({k: v for k, v in row.items() if k != "doc_id"}) + "\n" for row in rows), encoding="utf-8"
+    )
+    page = make("show", tmp_path / "r", status=1)  # it is not the file of the record
+    assert (page.task("t")["ids"], page.task("t")["columns"][0]["values"]) == ([0, 1, 2], [[1, 0, 1]])
+
+
 def test_the_tokenizer_of_another_model_is_refused(
     tmp_path: Path, tiny_model: Path, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
