@@ -154,7 +154,8 @@ def _chosen(reading: Reading, args: argparse.Namespace) -> Reading:
         for one in wanted:
             if one not in known:
                 raise HarnessError(f"no record has {name} '{printable(one)}'; there are {printable(', '.join(known))}")
-        kept = [number for number in kept if str(rows[number][name]) in wanted]
+        if name != "metric":  # a run without it has to be known, so that a board can say so
+            kept = [number for number in kept if str(rows[number][name]) in wanted]
     return replace(
         reading,
         records=[reading.records[number] for number in kept],
@@ -182,6 +183,7 @@ def _made(reading: Reading, kind: str, args: argparse.Namespace) -> Any:
             table = paper_table(board, metrics=args.metric or ())
             return formats.to_latex(table) if kind == "latex" else formats.to_markdown(table)
         rows = score_rows(board)
+    rows = [row for row in rows if not args.metric or row["metric"] in args.metric]
     writers: dict[str, Any] = {
         "csv": formats.to_csv, "json": formats.to_json, "parquet": formats.to_parquet, "markdown": formats.rows_to_markdown
     }  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import printable
-from harness.records.frames import options_text
+from harness.records.frames import asked_with, options_text
 from harness.records.grouping import weights_label
 from harness.records.labels import model_label
 
@@ -65,6 +65,10 @@ def _row(table: Table, row: Row, metric: Metric, score: Score) -> dict[str, Any]
         "documents": first.counts.docs,
         "shots": first.settings.num_fewshot or 0,
         "limit": first.settings.limit,
+        **asked_with(first),
+        "documents_digest": first.task.docs_digest,
+        "prompts_digest": first.task.prompts_digest,
+        "model_digest": first.model.digest,
         "is_partial": table.is_partial,
         "seconds": row.seconds,
         "peak_bytes": row.peak_bytes,

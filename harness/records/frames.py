@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,8 +24,23 @@ INDEX = ("model", "weights", "task", "metric", "filter", "method", "options", "s
 
 def options_text(record: Record) -> str:
     """Return the method's options as JSON, empty where it has none."""
-    options = record.method.options
-    return json.dumps(options, sort_keys=True, ensure_ascii=False, default=str) if options else ""
+    return _json(record.method.options)
+
+
+def asked_with(record: Record) -> dict[str, Any]:
+    """Return what else decided the questions and answers, in plain values: empty where it is nothing out of the ordinary."""
+    settings = record.settings
+    return {
+        "fewshot_seed": record.fewshot_seed,
+        "chat_template": str(settings.apply_chat_template) if settings.apply_chat_template else "",
+        "system_instruction": settings.system_instruction or "",
+        "gen_kwargs": _json(settings.gen_kwargs),
+        "model_args": _json(settings.model_args),
+    }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, ensure_ascii=False, default=str) if content else ""
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -41,6 +57,7 @@ def row(record: Record) -> dict[str, Any]:
         "weights": weights_label(record),
         "plugin": plugin.name,
         "plugin_version": plugin.version,
+        "code_digest": plugin.code_digest,
         "method": method_label(record),
         "options": options_text(record),
         "seed": seeds.random,
@@ -55,6 +72,7 @@ def row(record: Record) -> dict[str, Any]:
         "documents": record.counts.docs,
         "shots": settings.num_fewshot or 0,
         "limit": settings.limit,
+        **asked_with(record),
         "documents_digest": record.task.docs_digest,
         "prompts_digest": record.task.prompts_digest,
         "model_digest": record.model.digest,
@@ -73,12 +91,13 @@ def frame(paths: Path | str | Iterable[Path | str], *, mixes: Sequence[str] = ()
     """Return records as a pandas frame, one row a score of a run.
 
     A mean over models, quantisations, filters or other questions of one task says nothing, so a frame has one of each
-    unless it is told which to mix; all of them are in its index, with method, options and seed.
+    unless it is told which to mix; all of them are in its index, with method, options and seed. Lines that are no records
+    are told by a ``UserWarning``.
 
     Args:
         paths: a file or folder of records, or several.
-        mixes: what may differ between rows: ``model``, ``weights``, ``filter``, and ``questions`` (documents, shots,
-            limit, version or prompts of one task).
+        mixes: what may differ between rows: ``model``, ``weights``, ``filter``, ``questions`` (documents, shots,
+            limit, version or prompts of one task), ``arguments`` (of one model) and ``code`` (of one method).
         only: keep the rows whose column of that name has that value: ``task="langgame"``, ``metric="acc"``.
 
     Returns:
@@ -102,7 +121,14 @@ def frame(paths: Path | str | Iterable[Path | str], *, mixes: Sequence[str] = ()
 
 def _read(paths: Path | str | Iterable[Path | str]) -> list[Record]:
     several = [paths] if isinstance(paths, Path | str) else list(paths)
-    return [record for path in several for record in ledger.read(Path(path)).records]
+    found: list[Record] = []
+    for path in several:
+        reading = ledger.read(Path(path))
+        found += reading.records
+        if reading.problems:
+            more = f", and {len(reading.problems) - 1} more" if len(reading.problems) > 1 else ""
+            warnings.warn(f"left out: {reading.problems[0]}{more}", stacklevel=4)
+    return found
 
 
 def _chosen(records: Sequence[Record], only: Mapping[str, str]) -> list[Record]:
@@ -146,4 +172,9 @@ _MIXED: dict[str, Callable[[Record], tuple[str, str]]] = {
     "weights": lambda record: ("", weights_label(record)),
     "filter": lambda record: (f"{record.task.name}, {record.metric.name}", record.metric.filter),
     "questions": _questions,
+    "arguments": lambda record: (f"model {model_label(record)}", _json(record.settings.model_args) or "none"),
+    "code": lambda record: (
+        f"method {method_label(record)}",
+        f"{record.plugin.version} {(record.plugin.code_digest or 'unknown')[:8]}" if not record.is_baseline else "",
+    ),
 }

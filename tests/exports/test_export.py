@@ -258,6 +258,35 @@ def test_a_frame_mixes_nothing_unless_it_is_told_to(tmp_path, other, name, said)
         frame(file, mixes=("models",))
 
 
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        (record(0.1, seed=1, plugin={"code_digest": "other"}), "code"),
+        (record(0.1, method="n", settings={"model_args": {"max_length": 128}}), "arguments"),
+    ],
+)
+def test_a_frame_mixes_no_code_of_a_method_and_no_arguments_of_a_model(tmp_path, other, name) -> None:
+    file = write(tmp_path / "records_x.jsonl", [record(0.5), other])
+    with pytest.raises(HarnessError, match=f"would mix 2 {name} values"):
+        frame(file, mixes=("questions",))
+    assert len(frame(file, mixes=("questions", name))) == 2
+
+
+def test_a_line_that_is_no_record_is_told_by_a_frame(tmp_path) -> None:
+    file = write(tmp_path / "records_x.jsonl", [record(0.5)])
+    file.write_text(file.read_text(encoding="utf-8") + "broken\nagain\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"left out: .*line 2.*, and 1 more"):
+        assert len(frame(file)) == 1
+
+
+def test_a_seed_without_the_metric_is_told_when_the_metric_is_chosen(tmp_path, capsys) -> None:
+    records = [record(0.5, seed=seed, metric={"name": name}) for seed, name in ((0, "acc"), (0, "f1"), (1, "acc"))]
+    file = write(tmp_path / "records_x.jsonl", records)
+    assert main(["export", str(file), "--metric", "f1", "--shape", "scores", "--format", "json"]) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert (row["metric"], row["unranked"]) == ("f1", "no record of it (1 of 2 seeds)")
+
+
 def test_a_frame_tells_what_it_was_asked_wrongly(results, tmp_path) -> None:
     with pytest.raises(HarnessError, match="no record has task 'third'; there are first, second"):
         frame(results, task="third")
