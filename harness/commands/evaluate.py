@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,21 +77,19 @@ def execute(args: argparse.Namespace) -> int:
 def _foresee(runs: Sequence[Run], *, as_json: bool) -> int:
     """Print what the runs would do; raise what a task could not be asked for, after all the rest is told."""
     from harness.progress import suit_the_terminal
-    from harness.removal import remove_empty
     from harness.run.preparing import prepare
 
     suit_the_terminal()
     found = []
     for run in runs:
-        started, was_there = time.monotonic(), run.output_path.exists()
-        prepared = prepare(run)
-        checked = time.monotonic() - started
-        from harness.run import foreseeing  # after the checks: it takes torch
-        from harness.showing import foreseen
+        with _nothing_left(run.output_path.absolute()):
+            started = time.monotonic()
+            prepared = prepare(run)
+            checked = time.monotonic() - started
+            from harness.run import foreseeing  # after the checks: it takes torch
+            from harness.showing import foreseen
 
-        ahead = foreseeing.foresee(prepared, checked_seconds=checked)
-        if not was_there:
-            remove_empty(prepared.output, below=prepared.output.parent)
+            ahead = foreseeing.foresee(prepared, checked_seconds=checked)
         found.append(ahead)
         if not as_json:
             if len(runs) > 1:
@@ -102,6 +101,19 @@ def _foresee(runs: Sequence[Run], *, as_json: bool) -> int:
     if failed:
         raise HarnessError("; ".join(dict.fromkeys(map(foreseen.failures, failed))))
     return 0
+
+
+@contextmanager
+def _nothing_left(output: Path) -> Iterator[None]:
+    """Remove the folders that the check whether results can be written makes within the block."""
+    from harness.removal import remove_empty
+
+    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    try:
+        yield
+    finally:
+        for folder in missing:
+            remove_empty(folder, below=folder.parent)
 
 
 def _show(records: list[Record], output: Path) -> None:

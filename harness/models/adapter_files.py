@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,21 @@ def check_sizes(folder: Path, model: Path, *, name: str) -> None:
             raise HarnessError(
                 f"adapter '{printable(folder)}' cannot be put on '{printable(name)}': it was made for another model "
                 f"({printable(place)} is {high[0]} x {low[1]} there, and {size[0]} x {size[1]} here)"
+            )
+
+
+def check_layers(folder: Path, layers: Collection[str], *, name: str) -> None:
+    """Raise ``HarnessError`` where LoRA's matrices are of layers that a model does not have.
+
+    Args:
+        layers: the names of all modules of the model, which ``name`` is what the error calls.
+    """
+    for weight in Shapes(folder).by_name:
+        place = weight.removeprefix(ON_TOP).removesuffix(IN)
+        if weight.endswith(IN) and place not in layers and "base_layer" not in place:
+            raise HarnessError(
+                f"adapter '{printable(folder)}' cannot be put on '{printable(name)}': it has weights for layers that the model "
+                f"does not have ({printable(place)})"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Mapping
@@ -56,6 +57,8 @@ def resolve(model_args: Mapping[str, Any], *, quantization: str = "none", needs_
         raise HarnessError(
             f"quantization '{printable(quantization)}' is unknown; {suggestion(quantization, QUANTIZATIONS)}"
         )
+    if quantization != "none" and importlib.util.find_spec("bitsandbytes") is None:
+        raise HarnessError("--quantization needs the package bitsandbytes; pip install bitsandbytes")
     _check_dtype(args.get("dtype", "auto"))
     subfolder = args.pop("subfolder", None)
     if pretrained is None and subfolder:

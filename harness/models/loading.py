@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -12,7 +11,7 @@ from harness.errors import HarnessError
 from harness.imports import without_collecting
 from harness.models.leftovers import Shapes, is_beside
 from harness.models.merging import with_adapter
-from harness.models.source import ModelSource, _first_line
+from harness.models.source import ModelSource, first_line
 from harness.names import printable
 from harness.progress import process_count, quiet, say
 
@@ -82,7 +81,7 @@ def _read(source: ModelSource, device: str, *, headless: bool = False) -> PreTra
         with quiet("transformers") if headless else nullcontext():  # it reports what ``_check_keys`` judges
             model, keys = kind.from_pretrained(source.location, **settings, output_loading_info=True)
     except Exception as error:  # a corrupt file raises whatever its reader raises
-        raise HarnessError(f"could not load model '{printable(source.name)}': {_first_line(error)}") from error
+        raise HarnessError(f"could not load model '{printable(source.name)}': {first_line(error)}") from error
     _check_keys(_without_heads(model, keys) if headless else keys, source)
     if headless and getattr(model, "pooler", None) is not None:
         model.pooler = None  # a layer behind the states; where the checkpoint lacks it, it is random
@@ -121,7 +120,7 @@ def pick_device(device: str | None) -> str:
         torch.zeros(1, device=chosen)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         instead = "; choose another with --device" if device is None else ""
-        raise HarnessError(f"device '{printable(chosen)}' cannot be used: {_first_line(error)}{instead}") from error
+        raise HarnessError(f"device '{printable(chosen)}' cannot be used: {first_line(error)}{instead}") from error
     return chosen
 
 
@@ -149,8 +148,6 @@ def _quantization_config(quantization: str, device: str) -> Any:
     import torch
     from transformers import BitsAndBytesConfig
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise HarnessError("--quantization needs the package bitsandbytes; pip install bitsandbytes")
     if quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)
     compute = torch.float32 if device == "cpu" else torch.bfloat16

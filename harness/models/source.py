@@ -69,7 +69,7 @@ class ModelSource:
             )
         except Exception as error:  # a config of any shape makes transformers raise anything
             raise HarnessError(
-                f"model '{printable(self.name)}' has no usable configuration: {_first_line(error)}"
+                f"model '{printable(self.name)}' has no usable configuration: {first_line(error)}"
             ) from error
 
     @property
@@ -187,7 +187,7 @@ class ModelSource:
             )
         except Exception as error:  # whatever a half-empty folder makes transformers raise
             raise HarnessError(
-                f"model '{printable(self.name)}' comes without a usable tokenizer ({_first_line(error)}); "
+                f"model '{printable(self.name)}' comes without a usable tokenizer ({first_line(error)}); "
                 "name one with --model_args tokenizer=..."
             ) from error
         if not len(tokenizer):
@@ -250,13 +250,13 @@ def _hub_commit(name: str, file: str, **revision: str) -> str:
     try:
         commit = extract_commit_hash(cached_file(name, file, **revision), None)
     except OSError as error:
-        raise HarnessError(f"'{printable(name)}' has no usable {file}: {_first_line(error)}") from error
+        raise HarnessError(f"'{printable(name)}' has no usable {file}: {first_line(error)}") from error
     if commit is None:
         raise HarnessError(f"the commit of '{printable(name)}' cannot be told; load it from a folder instead")
     return str(commit)
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Return what an exception says, in one line short enough for a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__

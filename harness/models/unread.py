@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from harness.errors import HarnessError
+from harness.models import adapter_files
 from harness.models.causal import CausalLM
 from harness.models.embedding import Asked, Vector, answered
 from harness.models.encoder import Encoder
 from harness.models.encoder_loading import limited_to, way_of
-from harness.models.source import ModelSource
+from harness.models.loading import check_places
+from harness.models.source import ModelSource, first_line
 from harness.models.tokenizer_only import TokenizerOnly
 from harness.models.tree.pieces import Window
 from harness.models.tree.scoring import Scored
 from harness.models.tree.work import Work
+from harness.names import printable
 from harness.progress import quiet
 
 if TYPE_CHECKING:
@@ -94,7 +99,10 @@ class UnreadTokenizer(TokenizerOnly):
 
 def unread_causal(source: ModelSource) -> UnreadCausal:
     """Return the LM of a source whose ``check`` has passed. Raises ``HarnessError`` as ``CausalLM`` does."""
-    return UnreadCausal(_blank(source), source.load_tokenizer(), **source.lm_args)
+    model = _blank(source)
+    if source.peft and Path(source.peft).is_dir():
+        adapter_files.check_layers(Path(source.peft), dict(model.named_modules()), name=source.name)
+    return UnreadCausal(model, source.load_tokenizer(), **source.lm_args)
 
 
 def unread_encoder(source: ModelSource) -> UnreadEncoder:
@@ -118,7 +126,15 @@ def _blank(source: ModelSource, *, headless: bool = False) -> PreTrainedModel:
         kind = AutoModelForTextEncoding if source.is_encoder_decoder else AutoModel
     else:
         kind = AutoModelForSeq2SeqLM if source.is_encoder_decoder else AutoModelForCausalLM
-    dtype = {} if source.dtype == "auto" else {"dtype": getattr(torch, source.dtype)}
-    with torch.device("meta"), quiet("transformers"):
-        model: PreTrainedModel = kind.from_config(source.config, trust_remote_code=source.trust_remote_code, **dtype)
+    settings: dict[str, Any] = {"trust_remote_code": source.trust_remote_code}
+    if source.dtype != "auto":
+        settings["dtype"] = getattr(torch, source.dtype)
+    if source.attn_implementation:
+        settings["attn_implementation"] = source.attn_implementation
+    try:
+        with torch.device("meta"), quiet("transformers"):
+            model: PreTrainedModel = kind.from_config(source.config, **settings)
+    except Exception as error:  # a config of any shape makes transformers raise anything
+        raise HarnessError(f"could not load model '{printable(source.name)}': {first_line(error)}") from error
+    check_places(model, source)
     return model.eval()

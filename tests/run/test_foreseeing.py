@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from small_runs import Command
+from tiny_models import build_tokenizer
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from harness.records import ledger
 
@@ -63,8 +67,8 @@ def test_texts_are_counted_with_the_most_they_may_have(foreseen: Callable[..., d
 
 def test_nothing_is_left_and_nothing_is_known_without_an_earlier_run(evaluate: Command) -> None:
     """No figure is invented: what nobody measured here is not known."""
-    outcome = evaluate("--dry-run")
-    assert outcome.code == 0 and not Path("out").exists()
+    outcome = evaluate("--dry-run", "--output_path", "some/deep/folder")
+    assert outcome.code == 0 and not Path("some").exists() and not Path("out").exists()
     assert "time not known" in outcome.out and "memory     not known" in outcome.out
 
 
@@ -104,6 +108,7 @@ def test_a_task_alike_is_estimated_from_tokens_and_one_that_writes_is_not(
         ["--num_fewshot", "4"],
         ["--apply_chat_template", "other"],
         ["--tasks", "fertility", "--model", "encoder"],
+        ["--num_fewshot", "2", "--apply_chat_template"],
     ],
 )
 def test_what_eval_refuses_before_weights_is_refused_with_the_same_sentence(
@@ -111,7 +116,44 @@ def test_what_eval_refuses_before_weights_is_refused_with_the_same_sentence(
 ) -> None:
     dry, real = evaluate(*flags, "--dry-run"), evaluate(*flags)
     assert (dry.code, dry.sentence) == (real.code, real.sentence)
-    assert dry.code == 2 and dry.out == ""
+    assert dry.code == 2 and dry.out == "" and not Path("out/run.json").exists()
+
+
+@pytest.mark.parametrize("flags", ["attn_implementation=telepathy", "max_length=9999", "prefix_token_id=4000"])
+def test_what_eval_finds_in_the_model_is_found_without_its_weights(
+    flags: str, cli: Command, own_tasks: Path, tmp_path: Path
+) -> None:
+    """An attention that there is none of, places that were never learned: the architecture alone tells."""
+    config = GPT2Config(vocab_size=400, n_positions=64, n_embd=32, n_layer=1, n_head=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
+    build_tokenizer().save_pretrained(tmp_path / "gpt2")
+    words = [
+        "eval",
+        "--model_args",
+        f"pretrained={tmp_path / 'gpt2'},{flags}",
+        "--include_path",
+        own_tasks,
+        "--tasks",
+        "colours",
+    ]
+    dry, real = cli(*words, "--dry-run"), cli(*words)
+    assert (dry.code, dry.sentence) == (real.code, real.sentence) and dry.code == 2
+
+
+def test_an_adapter_for_layers_that_are_not_there_is_found_without_weights(
+    cli: Command, tiny_model: Path, own_tasks: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "target_modules": ["q_proj"]}))
+    names = [f"base_model.model.model.layers.9.self_attn.q_proj.lora_{part}.weight" for part in "AB"]
+    save_file({names[0]: torch.ones(1, 32), names[1]: torch.ones(32, 1)}, folder / "adapter_model.safetensors")
+    words = ["eval", "--model_args", f"pretrained={tiny_model},peft={folder}", "--include_path", own_tasks]
+    outcome = cli(*words, "--tasks", "colours", "--dry-run")
+    assert (
+        outcome.code == 2
+        and "layers that the model does not have (model.layers.9.self_attn.q_proj)" in outcome.sentence
+    )
 
 
 def test_a_task_whose_requests_cannot_be_made_is_told_as_eval_tells_it(cli: Command, tiny_model: Path) -> None:
