@@ -100,7 +100,7 @@ def pair_page(comparison: Comparison, asked: Sequence[Asked], reader: Reader, *,
     ]
     return _render(
         clean(_heading(comparison)), about, list(_of_comparison(comparison, clean)),
-        [f"Not compared: {said}" for said in comparison.contradicted], labels, asked, reader, is_pair=True,
+        [f"Not compared: {said}" for said in comparison.contradicted], _ends(labels), asked, reader, is_pair=True,
     )  # fmt: skip
 
 
@@ -126,10 +126,12 @@ def _render(
 
 
 def _of_run(run: Shown, others: Sequence[Record], clean: Clean, place: Path) -> Iterator[Section]:
-    rows = [[clean(cell) for cell in row] for row in summary_rows(run.records, others)]
-    numbers = frozenset(n for n, column in enumerate(COLUMNS) if column not in WORDS)
+    shown = [n for n, column in enumerate(COLUMNS) if column != "method"]  # it is the title
+    rows = [[clean(row[n]) for n in shown] for row in summary_rows(run.records, others)]
+    header = [COLUMNS[n] for n in shown]
+    numbers = frozenset(n for n, column in enumerate(header) if column not in WORDS)
     notes = [clean(note) for note in summary_notes(run.records, others)]
-    yield Section("Scores", header=COLUMNS, rows=rows, numbers=numbers, notes=notes, is_open=True)
+    yield Section("Scores", header=header, rows=rows, numbers=numbers, notes=notes, is_open=True)
     yield Section("What ran", pairs=_pairs(what_ran(run), clean))
     stages = [[clean(printable(cell)) for cell in row] for row in stage_rows(run.records)]
     yield Section("Time, memory and counts", header=STAGE_COLUMNS, rows=stages,
@@ -177,6 +179,15 @@ def _heading(comparison: Comparison) -> str:
     from harness.comparing.tables import heading
 
     return heading(comparison, printable)
+
+
+def _ends(labels: Sequence[str]) -> list[str]:
+    """Return the names of two sides without the folders that both lie in."""
+    parts = [label.split("/") for label in labels]
+    shared = 0
+    while all(len(each) > shared + 1 for each in parts) and len({each[shared] for each in parts}) == 1:
+        shared += 1
+    return ["/".join(each[shared:]) for each in parts]
 
 
 def _who(record: Record, differing: Sequence[str]) -> str:

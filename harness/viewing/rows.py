@@ -195,6 +195,8 @@ class _Reader:
         """Return the fields of the document that are short and not in its prompt."""
         doc = row.get("doc")
         pairs = []
+        if row.get("doc_name") is not None and str(row["doc_name"]) != str(row.get("doc_id")):
+            pairs.append(["name", self._text(str(row["doc_name"]), FIELD_CHARACTERS)])
         for name, value in doc.items() if isinstance(doc, dict) else ():
             text = str(value) if isinstance(value, str | int | float) else ""
             if text and len(text) <= FIELD_CHARACTERS and self._text(text) not in prompt:

@@ -251,6 +251,16 @@ def test_tasks_of_groups_are_named_with_them_and_those_without_samples_say_so(tm
     ]
 
 
+def test_logs_of_inspect_stand_side_by_side(make: Make) -> None:
+    """What another tool measured has the same page: its scorers are filters, its documents those of both sides."""
+    logs = Path(__file__).parents[1] / "foreign" / "made" / "inspect"
+    page = make("compare", logs / "weak", logs / "strong")
+    assert page.head["sides"] == ["weak", "strong"]
+    sums = page.task("sums")
+    assert sums["filters"][:2] == ["match", "graded"] and len(sums["ids"]) == 12
+    assert page.rows(sums["sides"][1][0]["filters"][0])[0]["t"] == "1"
+
+
 def test_a_cut_sample_file_is_shown_as_far_as_it_goes_and_told(
     tmp_path: Path, make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:

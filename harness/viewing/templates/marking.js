@@ -95,16 +95,23 @@ const answerOf = (filters, rows, others, isFirst) => {
   (first.r || []).forEach((text, n) => made.push(...section(
     first.r.length > 1 ? `Raw answer ${n + 1}` : "Raw answer", textBlock(text ? marked(text, theirs?.r?.[n], isFirst) : "(empty)"),
   )));
+  // Filters that made the same of it stand together.
+  const alike = new Map(), metrics = [];
   rows.forEach((row, n) => {
     if (!row) return;
-    const name = filters[n];
-    const isRaw = first.r && row.f && row.f.length === first.r.length && row.f.every((text, i) => text === first.r[i]);
-    if (isRaw && filters.length === 1) made.push(...section("Filters", element("p", "muted", "none changed it")));
-    else (row.f || []).slice(0, 50).forEach((text) => made.push(...section(
-      name === "none" ? "Answer" : `Filter ${name} made`, textBlock(text ? marked(text, others?.[n]?.f?.[0], isFirst) : "(empty)"),
-    )));
-    if (row.m) made.push(...section(name === "none" ? "Metrics" : `Metrics of ${name}`, pairsList(row.m)));
+    const name = filters[n], made = JSON.stringify(row.f || []);
+    if (row.f) alike.set(made, [...(alike.get(made) || []), n]);
+    for (const [metric, value] of row.m || []) metrics.push([name === "none" ? metric : `${metric} (${name})`, value]);
   });
+  for (const [text, numbers] of alike) {
+    const names = numbers.map((n) => filters[n]).filter((name) => name !== "none");
+    const title = names.length ? `Filter${names.length > 1 ? "s" : ""} ${names.join(", ")} made` : "Answer";
+    if (first.r && text === JSON.stringify(first.r)) made.push(...section(names.length ? title : "Filters", element("p", "muted", "nothing else of it")));
+    else rows[numbers[0]].f.forEach((one, i) => made.push(...section(
+      title, textBlock(one ? marked(one, others?.[numbers[0]]?.f?.[i], isFirst) : "(empty)"),
+    )));
+  }
+  if (metrics.length) made.push(...section("Metrics", pairsList(metrics)));
   if (first.x) {
     const parts = first.x.map((pairs) => element("div", "trace", pairsList(pairs)));
     made.push(...section("How the answer came about (its trace)", ...parts));

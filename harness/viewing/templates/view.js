@@ -300,7 +300,7 @@
     byId("said").hidden = !told.notes.length;
     byId("said").replaceChildren(foreign(told.notes.join(" ")));
     const isEmpty = told.island === null;
-    document.querySelector(".panes").hidden = isEmpty;
+    byId("bench").classList.toggle("bare", isEmpty);
     if (isEmpty) {
       task = null;
       byId("count").textContent = "no documents";
