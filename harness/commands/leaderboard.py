@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ examples:
   harness leaderboard results                                     the summary over all tasks, on the terminal
   harness leaderboard results --task langgame                     the tables of one task; --task all for every table
   harness leaderboard results --retention plain_text,arc_easy     tasks that tell what methods cost elsewhere
+  harness leaderboard results --json | jq '.summary[0].models'     the same for programs, with every score
   harness leaderboard results -o board.md -o board.html           summary and tables, into files; HTML needs nothing else
   harness leaderboard leaderboards --render                       README.md, index.html and pages of a leaderboard's folder
   harness leaderboard leaderboards --check --since main/leaderboards   what CI asks of a pull request that adds records
@@ -67,6 +69,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     parser.add_argument("--retention", type=_names, metavar="NAMES",
                         help="tasks that tell what a method costs elsewhere and take no part in ranks (default: those in "
                         "board.toml, else plain_text)")  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print the summary and every score as JSON, for programs")
     parser.add_argument("--no-samples", "--no_samples", action="store_true",
                         help="do not read sample files: differences are unpaired, no answers are shown, and scores are not "
                         "held against them")  # fmt: skip
@@ -103,9 +106,9 @@ def execute(args: argparse.Namespace) -> int:
             raise HarnessError(f"--{flag.replace('_', '-')} goes with --{mode}")
     if chosen is None:
         return _render(args)
-    if args.output or args.format or args.task or args.retention:
+    if args.output or args.format or args.task or args.retention or args.json:
         raise HarnessError(
-            f"--{chosen} takes no --output, --format, --task and --retention; give one of them at a time"
+            f"--{chosen} takes no --output, --format, --json, --task and --retention; give one of them at a time"
         )
     return modes[chosen](args)
 
@@ -115,6 +118,8 @@ def _render(args: argparse.Namespace) -> int:
     from harness.commands.reading import read
     from harness.folders import write_atomic
 
+    if args.json and (args.output or args.format):
+        raise HarnessError("--json prints, and takes no --output and no --format")
     own = settings.read(args.folder)
     if args.retention is not None:
         own = own.model_copy(update={"retention": list(args.retention)})
@@ -123,7 +128,9 @@ def _render(args: argparse.Namespace) -> int:
     built = board.build_reading(reading, with_samples=not args.no_samples)
     chosen = _of_tasks(built, args.task)
     _check_names(built, own.retention if args.retention is not None else ())
-    if not kinds:
+    if args.json:
+        print(_json(chosen, own))
+    elif not kinds:
         print(_text(args.format or "markdown", chosen, own, args.task, is_file=False), end="")
     for path, kind in kinds:
         try:
@@ -171,6 +178,14 @@ def _text(kind: str, built: Board, own: Settings, tasks: Sequence[str], *, is_fi
     if is_file:
         return markdown_page.render_board(built, settings=own, tables=markdown_page.FOLDED)
     return markdown_page.render_board(built, settings=own, tables="", hint=HINT)
+
+
+def _json(built: Board, own: Settings) -> str:
+    from harness.board.summary_rows import summary_rows
+    from harness.exports.tidy import score_rows
+
+    content = {"title": own.title, "summary": summary_rows(built, own.retention), "scores": score_rows(built)}
+    return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False, default=str)
 
 
 def _is_foreign(built: Board) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from board_records import measured, record
+from board_records import measured, record, write
+from small_runs import Command
 
 from harness.board import board, markdown_page, page, seed_files, settings, summary_grid
 from harness.board.settings import Settings
@@ -197,3 +199,18 @@ def test_words_that_a_board_does_not_have_are_named(text: str, said: str, tmp_pa
     assert said in str(caught.value) and "board.toml" in str(caught.value)
     (tmp_path / "records").mkdir()
     assert said in " ".join(checking.check(tmp_path).problems)
+
+
+def test_programs_get_the_summary_that_people_read(cli: Command, tmp_path: Path) -> None:
+    write(tmp_path / "records.jsonl", three_tasks())
+    made = cli("leaderboard", str(tmp_path / "records.jsonl"), "--json")
+    content = json.loads(made.out)
+    [block] = content["summary"]
+    first = block["models"][0]["rows"][0]
+    assert (first["method"], first["won"], first["lost"], first["tied"], first["mean_rank"]) == ("p:x", 3, 0, 0, 1.0)
+    assert [task["task"] for task in block["tasks"] if task["is_for_retention"]] == ["plain_text"]
+    number = str([task["task"] for task in block["tasks"]].index("b"))
+    assert first["scores"][number]["difference"]["value"] == pytest.approx(0.3)
+    assert len(content["scores"]) == 12
+    refused = cli("leaderboard", str(tmp_path / "records.jsonl"), "--json", "-o", "x.md")
+    assert refused.code == 2 and "--json prints" in refused.sentence
