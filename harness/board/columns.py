@@ -110,7 +110,7 @@ def _detail(name: str, value: object) -> str:
 def model_of(row: Row) -> tuple[str, ...]:
     """Return the model's name and weights, then what else tells one model from another: ``MODEL_DETAILS``."""
     first = row.first
-    name = f"{model_label(first)}, {weights_label(first)}"
+    name = model_label(first) + (f", {weights_label(first)}" if first.states("model.dtype") else "")
     args = json.dumps(first.settings.model_args, sort_keys=True, default=str)
     return name, first.model.digest, str(first.model.tokenizer_digest), str(first.tokenizer.prefix_token_id), args
 

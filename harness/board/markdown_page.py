@@ -134,7 +134,8 @@ def _shown(table: Table, settings: Settings, *, is_folded: bool) -> list[str]:
 def table_words(table: Table) -> str:
     """Return what tells a table from others at a glance: how many rows, shots and documents."""
     first = table.first
-    said = [counted(len(table.rows), "row"), counted(first.counts.docs, "document")]
+    said = [counted(len(table.rows), "row")]
+    said += [counted(first.counts.docs, "document")] if first.states("counts.docs") else []
     if first.settings.num_fewshot:
         said.append(counted(first.settings.num_fewshot, "shot"))
     return ", ".join([*said, *(["part of the task"] if table.is_partial else [])])

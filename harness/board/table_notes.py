@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from harness.board.omissions import DOES_NOT_FOLLOW
 from harness.names import counted
-from harness.records.record import Record
+from harness.records.labels import tool_label
+from harness.records.record import UNKNOWN, Record
 
 VERSIONS = ("lm_eval", "harness", "transformers", "torch", "engine", "device")
 
@@ -19,9 +20,10 @@ def contradictions(count: int) -> tuple[str, ...]:
 def versions(records: Sequence[Record]) -> tuple[str, ...]:
     """Return a note for each version or device that is not the same for all records."""
     environments = {id(record.environment): record.environment for record in records}.values()
-    notes = []
+    tools = sorted({tool_label(record) or "this harness" for record in records})
+    notes = [f"rows were measured by more than one tool: {', '.join(tools)}"] if len(tools) > 1 else []
     for name in VERSIONS:
-        values = sorted({str(getattr(environment, name)) for environment in environments})
+        values = sorted({str(getattr(environment, name)) for environment in environments} - {UNKNOWN})
         if len(values) > 1:
             more = f" and {len(values) - 4} others" if len(values) > 4 else ""
             notes.append(f"rows were made with more than one {name}: {', '.join(values[:4])}{more}")

@@ -27,6 +27,7 @@ examples:
   harness compare scheme=none,steps=50 scheme=stochastok,steps=50 --records leaderboards
   harness compare results-monday results-friday --format markdown --output comparison.md
   harness compare quantization=none quantization=nf4 --records results
+  harness compare logs:model=openai/a logs:model=openai/b      logs of inspect, or what lm-eval, mteb, Every Eval Ever wrote
   harness compare baseline scheme=none scheme=stochastok --records results --tasks arc_easy,langgame
   harness compare stochastok@baseline --html                 both answers to every document, flips first, as one page
 

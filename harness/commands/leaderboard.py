@@ -24,6 +24,7 @@ HINT = "The tables of each task: `--task NAME`, or `--task all`."
 EPILOG = """\
 examples:
   harness leaderboard results                                     the summary over all tasks, on the terminal
+  harness leaderboard logs                                        the same of what inspect, lm-eval, mteb or EEE left
   harness leaderboard results --task langgame                     the tables of one task; --task all for every table
   harness leaderboard results --retention plain_text,arc_easy     tasks that tell what methods cost elsewhere
   harness leaderboard results --json | jq '.summary[0].models'     the same for programs, with every score

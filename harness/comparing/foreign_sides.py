@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.comparing.sides import Side
 from harness.names import printable
+from harness.records.labels import tool_label
 from harness.records.record import Record
 
 # Told where both sides state it and it differs; nobody has to ask for it then.
@@ -19,7 +20,7 @@ def notes_on(sides: Sequence[Side]) -> Iterator[str]:
     foreign = [side for side in sides if side.first.foreign is not None]
     if not foreign:
         return
-    yield "; ".join(f"{printable(side.label)} was measured by {_tool(side.first)}" for side in foreign)
+    yield "; ".join(f"{printable(side.label)} was measured by {tool_label(side.first)}" for side in foreign)
     for field in _TOLD:
         values = [_value(side.first, field) for side in sides if side.first.states(field)]
         if len(set(values)) > 1:
@@ -31,11 +32,6 @@ def notes_on(sides: Sequence[Side]) -> Iterator[str]:
     said = [name.removeprefix("settings.") for name in unknown if name not in _DECIDE_NOTHING]
     if said:
         yield f"not stated by all sides, so neither assumed nor held against each other: {', '.join(said)}"
-
-
-def _tool(record: Record) -> str:
-    assert record.foreign is not None
-    return printable(" ".join(filter(None, (record.foreign.tool, record.foreign.version))))
 
 
 def _value(record: Record, field: str) -> str:

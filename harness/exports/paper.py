@@ -9,7 +9,8 @@ from harness.board.columns import Column, RowKey, columns_of, rows_over, score_o
 from harness.board.tables import Board, Row, Score, Table
 from harness.names import printable
 from harness.records.intervals import NORMAL
-from harness.records.labels import places_of
+from harness.records.labels import places_of, tool_label
+from harness.records.record import UNKNOWN
 
 # How a score is better or worse than its baseline.
 MARKS = {"better": "▲", "worse": "▼"}
@@ -151,13 +152,17 @@ def _caption(
         said.append("In italics: not to be ranked, see the records")
     if any(column.table.is_partial for column in columns):
         said.append("Some tasks were asked in part: not to be compared with results on all of them")
-    used = [row.first.environment for found in by_row.values() for row in found.values()]
+    firsts = [row.first for found in by_row.values() for row in found.values()]
+    used = [first.environment for first in firsts if first.foreign is None]
     lm_eval, own = (" and ".join(sorted({str(getattr(one, name)) for one in used})) for name in ("lm_eval", "harness"))
-    said.append(f"lm-eval {lm_eval}, token-harness {own}")
+    said += [f"lm-eval {lm_eval}, token-harness {own}"] if used else []
+    tools = sorted({tool_label(first) for first in firsts if first.foreign is not None})
+    said += [f"Measured by {' and '.join(tools)}"] if tools else []
     return tuple(f"{printable(sentence)}." for sentence in said)
 
 
 def _documents(table: Table) -> str:
     first = table.first
     shots = first.settings.num_fewshot or 0
-    return f"{first.counts.docs:,}" + (f" ({shots} shots)" if shots else "")
+    docs = f"{first.counts.docs:,}" if first.states("counts.docs") else UNKNOWN
+    return docs + (f" ({shots} shots)" if shots else "")

@@ -62,7 +62,7 @@ def _row(table: Table, row: Row, metric: Metric, score: Score) -> dict[str, Any]
         "rank_is_shared": score.is_tied if score.rank else None,
         "unranked": printable(score.unranked),
         "notes": "; ".join(map(printable, score.notes)),
-        "documents": first.counts.docs,
+        "documents": first.counts.docs if first.states("counts.docs") else None,
         "shots": first.settings.num_fewshot or 0,
         "limit": first.settings.limit,
         **asked_with(first),

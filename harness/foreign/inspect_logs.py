@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ TOOL = "inspect_ai"
 VERSION = 2
 STATED = frozenset({"counts.docs", "settings.limit", "settings.gen_kwargs", "settings.metadata", "settings.model_args"})
 MEAN = "mean"
+MOST_PARAMETER = 40
 ERRORS = ("stderr", "bootstrap_stderr")
 # They say how values vary, and are no scores.
 NO_SCORES = {*ERRORS, "std", "var"}
@@ -236,9 +238,17 @@ def _solvers(plan: Mapping[str, Any]) -> str:
     said = []
     for step in plan.get("steps") or []:
         passed = part(step, "params_passed")
-        given = ", ".join(f"{name}={value}" for name, value in passed.items())
+        given = ", ".join(f"{name}={_short(value)}" for name, value in passed.items())
         said.append(str(part(step).get("solver")) + (f"({given})" if given else ""))
     return " + ".join(said) or "none"
+
+
+def _short(value: Any) -> str:
+    """Return a parameter as text; a long one by its beginning and its digest."""
+    text = str(value)
+    if len(text) <= MOST_PARAMETER:
+        return text
+    return f"{text[:MOST_PARAMETER]}… ({hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]})"
 
 
 def _seconds(header: Mapping[str, Any]) -> float | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger, samples
+from harness.records.labels import tool_label
 from harness.records.ledger import Origin, Reading
 from harness.records.record import Record
 from harness.redaction import redact_json, redactor
@@ -119,10 +120,9 @@ def _redacted(line: bytes, clean: Callable[[str], str]) -> bytes:
 def _reason_against(record: Record, *, allow_partial: bool) -> str | None:
     name = printable(record.task.name)
     if record.foreign is not None:
-        tool = printable(" ".join(filter(None, (record.foreign.tool, record.foreign.version))))
         return (
-            f"task '{name}' was measured by {tool}, not by this harness, and its files do not state what a record has to; run it "
-            "with `harness eval` to publish it"
+            f"task '{name}' was measured by {tool_label(record)}, not by this harness, and its files do not state what a "
+            "record has to; run it with `harness eval` to publish it"
         )
     if record.status != "ok":
         return f"task '{name}' has no valid score ({printable(record.metric.name)} is {record.status})"

@@ -12,7 +12,7 @@ from harness.errors import HarnessError
 from harness.names import printable
 from harness.records import ledger
 from harness.records.grouping import Keys, newest_of_each, table_content, weights_label
-from harness.records.labels import method_label, model_label
+from harness.records.labels import method_label, model_label, tool_label
 from harness.records.record import Record
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def row(record: Record) -> dict[str, Any]:
         "higher_is_better": record.metric.higher_is_better,
         "value": record.value,
         "stderr": record.stderr,
-        "documents": record.counts.docs,
-        "shots": settings.num_fewshot or 0,
+        "documents": record.counts.docs if record.states("counts.docs") else None,
+        "shots": settings.num_fewshot or 0 if record.states("settings.num_fewshot") else None,
         "limit": settings.limit,
         **asked_with(record),
         "documents_digest": record.task.docs_digest,
@@ -81,6 +81,7 @@ def row(record: Record) -> dict[str, Any]:
         "peak_bytes": max(record.cost.apply_peak_bytes or 0, record.cost.evaluate_peak_bytes or 0) or None,
         "tokens_trained": record.cost.tokens_trained,
         "device": record.environment.device,
+        "measured_by": tool_label(record) or None,
         "created": record.created,
         "run": record.run,
         "key": record.key(),

@@ -72,6 +72,12 @@ def model_label(record: Record) -> str:
     return printable(", ".join([record.model.name, *more]))
 
 
+def tool_label(record: Record) -> str:
+    """Return the other tool that measured a record, with its version; empty of our own."""
+    found = record.foreign
+    return "" if found is None else printable(" ".join(filter(None, (found.tool, found.version))))
+
+
 def places_of(error: float | None) -> int:
     """Return how many decimals a number with this error deserves: those of the error's first two digits; 4 without one."""
     if not error or not math.isfinite(error):

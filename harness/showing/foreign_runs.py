@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.records.grouping import weights_label
-from harness.records.labels import model_label
+from harness.records.labels import model_label, tool_label
 from harness.records.record import UNKNOWN, Record
 
 
@@ -17,7 +17,7 @@ def what_ran(run: str, record: Record) -> list[tuple[str, Any]]:
     weights = weights_label(record) if record.states("model.dtype") else ""
     told: list[tuple[str, Any]] = [
         ("run", run),
-        ("measured by", " ".join(filter(None, (tool.tool, tool.version)))),
+        ("measured by", tool_label(record)),
         *record.method.options.items(),
         ("model", ", ".join(filter(None, (model_label(record), weights)))),
         *((name.replace("_", " "), value) for name, value in settings.items()),
