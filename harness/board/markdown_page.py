@@ -238,6 +238,12 @@ def _value(score: Score | None) -> str:
     return text + (MARKS.get(score.difference.verdict, "") if score.difference else "")
 
 
+def _named(row: Row, rows: Sequence[Row]) -> str:
+    """Return a row's method, where the rows are of several models with the model."""
+    has_models = len({other.board for other in rows}) > 1
+    return cell(f"{_model(row)}, {row.label}" if has_models else row.label)
+
+
 def _unranked(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
     """Return a line for each reason why scores of a table, in italics there, take no rank."""
     reasons: dict[str, list[str]] = {}
@@ -245,7 +251,7 @@ def _unranked(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
         for metric in metrics:
             score = row.scores.get((metric.name, metric.filter))
             if score is not None and score.unranked:
-                reasons.setdefault(f"{cell(row.label)}: {cell(score.unranked)}", []).append(cell(metric.title))
+                reasons.setdefault(f"{_named(row, rows)}: {cell(score.unranked)}", []).append(cell(metric.title))
     return [f"* Not ranked, {reason} ({', '.join(titles)})" for reason, titles in reasons.items()]
 
 
@@ -256,7 +262,7 @@ def _noted(rows: Sequence[Row], metrics: Sequence[Metric]) -> list[str]:
         for metric in metrics:
             score = row.scores.get((metric.name, metric.filter))
             for note in score.notes if score is not None else ():
-                noted.setdefault(f"{cell(row.label)}: {cell(note)}", []).append(cell(metric.title))
+                noted.setdefault(f"{_named(row, rows)}: {cell(note)}", []).append(cell(metric.title))
     return [f"* {NOTED} {note} ({', '.join(dict.fromkeys(titles))})" for note, titles in noted.items()]
 
 

@@ -102,7 +102,7 @@ def _below(block: Block) -> list[str]:
         notes.append(f"Ranks are over {counted(len(block.ranked), 'task')}")
     if any(one.rank and one.rank.place is None for rows in block.models.values() for one in rows):
         notes.append(f"Places are not told of more than {MOST_METHODS} rows")
-    machines = [printable(one) for one in block.machines if not one.startswith(UNKNOWN)]
+    machines = [printable(one) for one in block.machines if UNKNOWN not in one]
     several = ": seconds do not compare" if len(block.machines) > 1 else ""
     notes += [f"Measured on {'; '.join(machines)}{several}"] if machines else []
     return [f"{printable(note)}." for note in notes]

@@ -18,7 +18,7 @@ from harness.foreign.contents import Measured
 from harness.names import printable
 from harness.records import answers, samples
 from harness.records.aggregation import NotRecomputableError, agree, numbers, score
-from harness.records.asked import Joined, Prompts, joined_digest
+from harness.records.asked import Joined, Prompts, joined_digest, times_asked
 from harness.records.parts import Parts
 from harness.records.record import COMPUTED, Record
 
@@ -67,6 +67,8 @@ class _Samples:
     joined: str = ""
     prompts_digest: str = ""
     requests: int = 0
+    empty_answers: int = 0
+    texts: set[bytes] = field(default_factory=set)
     is_doubled: bool = False
 
     @classmethod
@@ -86,11 +88,19 @@ class _Samples:
             if chosen == next(iter(found.keys)):
                 docs.add(samples.document_digest(row))
                 prompts.add(answers.requests(row))
+                found._take_answers(row)
             for metric, value in answers.metrics(row).items():
                 found.values[metric, chosen].append(value)
         found.sha256, found.joined, found.prompts_digest = digest.hexdigest(), docs.short(), prompts.short()
-        found.docs_digest, found.requests = joined_digest([found.joined]), prompts.requests
+        found.docs_digest = joined_digest([found.joined])
         return found
+
+    def _take_answers(self, row: dict[str, Any]) -> None:
+        """Count the answers of a row, and of texts the empty ones and the different ones."""
+        self.requests += times_asked(row.get("resps"), len(answers.requests(row)))
+        for text in answers.raw_texts(row) if not answers.continuations(row) else ():
+            self.empty_answers += not text.strip()
+            self.texts.add(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
     @property
     def docs(self) -> int:
@@ -129,11 +139,14 @@ def _add_samples(content: dict[str, Any], seen: _Samples, file: Path, path: Path
     values = seen.values.get((metric["name"], metric["filter"]), [])
     content["samples"] = {"path": file.relative_to(path.parent).as_posix(), "sha256": seen.sha256, "rows": seen.rows}
     content["counts"] |= {"docs": seen.docs} | ({"scored_docs": len(values)} if len(values) < seen.docs else {})
+    if seen.requests:
+        content["counts"]["requests"] = seen.requests
+    if seen.texts:
+        content["counts"] |= {"empty_answers": seen.empty_answers, "distinct_answers": len(seen.texts)}
     task["docs_digest"] = seen.docs_digest
     shown = {"task.docs_digest", "counts.docs"}
     if finding.kind_of(path) == finding.LM_EVAL:  # of the others prompts are what was told of them, not what was asked
         task["prompts_digest"] = seen.prompts_digest
-        content["counts"]["requests"] = None
         shown.add("task.prompts_digest")
     content["foreign"] |= {"unknown": [name for name in unknown if name not in shown]}
     if "aggregation" not in metric and content["value"] is not None and _is_mean(values, content["value"]):
