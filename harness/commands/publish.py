@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 BOARD = "leaderboards"
 EPILOG = """\
 where to:
-  FOLDER       a leaderboard (default leaderboards/): records are appended to FOLDER/records/NAME.jsonl, samples copied
+  FOLDER       a leaderboard (default leaderboards/): records go to a new FOLDER/records/PLUGIN-DIGEST.jsonl, samples
                to FOLDER/records/samples, what many records say written to FOLDER/records/commands and reports, README.md,
-               index.html and pages rendered anew; a pull request with that is a submission
+               index.html and pages rendered anew; a pull request with the records is a submission (docs/boards.md)
   eee DIR      Every Eval Ever 0.3.0: data/COLLECTION/DEVELOPER/MODEL/UUID.json, samples beside it
   card DIR     .eval_results/*.yaml for registered benchmarks, and a model card for what a method made
   hub REPO     a pull request to the data set OWNER/NAME on the Hugging Face Hub (login: `hf auth login` or HF_TOKEN)
@@ -60,7 +60,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
                         help="publish the rest when some records may not be published (exit status 1 then)")  # fmt: skip
     parser.add_argument("--allow-partial", "--allow_partial", action="store_true",
                         help="publish runs over a part of a task (--limit), too; they are never ranked")  # fmt: skip
-    parser.add_argument("--name", help="name of the ledger, for a leaderboard (default: the plugin)")
+    parser.add_argument(
+        "--name", help="add to the ledger of this name, for a leaderboard (default: a new one, named by what it holds)"
+    )
     _add_format_flags(parser)
     return parser
 
@@ -148,7 +150,14 @@ def _to_board(selection: Selection, target: str, args: argparse.Namespace) -> in
         for sentence in render(folder):
             print(f"harness: on the board: {sentence}", file=sys.stderr)
     print(f"{'would render' if args.dry_run else 'rendered'} {where(folder)}")
+    if published.added and _is_in_git(folder):
+        print(f"for a pull request: git add {printable(folder)} (docs/boards.md says how both sides of a merge stay)")
     return 1 if published.refused else 0
+
+
+def _is_in_git(folder: Path) -> bool:
+    place = folder.absolute()
+    return any((parent / ".git").exists() for parent in (place, *place.parents))
 
 
 def _to_eee(selection: Selection, target: str, args: argparse.Namespace) -> int:

@@ -113,6 +113,15 @@ def test_both_submissions_stand_in_any_order(first: str, way: str, people: dict[
     _in_order(one.board)
 
 
+def test_in_a_repository_the_next_step_is_said(people: dict[str, Person], capsys: pytest.CaptureFixture[str]) -> None:
+    """Once records were added."""
+    ada = people["ada"]
+    for times in (1, 0):
+        capsys.readouterr()
+        assert main(["publish", str(ada.results), "--to", str(ada.board)]) == 0
+        assert capsys.readouterr().out.count(f"for a pull request: git add {ada.board}") == times
+
+
 @ORDERS
 @WAYS
 def test_a_ledger_that_both_added_to_keeps_both_sides(

@@ -110,6 +110,24 @@ def test_the_job_that_may_write_runs_nothing_but_git() -> None:
     assert words == {"git", "login=$(printf"}
 
 
+@pytest.mark.parametrize("runs", ["[bs]*-*", "baseline-*"])
+def test_the_pages_are_rendered_from_what_was_merged(runs: str, made_results: Path, tmp_path: Path) -> None:
+    """The step as it stands; a board of untouched models alone has pages, too."""
+    [command] = [step["run"] for step in PAGES["jobs"]["render"]["steps"] if step.get("name") == "Render"]
+    command = command.replace("harness leaderboard", f"{shlex.quote(sys.executable)} -m harness.cli leaderboard")
+    results, place = tmp_path / "results", tmp_path / "temp"
+    for run in made_results.glob(runs):
+        shutil.copytree(run, results / run.name)
+    board = tmp_path / "leaderboards"
+    publish = [sys.executable, "-m", "harness.cli", "publish", str(results), "--to", str(board)]
+    subprocess.run(publish, check=True, capture_output=True)
+    shutil.rmtree(board / "pages", ignore_errors=True)
+    place.mkdir()
+    environment = os.environ | {"GITHUB_WORKSPACE": str(tmp_path), "PYTHONPATH": str(FILE.parents[1])}
+    subprocess.run(["bash", "-e", "-c", command], cwd=place, check=True, env=environment, capture_output=True)
+    assert {"README.md", "index.html", "pages"} == {path.name for path in (place / "made").iterdir()}
+
+
 def test_the_pages_come_to_a_branch_of_their_own(tmp_path: Path) -> None:
     """The step is run as it stands, against a repository on disk, twice."""
     hub = tmp_path / "hub.git"
