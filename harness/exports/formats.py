@@ -13,6 +13,8 @@ from harness.exports.paper import Cell, PaperRow, PaperTable
 from harness.records import markdown
 
 Rows = Sequence[Mapping[str, Any]]
+# A longer name of a row stands in several lines.
+LATEX_CHARACTERS = 30
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "[": "{[}", "]": "{]}", "*": "{*}",
@@ -72,8 +74,9 @@ def to_latex(table: PaperTable, *, label: str = "tab:results") -> str:
     width = 1 + len(table.columns)
     lines = [
         "% needs \\usepackage{booktabs,amssymb} and, for \\textquotedbl, \\usepackage[T1]{fontenc}",
-        "\\begin{table}", "\\centering", f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", "\\toprule",
-        " & ".join(["method", *map(latex, table.columns)]) + r" \\",
+        "\\begin{table}", "\\centering", "\\small", "\\setlength{\\tabcolsep}{4pt}",
+        f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}", "\\toprule",
+        " & ".join(["method", *map(_latex_head, table.columns)]) + r" \\",
     ]  # fmt: skip
     for model in table.models:
         lines.append("\\midrule")
@@ -90,8 +93,22 @@ def latex(text: str) -> str:
     return re.sub(r"[\\&%$#_{}\[\]*~^±▲▼↑↓·<>|\"]", lambda found: _LATEX[found[0]], text)
 
 
+def _latex_head(title: str) -> str:
+    """Return a head of a column, its metric in a line of its own: side by side they make columns too wide for a page."""
+    task, comma, metric = title.rpartition(", ")
+    return f"\\shortstack[r]{{{latex(task)} \\\\ {latex(metric)}}}" if comma else latex(title)
+
+
+def _latex_name(text: str) -> str:
+    """Return a row's name, a long one in lines of its own, which may end after each underscore."""
+    if len(text) <= LATEX_CHARACTERS:
+        return latex(text)
+    broken = latex(text).replace(r"\_", r"\_\allowbreak{}")
+    return f"\\parbox[t]{{0.34\\linewidth}}{{\\raggedright\\strut {broken}\\strut}}"
+
+
 def _latex_row(row: PaperRow) -> str:
-    return " & ".join([latex(row.method), *map(_latex_cell, row.cells)]) + r" \\"
+    return " & ".join([_latex_name(row.method), *map(_latex_cell, row.cells)]) + r" \\"
 
 
 def _latex_cell(cell: Cell) -> str:
