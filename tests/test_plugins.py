@@ -235,7 +235,10 @@ def test_a_hundred_plugins_are_listed_without_an_import(make_plugin: MakePlugin,
     assert len({name for name in names if name.startswith("crowd")}) == 99
 
 
-@pytest.mark.parametrize("words", [["--help"], ["--version"], ["plugins"], ["eval", "--help"], ["apply", "--help"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["--version"], ["plugins"], ["tasks"], ["tasks", "--json"], ["eval", "--help"], ["apply", "--help"]],
+)
 def test_help_and_the_list_import_nothing_heavy(words: list[str]) -> None:
     program = """
         import sys

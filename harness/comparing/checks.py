@@ -35,7 +35,7 @@ NAMING = {
     "adapter": "model.adapter", "tokenizer": "model.tokenizer_digest", "quantization": "model.quantization",
 }  # fmt: skip
 # Of ``settings.model_args``, what has a field of its own.
-OWN_FIELDS = {"peft": "model.adapter", "prefix_token_id": "model.prefix_token_id"}
+OWN_FIELDS = {"peft", "prefix_token_id"}
 # What changes when the documents do.
 DRIFTING = {"task.docs_digest", "task.prompts_digest"}
 LIMITS = {"settings.limit", "settings.samples_digest"}
@@ -113,13 +113,14 @@ def agreeing_fields(record: Record) -> dict[str, Any]:
         "task.group": task.group,
         **{f"settings.{name}": value for name, value in settings.items() if name != "model_args"},
         "settings.model_args": {name: v for name, v in settings["model_args"].items() if name not in OWN_FIELDS},
-        **{field: settings["model_args"].get(name) for name, field in OWN_FIELDS.items()},
+        "model.adapter": settings["model_args"].get("peft"),
         "model.name": model.name,
         "model.quantization": model.quantization,
         "model.dtype": model.dtype,
         "model.digest": model.digest,
         "model.tokenizer_digest": model.tokenizer_digest,
         "tokenizer.prefix_token_id": record.tokenizer.prefix_token_id,
+        "model.prefix_token_id": settings["model_args"].get("prefix_token_id"),
         "task.docs_digest": task.docs_digest,
         # Shots are drawn by seed, so their prompts are compared as a set, seed by seed.
         **({} if record.fewshot_seed is not None else {"task.prompts_digest": task.prompts_digest}),

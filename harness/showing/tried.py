@@ -14,6 +14,8 @@ from harness.showing.runs import console
 if TYPE_CHECKING:
     from harness.run.trying_tasks import Request, Tried
 
+# What lm-eval calls the version of a file that has none.
+UNVERSIONED = "Yaml"
 LONGEST, MOST_REQUESTS, INDENT = 1_000, 4, "    "
 
 
@@ -31,7 +33,8 @@ def print_tried(task: Tried) -> None:
 
 def _lines(task: Tried) -> Iterator[tuple[str, str]]:
     whose = f", of plugin {printable(task.plugin)}" if task.plugin else ""
-    yield "task", f"{printable(task.name)}, version {printable(task.version)}{whose}"
+    version = "no version" if task.version == UNVERSIONED else f"version {task.version}"
+    yield "task", f"{printable(task.name)}, {printable(version)}{whose}"
     if task.file:
         yield "file", printable(task.file)
     split = f" in split {printable(task.split)}" if task.split else ""
