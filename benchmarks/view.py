@@ -14,6 +14,7 @@ import json
 import platform
 import random
 import re
+import resource
 import statistics
 import sys
 import tempfile
@@ -107,6 +108,8 @@ def main() -> int:
                 harness(words)
             name = "compare --html" if "--html" in words else "compare, on the terminal"
             print(f"{name:30}{time.perf_counter() - start:>8.1f} s")
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"{'memory, at most':30}{peak:>8.0f} MB")
         print(f"{'page':30}{target.stat().st_size / 1e6:>8.1f} MB")
         if arguments.browser:
             _browse(target)

@@ -107,11 +107,11 @@ class Browser:
         )  # fmt: skip
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
 
-    def open(self, path: Path) -> float:
-        """Load a file and return the seconds until its load event."""
+    def open(self, path: Path, fragment: str = "") -> float:
+        """Load a file, at a place in it such as ``#there``, and return the seconds until its load event."""
         started = time.perf_counter()
         self._loaded = False
-        self.send("Page.navigate", url=path.resolve().as_uri())
+        self.send("Page.navigate", url=path.resolve().as_uri() + fragment)
         while not self._loaded:
             self._read_message()
         return time.perf_counter() - started

@@ -68,7 +68,7 @@ def show(browser: Browser, file: Path, fragment: str = "") -> None:
     browser.open(Path("/dev/null"))
     browser.requests.clear()
     browser.messages.clear()
-    browser.run(f"location.replace({json.dumps(file.resolve().as_uri() + fragment)})")
+    browser.open(file, fragment)
     wait(browser, "document.documentElement.dataset.read")
 
 
@@ -149,6 +149,8 @@ def test_search_and_filters_narrow_the_list(browser: Browser, pair: Path) -> Non
     show(browser, pair)
     choose(browser, "query", "then SUM")
     assert listed(browser) == ["3"]
+    choose(browser, "query", "question 2?")
+    assert listed(browser) == ["2"]
     choose(browser, "query", "#4")
     assert listed(browser) == ["4"]
     choose(browser, "query", "no such words")
@@ -248,13 +250,16 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, pair: Path, width: i
 
 def test_thousands_of_documents_scroll_and_are_searched_in_packed_blocks(browser: Browser, tmp_path: Path) -> None:
     """Few rows stand in the page whatever its length; a word of the last document is found; the keys reach the end."""
-    rows = [answer(f"answer number{n} of many", none=str(n % 50)) for n in range(3_000)]
+    shots = "This example stands before every question. " * 10
+    rows = [answer(f"answer number{n} of many", none=str(n % 50)) | {"prompt": f"{shots}Ask{n}?"} for n in range(3_000)]
     write_generated(tmp_path / "r", "baseline", rows)
     assert main(["show", str(tmp_path / "r"), "--html", str(tmp_path / "page.html")]) == 0
     show(browser, tmp_path / "page.html")
     assert len(listed(browser)) < 60
     browser.run("document.getElementById('list').scrollTop = 1e9")
     wait(browser, "document.getElementById('d2999') !== null")
+    choose(browser, "query", "ask2998?")
+    assert listed(browser) == ["2998"]
     choose(browser, "query", "number2999")
     assert listed(browser) == ["2999"]
     browser.run("document.querySelector('#tall .row').click()")

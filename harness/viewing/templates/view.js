@@ -167,26 +167,36 @@
   const wordsIn = (value) => (
     typeof value === "string" ? value : value && typeof value === "object" ? Object.values(value).map(wordsIn).join(" ") : ""
   );
+  // What all prompts begin with, such as examples, tells no document from another, so it is not searched.
+  const sharedStart = (prompts) => {
+    let shared = prompts[0] || "";
+    for (const prompt of prompts) while (!prompt.startsWith(shared)) shared = shared.slice(0, Math.floor(shared.length * 0.9));
+    return prompts.length > 1 && shared.length > 100 ? shared.length : 0;
+  };
   const readTexts = async (mine) => {
-    const filters = mine.sides.flat().flatMap((run) => run.filters).filter(Boolean);
-    const total = filters.reduce((sum, filter) => sum + filter.blocks.length, 0);
-    const parts = mine.ids.map((_, doc) => [mine.texts[doc]]);
+    const runs = mine.sides.flatMap((side, number) => side.map((run) => [number === mine.main, run]));
+    const filters = runs.flatMap(([isMain, run]) => run.filters.filter(Boolean).map((filter) => [isMain, filter]));
+    const total = filters.reduce((sum, [, filter]) => sum + filter.blocks.length, 0);
+    const parts = mine.ids.map((_, doc) => [mine.texts[doc]]), prompts = mine.ids.map(() => "");
     let done = 0;
-    for (const filter of filters) {
+    for (const [isMain, filter] of filters) {
       const docs = [];
       mine.ids.forEach((_, doc) => { docs[filter.rows ? filter.rows[doc] : doc] = doc; });
       for (let place = 0; place < filter.blocks.length; place++) {
         const rows = await unpack(filter.blocks[place]);
         if (task !== mine) return;
-        rows.forEach((row, n) => {
+        rows.forEach(({ p, t, d, m, ...answers }, n) => {
           const doc = docs[filter.starts[place] + n];
-          if (doc !== undefined) parts[doc].push(wordsIn(row).toLowerCase());
+          if (doc === undefined) return;
+          if (isMain && p) prompts[doc] = p.toLowerCase();
+          parts[doc].push(wordsIn(isMain ? [answers, t, d] : answers).toLowerCase());
         });
         mine.read = ++done / total;
       }
     }
+    const shared = sharedStart(prompts);
     for (let doc = 0; doc < parts.length; doc++) {
-      mine.texts[doc] = parts[doc].join(" ");
+      mine.texts[doc] = [...parts[doc], prompts[doc].slice(shared)].join(" ");
       if (doc % 1000 === 999) await new Promise((next) => setTimeout(next));
       if (task !== mine) return;
     }
@@ -305,6 +315,13 @@
       task = null;
       byId("count").textContent = "no documents";
       history.replaceState(null, "", `#${encodeURIComponent(told.name)}`);
+      return;
+    }
+    const needed = byId(`i${told.island}`).type;
+    if (needed === "application/gzip" && !window.DecompressionStream) {
+      byId("said").hidden = false;
+      byId("said").textContent = "This browser cannot unpack the data of the page (it has no DecompressionStream); open it in one of 2023 or later.";
+      byId("bench").classList.add("bare");
       return;
     }
     const data = await unpack(told.island);
