@@ -36,6 +36,7 @@ NAMING = {
 }  # fmt: skip
 # Of ``settings.model_args``, what has a field of its own.
 OWN_FIELDS = {"peft", "prefix_token_id"}
+STATED_IN = dict.fromkeys(("model.adapter", "model.prefix_token_id"), "settings.model_args")
 # What changes when the documents do.
 DRIFTING = {"task.docs_digest", "task.prompts_digest"}
 LIMITS = {"settings.limit", "settings.samples_digest"}
@@ -155,7 +156,9 @@ def differences(first: Record, second: Record, ignored: Collection[str] = ()) ->
     found = []
     for name in dict.fromkeys([*ours, *theirs]):
         a, b = ours.get(name), theirs.get(name)
-        unknown = (name in OPTIONAL and (a is None or b is None)) or not all(record.states(name) for record in records)
+        unknown = (name in OPTIONAL and (a is None or b is None)) or not all(
+            record.states(STATED_IN.get(name, name)) for record in records
+        )
         if a != b and not unknown and name not in ignored:
             found.append((name, a, b))
     return found
