@@ -56,19 +56,20 @@ def compare(before: Before, reading: Reading, root: Path) -> Changes:
     """Compare an earlier copy with what the folder ``root`` of records holds now."""
     found = Changes()
     now = {record.digest(): origin for record, origin in zip(reading.records, reading.origins, strict=True)}
-    by_key = {record.key(): record for record in reading.records}
+    untouched = {(record.key(), record.value) for record in reading.records if record.is_baseline}
     withdrawn = {one.record.digest(): one for one in reading.withdrawn}
     named = {digest for _, digest in withdrawals.read([root]).reasons}  # whose lines may be gone, too
     gone: dict[str, list[int]] = defaultdict(list)
+    again: dict[str, list[int]] = defaultdict(list)
     moved: dict[tuple[str, str], int] = defaultdict(int)
     stand = {(_relative(origin.file, root), digest) for digest, origin in now.items()}
     stand |= {(_relative(one.origin.file, root), digest) for digest, one in withdrawn.items()}
     for record, origin in zip(before.reading.records, before.reading.origins, strict=True):
         digest, file = record.digest(), _relative(origin.file, before.root)
         if digest not in now and digest not in withdrawn:
-            is_again = record.key() in by_key and record.repeats(by_key[record.key()])
-            if digest not in named and not is_again:
-                gone[file].append(origin.line)
+            is_again = record.is_baseline and (record.key(), record.value) in untouched
+            if digest not in named:
+                (again if is_again else gone)[file].append(origin.line)
         elif (file, digest) not in stand:
             place = now.get(digest) or withdrawn[digest].origin
             moved[file, _relative(place.file, root)] += 1
@@ -79,6 +80,9 @@ def compare(before: Before, reading: Reading, root: Path) -> Changes:
             f"{'is' if len(lines) == 1 else 'are'} gone or changed; a board only grows: put back what stood there, and withdraw "
             "what is wrong (`harness leaderboard BOARD --withdraw`)"
         )
+    for file, lines in again.items():
+        what = f"{counted(len(lines), 'record')} of the untouched model"
+        found.warnings.append(f"{printable(file)}: {what} went, and others with the same value stand")
     for (old, new), count in moved.items():
         found.warnings.append(f"{printable(new)}: {counted(count, 'record')} stood in {printable(old)} before")
     _tell_withdrawals(before, root, found)

@@ -186,6 +186,22 @@ def test_an_untouched_model_measured_by_two_is_no_problem(folder: Path, earlier:
     assert _checked(folder, earlier)[0] == []
 
 
+def test_an_untouched_model_that_was_replaced_by_an_equal_one_is_a_warning(folder: Path, earlier: Path) -> None:
+    """As a conflict that was brought together leaves it; with another value it is gone."""
+    old, ours = ledger.read_file(folder / "records" / "p.jsonl").records
+    for value, is_problem in ((old.value, False), (0.9, True)):
+        (folder / "records" / "p.jsonl").unlink()
+        again = old.model_copy(update={"created": "2020-01-01T00:00:00Z", "value": value})
+        ledger.append(folder / "records" / "p.jsonl", [again, ours])
+        problems, warnings = _checked(folder, earlier)
+        assert (
+            any("records/p.jsonl: 1 record that stood there (line 1) is gone" in said for said in problems)
+            == is_problem
+        )
+        told = "records/p.jsonl: 1 record of the untouched model went, and others with the same value stand"
+        assert (told in warnings) != is_problem
+
+
 def test_a_renamed_ledger_is_a_warning_and_a_lost_record_a_problem(folder: Path, earlier: Path) -> None:
     """What counts is that every record stands, not in which file."""
     (folder / "records" / "p.jsonl").rename(folder / "records" / "q.jsonl")
