@@ -203,7 +203,7 @@ def _own_cells(table: Table, row: Row) -> list[Cell]:
         _cell(None, row.label, " · ".join(plots.option_texts(table, row))),
         _cell(None, printable(model.name), printable(row.variant)),
         _cell(None, printable(weights_label(row.first)), bits),
-        _cell(_rounded(row.seconds), details.duration(row.seconds)),
+        _cell(_rounded(row.seconds), details.duration(row.seconds)) if row.first.states("cost") else _cell(None, "–"),
         _cell(row.peak_bytes, details.size(row.peak_bytes)),
         _cell(changed, details.number(changed), share),
         _cell(len(row.sources), str(len(row.sources))),

@@ -70,6 +70,6 @@ def _row(table: Table, row: Row, metric: Metric, score: Score) -> dict[str, Any]
         "prompts_digest": first.task.prompts_digest,
         "model_digest": first.model.digest,
         "is_partial": table.is_partial,
-        "seconds": row.seconds,
+        "seconds": row.seconds if first.states("cost") else None,
         "peak_bytes": row.peak_bytes,
     }

@@ -147,15 +147,18 @@ def _content(evaluation: dict[str, Any], result: Any, path: Path) -> dict[str, A
         "settings": settings, "seeds": seeds,
         "report": {"record_digest": part(details, "details").get("record_digest")},
     }  # fmt: skip
-    stated = {
-        *(f"settings.{name}" for name in settings), *(f"model.{name}" for name in _OF_THE_MODEL if name in more),
-        *(("seeds",) if len(seeds) == len(_SEEDS) else ()), *(("task.version",) if task_version else ()),
-        *(("counts.docs",) if type(docs) is int else ()),
-    }  # fmt: skip
+    stated = _stated(settings, seeds, more) | ({"task.version"} if task_version else set())
+    stated |= {"counts.docs"} if type(docs) is int else set()
     tool = str(library.get("name") or UNKNOWN)
     version = f"{library.get('version') or UNKNOWN} (in a file of {TOOL})"
     trial = None if "seeds" in stated else str(evaluation.get("evaluation_id"))
     return with_unknown(tool, version, parts, stated=stated, trial=trial)
+
+
+def _stated(settings: Mapping[str, Any], seeds: Mapping[str, Any], model: Mapping[str, Any]) -> set[str]:
+    """Return the fields of settings, seeds and model that a file states."""
+    stated = {f"settings.{name}" for name in settings} | {f"model.{name}" for name in _OF_THE_MODEL if name in model}
+    return stated | ({"seeds"} if len(seeds) == len(_SEEDS) else set())
 
 
 def _samples(content: Any, path: Path) -> Path | None:

@@ -201,7 +201,7 @@ def _shared(log: Log, path: Path) -> tuple[dict[str, Any], str | None, set[str]]
     chosen = {name: config[name] for name in ("sample_id",) if config.get(name)}
     if isinstance(limit, list):
         chosen["limit"], limit = limit, None
-    version, seed = spec.get("task_version"), generation.pop("seed", None)
+    version, seed, seconds = spec.get("task_version"), generation.pop("seed", None), _seconds(log.header)
     notes = _notes(log, docs)
     total = results.get("total_samples")
     parts = {
@@ -216,9 +216,10 @@ def _shared(log: Log, path: Path) -> tuple[dict[str, Any], str | None, set[str]]
             "metadata": {**(arguments if isinstance(arguments, dict) else {}), **chosen},
         },
         "seeds": {"random": seed if type(seed) is int else None},
-        "cost": {"evaluate_seconds": _seconds(log.header)},
+        "cost": {"evaluate_seconds": seconds},
     }  # fmt: skip
-    stated = {*STATED, *(() if version is None else ("task.version",)), *(("seeds",) if type(seed) is int else ())}
+    known = {"task.version": version is not None, "seeds": type(seed) is int, "cost": seconds is not None}
+    stated = {*STATED, *(field for field, is_known in known.items() if is_known)}
     found = part(spec, "packages").get("inspect_ai")
     return parts, None if found is None else str(found), stated
 

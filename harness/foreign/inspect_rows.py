@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.foreign.contents import entries, part
+from harness.foreign.contents import entries, number, part
 from harness.foreign.inspect_logs import Log, Scorer, metrics_of, opened, scorers_of
 
 # What inspect's letters are worth, by its documentation; a number is itself.
@@ -54,9 +53,7 @@ def worth(value: Any) -> float | None:
             value = float(value)
         except ValueError:
             return None
-    if isinstance(value, bool | int | float) and math.isfinite(value):
-        return float(value)
-    return None
+    return float(value) if isinstance(value, bool) else number(value)
 
 
 def _reduced(log: Log, scorer: Scorer) -> dict[int | str, float | None]:

@@ -55,40 +55,45 @@ def read(path: Path) -> Given:
 def _scores(
     content: dict[str, Any], task: str, row: Mapping[str, Any], shared: Mapping[str, Any], path: Path, *, is_group: bool
 ) -> Iterator[Measured]:
+    of_task, stated = _of_task(content, task, shared, is_group=is_group)
     samples = None if is_group else _samples(path, task)
-    members = sorted(_leaves(part(content, "group_subtasks"), task, ())) if is_group else None
-    docs = part(content, "n-samples", task)
-    counted = _sum(content, members) if members else (docs.get("effective"), docs.get("original"))
     config, ways = part(content, "configs", task), part(content, "higher_is_better", task)
-    kwargs = part(config, "generation_kwargs")
-    version = part(content, "versions").get(task)
-    task_part = {
-        "name": task, "version": UNKNOWN if version in (None, "N/A") else str(version), "group": is_group,
-        "size": counted[1], "members": members, "drawn": bool(kwargs.get("do_sample")),
-    }  # fmt: skip
-    stated = set(shared["stated"])
-    if counted[0] is None:
-        stated.discard("counts.docs")
-    if task_part["version"] == UNKNOWN:
-        stated.discard("task.version")
-    settings = shared["parts"]["settings"] | {"num_fewshot": part(content, "n-shot").get(task)}
     for key, value in row.items():
         metric, comma, chosen = key.partition(",")
         if not comma or metric.endswith("_stderr"):
             continue
         way = ways.get(metric)
-        parts = shared["parts"] | {
-            "task": task_part,
+        parts = of_task | {
             "metric": {
                 "name": metric, "filter": chosen, "aggregation": _aggregation(config, metric),
                 "higher_is_better": way if isinstance(way, bool) else None,
             },
             **score_of(value),
             "stderr": finite(row.get(f"{metric}_stderr,{chosen}")),
-            "counts": {"docs": counted[0] or 0},
-            "settings": settings,
         }  # fmt: skip
         yield Measured(with_unknown(TOOL, shared["version"], parts, stated=stated), samples)
+
+
+def _of_task(
+    content: dict[str, Any], task: str, shared: Mapping[str, Any], *, is_group: bool
+) -> tuple[dict[str, Any], set[str]]:
+    """Return the parts of a record that all metrics of a task or group share, and the fields that are stated of it."""
+    members = sorted(_leaves(part(content, "group_subtasks"), task, ())) if is_group else None
+    docs = part(content, "n-samples", task)
+    asked, size = _sum(content, members) if members else (_count(docs, "effective"), _count(docs, "original"))
+    version, seconds = part(content, "versions").get(task), _seconds(content)
+    parts = shared["parts"] | {
+        "task": {
+            "name": task, "version": None if version in (None, "N/A") else str(version), "group": is_group, "size": size,
+            "members": members, "drawn": bool(part(content, "configs", task, "generation_kwargs").get("do_sample")),
+        },
+        "counts": {"docs": asked or 0},
+        "settings": shared["parts"]["settings"] | {"num_fewshot": part(content, "n-shot").get(task)},
+        "cost": {"evaluate_seconds": seconds},
+    }  # fmt: skip
+    unstated = {"counts.docs"} if asked is None else set()
+    unstated |= {"task.version"} if version in (None, "N/A") else set()
+    return parts, {*shared["stated"], *(("cost",) if seconds is not None else ())} - unstated
 
 
 def _shared(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -141,6 +146,15 @@ def _text(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
+def _seconds(content: Mapping[str, Any]) -> float | None:
+    """Return what a run of one task took; what it took for each of several is not stated."""
+    try:
+        seconds = float(content.get("total_evaluation_time_seconds") or "")
+    except (TypeError, ValueError):
+        return None
+    return seconds if len(part(content, "results")) == 1 and seconds >= 0 else None
+
+
 def _samples(path: Path, task: str) -> Path | None:
     ending = path.stem.removeprefix("results")
     found = path.with_name(f"samples_{task}{ending}.jsonl")
@@ -169,7 +183,12 @@ def _leaves(groups: Mapping[str, Any], name: str, above: tuple[str, ...]) -> set
 def _sum(content: dict[str, Any], tasks: list[str]) -> tuple[int | None, int | None]:
     """Return how many documents of tasks were asked, and how many there are."""
     counts = [part(content, "n-samples", task) for task in tasks]
-    return _total([count.get("effective") for count in counts]), _total([count.get("original") for count in counts])
+    return _total([_count(one, "effective") for one in counts]), _total([_count(one, "original") for one in counts])
+
+
+def _count(docs: Mapping[str, Any], name: str) -> int | None:
+    found = docs.get(name)
+    return found if type(found) is int and found >= 0 else None
 
 
 def _total(numbers: list[Any]) -> int | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.foreign.contents import UNKNOWN, Given, Measured, json_of, part, score_of, time_of, with_unknown
+from harness.foreign.contents import UNKNOWN, Given, Measured, json_of, number, part, score_of, time_of, with_unknown
 from harness.names import printable
 
 TOOL = "mteb"
@@ -35,9 +35,10 @@ def read(path: Path) -> Given:
         "created": time_of(content.get("date")), "run": path.parent.name,
         **_model(path),
         "task": {"name": str(content.get("task_name") or path.stem), "version": str(revision) if revision else None},
-        "cost": {"evaluate_seconds": content.get("evaluation_time")},
+        "cost": {"evaluate_seconds": number(content.get("evaluation_time"))},
     }  # fmt: skip
     stated = {*STATED} if revision else set()
+    stated |= {"cost"} if number(content.get("evaluation_time")) is not None else set()
     stated |= {"model.digest"} if "digest" in parts["model"] else set()
     for split, several in scores.items():
         for entry in several:

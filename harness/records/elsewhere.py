@@ -47,7 +47,7 @@ def records(path: Path, known: Parts) -> tuple[list[Record], list[str]]:
         try:
             seen = passes.get(measured.samples) if measured.samples is not None else None
             record, problem = _record(measured, seen, path, known)
-        except (ValidationError, ValueError) as error:
+        except (ValidationError, ValueError, TypeError, OverflowError) as error:
             problems.append(f"a score of it is none that a record can hold ({_first_line(error)})")
             continue
         found.append(record)

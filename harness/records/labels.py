@@ -80,7 +80,7 @@ def tool_label(record: Record) -> str:
 
 def places_of(error: float | None) -> int:
     """Return how many decimals a number with this error deserves: those of the error's first two digits; 4 without one."""
-    if not error or not math.isfinite(error):
+    if not error or error < 0 or not math.isfinite(error):
         return 4
     return min(max(1 - math.floor(math.log10(error)), 0), MOST_PLACES)
 

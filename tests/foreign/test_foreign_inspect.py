@@ -251,3 +251,21 @@ def test_names_of_samples_and_odd_documents_are_kept_apart(tmp_path: Path) -> No
     rows = [row for row in samples.rows(log) if row["filter"] == "match"]
     assert [samples.document_key(row).partition(":")[0] for row in rows] == ["set_2", "set_1", "set_0"]
     assert len({row["doc_hash"] for row in rows}) == 3 and not ledger.read(tmp_path).problems
+
+
+def test_no_value_of_another_type_ends_in_a_traceback(tmp_path: Path) -> None:
+    """Each field in turn is of another type: what is read is a score or a sentence, and never an error of ours."""
+    content = json.loads((MADE / "json" / "sums.json").read_text(encoding="utf-8"))
+    places = [("results", "scores", 0, "metrics", "accuracy", "value"), ("reductions", 0, "samples", 0, "value"),
+              ("samples", 0, "id"), ("samples", 0, "scores"), ("eval", "config"), ("eval", "dataset"), ("plan", "steps"),
+              ("results", "scores"), ("stats",), ("eval", "model"), ("samples", 0, "messages", 0, "content")]  # fmt: skip
+    for place in places:
+        for value in (None, [], {}, "x", -1, 10**400, [None], {"a": None}):
+            changed = json.loads(json.dumps(content))
+            part = changed
+            for name in place[:-1]:
+                part = part[name]
+            part[place[-1]] = value
+            (tmp_path / "log.json").write_text(json.dumps(changed), encoding="utf-8")
+            reading = ledger.read(tmp_path)
+            assert reading.records or reading.problems, (place, value)
