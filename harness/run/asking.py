@@ -18,7 +18,7 @@ from harness.run.claims import claim_of
 from harness.run.folder import NotSaved, RunFolder
 from harness.run.groups import GroupScore
 from harness.run.groups import scores as group_scores
-from harness.run.identity import deciding, run_name
+from harness.run.identity import deciding, run_name, software_of
 from harness.run.journal import Journal
 from harness.run.journal import folder_of as journal_folder
 from harness.run.lm_eval_calls import joined, simple_evaluate
@@ -76,7 +76,8 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
     if not is_first_process():
         return asking.run()
     answers = journal_folder(prepared.output, asking.identity).name
-    with asking.folder.owned(prepared.run, claim=claim, answers=answers):
+    software = software_of(asking.identity)
+    with asking.folder.owned(prepared.run, claim=claim, answers=answers, software=software):
         asked = asking.run()
     asking.forget()
     return asked

@@ -48,12 +48,13 @@ class RunFolder:
         self._replaced: list[tuple[Record, Record]] = []
 
     @contextmanager
-    def owned(self, run: Run, *, claim: str = "", answers: str = "") -> Iterator[None]:
+    def owned(self, run: Run, *, claim: str = "", answers: str = "", software: str = "") -> Iterator[None]:
         """Keep other processes out of the folder, and note in it what runs, since when, and how it ended.
 
         Args:
             claim: what named the run before its weights were loaded, by which other processes find its records.
             answers: the name of the folder that keeps its answers until it has ended.
+            software: what of software and machine has to be the same for these answers to serve.
         """
         self.refuse_links()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ class RunFolder:
             lock.acquire()
         self._notes = {
             "status": "running", "command": run.command(), "started": now(), "ended": None,
-            "process": os.getpid(), "claim": claim, "answers": answers, "tasks": {},
+            "process": os.getpid(), "claim": claim, "answers": answers, "software": software, "tasks": {},
         }  # fmt: skip
         try:
             self._drop_halves()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from harness.run.baselines import baseline_of, reusable_records
 from harness.run.chat import fitted
 from harness.run.claims import folders_of
 from harness.run.estimating import Estimate, Size
-from harness.run.identity import describe_model
+from harness.run.identity import deciding, describe_model, software_of
 from harness.run.metrics import Metrics
 from harness.run.preparing import Prepared
 from harness.run.questions import build, draws_answers, shots
@@ -119,7 +119,8 @@ def foresee(prepared: Prepared, *, checked_seconds: float) -> Ahead:
     records = _records(run.output_path)
     base, device = describe_model(lm), kind_of(run.model).device(run.device)
     like = estimating.alike(prepared, records, device=device, dtype=str(base["dtype"]))
-    found, failures = _tasks(asked, lm, like)
+    software = software_of(deciding(asked, base, device=device).picked("journal"))
+    found, failures = _tasks(asked, lm, like, software)
     baseline = _baseline(asked, lm)
     earlier = [*_own_records(prepared, records), *_work(prepared, device), *(baseline or ())]
     return Ahead(
@@ -140,23 +141,21 @@ def _records(output: Path) -> list[Record]:
 
 
 def _tasks(
-    prepared: Prepared, lm: Any, like: Sequence[Record]
+    prepared: Prepared, lm: Any, like: Sequence[Record], software: str
 ) -> tuple[tuple[TaskAhead, ...], tuple[HarnessError, ...]]:
     found, failures = [], []
-    stopped = [folder for folder in folders_of(prepared) if not ended(folder)]
+    kept = frozenset[str]().union(*map(journal.kept_in, _with_answers(prepared, software)))
     for name, task in prepared.tasks.tasks.items():
         try:
             with undisturbed(f"task '{printable(name)}'", all_of_it=False):
                 Metrics(task).check()
-                found.append(_task(prepared, name, task, lm, like, stopped))
+                found.append(_task(prepared, name, task, lm, like, kept))
         except (Exception, SystemExit) as error:
             failures.append(_told(error, name))
     return tuple(found), tuple(failures)
 
 
-def _task(
-    prepared: Prepared, name: str, task: Any, lm: Any, like: Sequence[Record], stopped: Sequence[Path]
-) -> TaskAhead:
+def _task(prepared: Prepared, name: str, task: Any, lm: Any, like: Sequence[Record], kept: Set[str]) -> TaskAhead:
     run = prepared.run
     seed_for_task(run.seeds)
     build(task, run, lm)
@@ -168,21 +167,23 @@ def _task(
         if kind in lm.answers:
             getattr(lm, kind)(requests)
     docs = len({instance.doc_id for instance in task.instances if instance.doc_id >= 0})
-    kept = sum(journal.count_kept(path, kind, r) for path in _kept_in(prepared, stopped) for kind, r in asked.items())
+    there = sum(journal.count_kept(kept, kind, requests) for kind, requests in asked.items())
     number, writes = shots(task, run), "generate_until" in asked
     size = Size(name, number, docs, lm.work.requested_tokens, lm.work.distinct_tokens, writes)
     return TaskAhead(
         name, docs, number, {kind: len(requests) for kind, requests in asked.items()}, lm.work.requested_tokens,
-        lm.work.distinct_tokens, lm.new_tokens, sum(lm.truncated.values()), kept, draws_answers(task, run),
+        lm.work.distinct_tokens, lm.new_tokens, sum(lm.truncated.values()), there, draws_answers(task, run),
         estimating.seconds(size, like, prepared.method.name),
     )  # fmt: skip
 
 
-def _kept_in(prepared: Prepared, stopped: Sequence[Path]) -> Iterator[Path]:
-    """Yield the folders with the answers of runs like this one that were stopped."""
-    for folder in stopped:
-        answers = notes_of(folder).get("answers")
-        if isinstance(answers, str) and answers and Path(answers).name == answers:
+def _with_answers(prepared: Prepared, software: str) -> Iterator[Path]:
+    """Yield the folders with the answers of runs like this one that were stopped, and made with the same software."""
+    for folder in folders_of(prepared):
+        notes = notes_of(folder)
+        answers = notes.get("answers")
+        serves = not ended(folder) and notes.get("software") == software
+        if serves and isinstance(answers, str) and answers and Path(answers).name == answers:
             yield prepared.output / journal.FOLDER / answers
 
 

@@ -189,6 +189,12 @@ def deciding(prepared: Prepared, base: Mapping[str, Any], **more: Any) -> Decidi
     return Deciding(prepared, loaded=base, is_drawn=drawn, **more)
 
 
+def software_of(picked: Mapping[str, Any]) -> str:
+    """Return the digest of what of a picked identity is known of software and machine, whatever the model."""
+    known = {name: picked[name] for name in sorted(ENVIRONMENT & set(picked))}
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def run_name(prepared: Prepared, base: Mapping[str, Any]) -> str:
     """Return the name of a run's folder: readable, and the same for the same method on the same model and settings."""
     part, method = plugin_part(prepared.plugin, prepared.method), prepared.method.name

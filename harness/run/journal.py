@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,10 +31,14 @@ def folder_of(output: Path, identity: Mapping[str, Any]) -> Path:
     return output / FOLDER / hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def count_kept(folder: Path, kind: str, requests: Sequence[Instance]) -> int:
-    """Return how many of a task's requests have an answer in the folder of an interrupted run, which is only looked at."""
-    keys = {key for key, _ in _pairs_in(folder)}
-    return sum(key in keys for key in _keys(kind, requests))
+def kept_in(folder: Path) -> frozenset[str]:
+    """Return what names the answers in the folder of an interrupted run, which is only looked at."""
+    return frozenset(key for key, _ in _pairs_in(folder))
+
+
+def count_kept(kept: Set[str], kind: str, requests: Sequence[Instance]) -> int:
+    """Return how many of a task's requests have an answer among those that were kept."""
+    return sum(key in kept for key in _keys(kind, requests)) if kept else 0
 
 
 class Journal:

@@ -199,3 +199,7 @@ def test_answers_of_a_run_that_was_stopped_are_counted(
     assert [task["kept"] for task in ahead["tasks"]] == [16, 0]
     assert "run: interrupted; the same command goes on" in "\n".join(ahead["earlier"])
     assert foreseen(tasks="colours")["tasks"][0]["kept"] == 0
+    [notes] = Path("out").glob("*/run.json")
+    notes.write_text(json.dumps(json.loads(notes.read_text(encoding="utf-8")) | {"software": "of another day"}))
+    ahead = foreseen(*flags, tasks="colours,write_colours")
+    assert [task["kept"] for task in ahead["tasks"]] == [0, 0], "other software asks again"
