@@ -269,3 +269,9 @@ def test_no_value_of_another_type_ends_in_a_traceback(tmp_path: Path) -> None:
             (tmp_path / "log.json").write_text(json.dumps(changed), encoding="utf-8")
             reading = ledger.read(tmp_path)
             assert reading.records or reading.problems, (place, value)
+
+
+def test_two_logs_give_a_page_of_their_documents(cli: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    done = cli("compare", MADE / "weak", MADE / "strong", "--html", page)
+    assert done.code == 0 and page.stat().st_size > 10_000, done.err

@@ -72,3 +72,14 @@ def test_subsets_commits_and_files_of_another_form(tmp_path: Path) -> None:
     }  # fmt: skip
     assert len(reading.problems) == 2 and any("may be cut" in one for one in reading.problems)
     assert any("upgrade token-harness" in one for one in reading.problems)
+
+
+def test_numbers_taken_away_leave_empty_what_is_not_stated(cli: Command) -> None:
+    from harness.records.frames import rows
+
+    [row, _] = rows(ledger.read(MADE / "half").records)
+    assert row["measured_by"] == "mteb 2.26.24" and row["evaluate_seconds"] > 0
+    assert row["documents"] is None and row["shots"] is None and row["stderr"] is None
+    done = cli("export", MADE)
+    assert done.code == 0 and "Documents: LocalSTS unknown." in done.out and "Measured by mteb 2.26.24." in done.out
+    assert "token-harness" not in done.out
