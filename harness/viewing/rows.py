@@ -131,7 +131,8 @@ class _Reader:
         filtered.digests.append(content.digest(content.answer_key(row)))
         filtered.previews.append(self._line(_answer(row), ANSWER_CHARACTERS, is_end=False))
         if is_first:
-            found.questions.append(self._line(answers.prompt(row), QUESTION_CHARACTERS, is_end=True))
+            is_asked = any(len(asked) > 1 for asked in answers.requests(row)[:1])  # else the text itself is scored
+            found.questions.append(self._line(answers.prompt(row), QUESTION_CHARACTERS, is_end=is_asked))
         filtered.add(place, self._texts(row, is_first=is_first))
         for metric, value in _numbers(row).items():
             column = found.columns.setdefault((metric, name), [])

@@ -200,6 +200,17 @@ def test_a_long_answer_says_what_is_left_out_and_text_from_right_to_left_stays(t
     assert page.task("sums")["sides"][0][0]["filters"][0]["previews"][1] == "مرحبا"
 
 
+def test_of_a_question_the_end_is_listed_and_of_a_text_the_beginning(tmp_path: Path, make: Make) -> None:
+    """A prompt asks at its end; a text that is scored whole is told from others by how it begins."""
+    words = "first " + "word " * 200 + "last"
+    text = {"arguments": {"gen_args_0": {"arg_0": words}}, "resps": [["-3.5"]], "filtered_resps": ["-3.5"]}
+    write_generated(
+        tmp_path / "r", "baseline", [answer("1", none="1") | {"prompt": words}, answer("", none="") | {"more": text}]
+    )
+    asked, scored = make("show", tmp_path / "r").task("sums")["questions"]
+    assert asked.startswith("…") and asked.endswith("last") and scored.startswith("first word") and scored.endswith("…")
+
+
 def test_a_large_page_is_packed_and_reads_back(tmp_path: Path, make: Make) -> None:
     """Thousands of documents stand in compressed blocks; every one is found where the columns say."""
     rows = [answer(f"answer number {n} of many", none=str(n % 50)) for n in range(1_500)]
@@ -366,6 +377,7 @@ def test_ids_of_tokens_are_shown_as_they_are_without_a_tokenizer(tmp_path: Path,
         ["Tokens 1, 2 tokens", [["68", "id 68, log-likelihood -1.5"], ["88", "id 88, log-likelihood -0.25"]]]
     ]
     assert second["k"] == [["Tokens 1, 2 tokens", [["504", "id 504"], ["31", "id 31"]]]]
+    assert page.task("sums")["questions"] == ["the text", "the text", "Question 2?"]
     assert "k" not in third and third["f"] == ["12"]
 
 
