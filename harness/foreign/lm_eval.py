@@ -78,7 +78,7 @@ def _of_task(
     content: dict[str, Any], task: str, shared: Mapping[str, Any], *, is_group: bool
 ) -> tuple[dict[str, Any], set[str]]:
     """Return the parts of a record that all metrics of a task or group share, and the fields that are stated of it."""
-    members = sorted(_leaves(part(content, "group_subtasks"), task, ())) if is_group else None
+    members = _leaves(part(content, "group_subtasks"), task, ()) if is_group else None
     docs = part(content, "n-samples", task)
     asked, size = _sum(content, members) if members else (_count(docs, "effective"), _count(docs, "original"))
     version, seconds = part(content, "versions").get(task), _seconds(content)
@@ -172,12 +172,12 @@ def _aggregation(config: Mapping[str, Any], metric: str) -> str | None:
     return None
 
 
-def _leaves(groups: Mapping[str, Any], name: str, above: tuple[str, ...]) -> set[str]:
-    """Return the tasks below a group, those of groups below it included."""
+def _leaves(groups: Mapping[str, Any], name: str, above: tuple[str, ...]) -> list[str]:
+    """Return the tasks below a group in their order, those of groups below it included."""
     below = groups.get(name)
     if not isinstance(below, list) or not below or name in above:
-        return {name}
-    return {leaf for one in below for leaf in _leaves(groups, str(one), (*above, name))}
+        return [name]
+    return list(dict.fromkeys(leaf for one in below for leaf in _leaves(groups, str(one), (*above, name))))
 
 
 def _sum(content: dict[str, Any], tasks: list[str]) -> tuple[int | None, int | None]:

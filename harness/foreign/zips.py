@@ -45,7 +45,10 @@ class Members:
                 f"holds {printable(name)}, which is encrypted or larger than {MOST_MEMBER_BYTES / 1e6:.0f} MB"
             )
         try:
-            content = self._zstandard(info) if info.compress_type == ZSTANDARD else self._archive.read(info)
+            is_ours_to_do = info.compress_type == ZSTANDARD and not hasattr(
+                zipfile, "ZIP_ZSTANDARD"
+            )  # Python before 3.14
+            content = self._zstandard(info) if is_ours_to_do else self._archive.read(info)
         except (
             OSError,
             ValueError,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,8 +190,3 @@ def _first_line(error: Exception) -> str:
         first = error.errors()[0]
         return printable(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     return printable(error)[:200]
-
-
-def found_below(folder: Path) -> Iterator[Path]:
-    """Yield the foreign files below a folder, in the order of their paths."""
-    yield from finding.find(folder)

@@ -27,6 +27,10 @@ def make(**_):
         for n in range(40)
     ]
     return {"test": Dataset.from_list(rows)}
+
+
+def make_few(**_):
+    return {"test": make()["test"].select(range(3, 15))}
 """
 TASK = """\
 task: things
@@ -45,7 +49,7 @@ metadata:
 """
 GROUP = """\
 group: all_things
-task: [things]
+task: [things, few_things]
 aggregate_metric_list:
   - metric: acc
 metadata:
@@ -56,9 +60,11 @@ Results = Callable[[str], Path]
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a task of 40 documents and a group of it."""
+    """A folder with tasks of 40 and of 12 documents, and their group."""
     folder = tmp_path_factory.mktemp("tasks")
-    for name, text in (("data.py", DATA), ("things.yaml", TASK), ("all_things.yaml", GROUP)):
+    few = TASK.replace("task: things", "task: few_things").replace("data.make", "data.make_few")
+    files = {"data.py": DATA, "things.yaml": TASK, "few_things.yaml": few, "all_things.yaml": GROUP}
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return folder
 
@@ -92,7 +98,7 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def _file(folder: Path, pattern: str) -> Path:
-    [file] = folder.rglob(pattern)
+    [file] = [file for file in folder.rglob(pattern) if "few_things" not in file.name]
     return file
 
 
@@ -109,7 +115,9 @@ def test_the_scores_are_those_of_the_file(made: Path) -> None:
     reading = ledger.read(made / "a")
     told = json.loads(_file(made / "a", "results_*.json").read_text(encoding="utf-8"))
     assert not reading.problems
-    assert {(r.task.name, r.task.group) for r in reading.records} == {("things", False), ("all_things", True)}
+    assert {(r.task.name, r.task.group) for r in reading.records} == {
+        ("things", False), ("few_things", False), ("all_things", True),
+    }  # fmt: skip
     record = _things(made / "a")
     assert record.value == told["results"]["things"]["acc,none"] and record.counts.docs == record.task.size == 40
     assert (record.seeds.random, record.seeds.fewshot) == (
@@ -139,25 +147,26 @@ def test_a_board_has_both_models_with_ranks(made: Path, cli: Command, tmp_path: 
         shutil.copytree(made / name, tmp_path / name)
     done = cli("leaderboard", tmp_path)
     assert done.code == 0, done.err
-    assert done.out.count("| lm_eval | 1 |") == 4 and done.out.count(", rank ") == 4
+    assert done.out.count("| lm_eval | 1 |") == done.out.count(", rank ") == 6
 
 
 def test_our_own_run_pairs_with_lm_evals_and_is_counted_once(
     made: Path, tasks: Path, cli: Command, tmp_path: Path
 ) -> None:
-    words = ["--include_path", tasks, "--tasks", "things", "--output_path", tmp_path / "ours"]
+    words = ["--include_path", tasks, "--tasks", "all_things", "--output_path", tmp_path / "ours"]
     done = cli("eval", "--model_args", f"pretrained={made / 'models' / 'a'}", *words)
     assert done.code == 0, done.err
-    [record] = ledger.read(tmp_path / "ours").records
+    record = _things(tmp_path / "ours")
     assert record.foreign is None and list((tmp_path / "ours").rglob("results_*.json"))
     theirs = _things(made / "a")
     assert (theirs.task.docs_digest, theirs.task.prompts_digest) == (
         record.task.docs_digest,
         record.task.prompts_digest,
     )
-    done = cli("compare", tmp_path / "ours", made / "a", "--format", "json", "--tasks", "things")
-    [row] = json.loads(done.out)["comparisons"]
-    assert (row["difference"], row["documents"], row["is_paired"]) == (0, 40, True)
+    done = cli("compare", tmp_path / "ours", made / "a", "--format", "json")
+    rows = {row["task"]: row for row in json.loads(done.out)["comparisons"]}
+    assert {name: row["documents"] for name, row in rows.items()} == {"things": 40, "few_things": 12, "all_things": 52}
+    assert all(row["is_paired"] and row["difference"] == 0 for row in rows.values())
     inside = _file(tmp_path / "ours", "results_*.json").parent
     assert not ledger.read(inside).records
     [problem] = ledger.read(next(inside.glob("results_*.json"))).problems
@@ -190,7 +199,10 @@ def test_samples_that_are_not_those_of_the_score_are_left_out_and_told(
     file.write_text(damage(file.read_text(encoding="utf-8")), encoding="utf-8")
     reading = ledger.read(copied)
     assert any(words in problem for problem in reading.problems), reading.problems
-    assert all(record.samples is None for record in reading.records) and len(reading.records) == 2
+    assert (
+        all(record.samples is None for record in reading.records if record.task.name != "few_things")
+        and len(reading.records) == 3
+    )
 
 
 def test_a_score_that_its_samples_contradict_is_not_compared(copied: Path, made: Path, cli: Command) -> None:
