@@ -113,7 +113,7 @@ def stochastok() -> dict[str, Any]:
     return {
         "llama": llama,
         "neox": neox,
-        "leaderboard": told("leaderboard", "out"),
+        "leaderboard": told("leaderboard", "out", "--task", "all"),
         "compare": until("Cost of a seed", told(*compare, "--format", "markdown")),
         "verify": told("verify", "out"),
         "show": told("show", "out", "--run", "stochastok", "--task", "golden_choice", "--limit", 1),
