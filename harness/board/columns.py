@@ -153,11 +153,13 @@ def rows_over(columns: Sequence[Column]) -> dict[RowKey, dict[int, Row]]:
     titles = _titles_by_parts([row for column in columns for row in column.table.rows])
     found: dict[RowKey, dict[int, Row]] = {}
     for number, column in enumerate(columns):
+        boards: dict[tuple[str, str], str] = {}
         for row in column.table.rows:
             if column.key in row.scores:
                 method = "" if row.is_baseline else method_text(row.first)
                 key = RowKey(titles[_parts(row)], row.first.model.digest, method)
-                if number in found.get(key, {}):  # its prompts are others, as of a chat template that was changed
+                if boards.setdefault((key.model, key.digest), row.board) != row.board:
+                    # Its prompts are others, as of a chat template that was changed: methods stand by their own baseline.
                     key = replace(key, model=f"{key.model}, {row.variant}")
                 found.setdefault(key, {})[number] = row
     return found

@@ -1,7 +1,7 @@
 """Ranks over tasks: their mean, how far another draw of tasks might move it, and which methods are shown to be better.
 
 Tasks are what is sampled here, not documents: what chance the documents of a task bring is part of how ranks vary over tasks.
-How well the intervals and the tests keep what they promise: ``docs/comparing.md`` and ``benchmarks/comparing.py``.
+How well the intervals and the tests keep what they promise: ``docs/leaderboards.md`` and ``benchmarks/mean_ranks.py``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.records.statistics import ALPHA, Values
 
 # Up to this many tasks every way of swapping two methods is tried; above, differences of ranks are Student's.
 MOST_SWAPPED = 16
-# Values this near are the same.
+# Values this near are the same, as a share of the larger where that is above 1.
 ROUNDING = 1e-12
 # Pairs of methods whose differences are tested at a time.
 BLOCK = 20_000
@@ -75,12 +75,12 @@ def task_ranks(values: Values) -> Values:
 def _ranks(values: Values) -> Values:
     order = numpy.argsort(-values, kind="stable")
     ordered = values[order]
-    is_new = numpy.concatenate(
-        [[True], ordered[:-1] - ordered[1:] > ROUNDING * max(1.0, float(numpy.abs(values).max()))]
-    )
+    sizes = numpy.abs(ordered)  # each pair by its own: one score that went astray makes no others equal
+    least = ROUNDING * numpy.maximum(1.0, numpy.maximum(sizes[:-1], sizes[1:]))
+    is_new = numpy.concatenate([[True], ordered[:-1] - ordered[1:] > least])
     group = numpy.cumsum(is_new) - 1
-    sizes = numpy.bincount(group)
-    middles = numpy.cumsum(sizes) - (sizes - 1) / 2
+    counts = numpy.bincount(group)
+    middles = numpy.cumsum(counts) - (counts - 1) / 2
     ranks = numpy.empty(len(values))
     ranks[order] = middles[group]
     return ranks

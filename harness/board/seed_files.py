@@ -9,7 +9,8 @@ from harness.records.grouping import Keys, method_text
 from harness.records.record import Record
 
 SEED = "{seed}"
-_ENDING = re.compile(r"\.\w+$")
+# A name ends in letters: "1.5" and "Qwen2.5-0.5B" are no files.
+_ENDING = re.compile(r"\.[^\W\d]\w*$")
 
 
 def of_any_seed(record: Record) -> Record | None:

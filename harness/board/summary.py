@@ -281,8 +281,18 @@ def _with_retention(
         return one
     shares = {}
     for n in sorted(retained & one.scores.keys() & untouched.scores.keys()):
-        ours, theirs, way = one.scores[n].value, untouched.scores[n].value, columns[n].metric.higher_is_better
-        if way is not None and ours and theirs and ours > 0 and theirs > 0:
+        left, whole, way = one.scores[n], untouched.scores[n], columns[n].metric.higher_is_better
+        ours, theirs = left.value, whole.value
+        if (
+            left.is_contradicted
+            or whole.is_contradicted
+            or way is None
+            or ours is None
+            or theirs is None
+            or theirs <= 0
+        ):
+            continue
+        if ours > 0 or (way and ours == 0):  # nothing is left: that counts, too
             shares[n] = ours / theirs if way else theirs / ours
     if not shares:
         return one

@@ -100,6 +100,8 @@ def _below(block: Block) -> list[str]:
     notes = [*block.notes]
     if len(block.ranked) > 1 and any(one.rank for rows in block.models.values() for one in rows):
         notes.append(f"Ranks are over {counted(len(block.ranked), 'task')}")
+    if len(block.ranked) == 1 and sum(any(one.rank for one in rows) for rows in block.models.values()) > 1:
+        notes.append("Places are those of the task's table, over the rows of all models")
     if any(one.rank and one.rank.place is None for rows in block.models.values() for one in rows):
         notes.append(f"Places are not told of more than {MOST_METHODS} rows")
     machines = [printable(one) for one in block.machines if UNKNOWN not in one]
@@ -250,11 +252,15 @@ def _pairs(block: Block) -> Grid | None:
         return None
     numbers = sorted({n for one in rows for n in one.against_full})
     named: Mapping[int, Head] = {n: _head(block.columns[n]) for n in numbers}
-    heads = (Head("method"), Head("weights"), *named.values())
+    models = {(one.first.model.name, one.key.digest) for one in rows}
+    has_models = len(models) > 1
+    heads = (Head("method"), Head("model" if has_models else "weights"), *named.values())
     cells = []
     for one in rows:
         found = [one.against_full.get(n) for n in numbers]
         differences = [Cell("") if d is None else Cell(difference_text(d), kind=d.verdict) for d in found]
-        cells.append((Cell(printable(one.method)), Cell(printable(one.first.model.quantization)), *differences))
-    title = f"{printable(rows[0].first.model.name)}: quantised less full precision"
+        told = one.key.model if has_models else one.first.model.quantization
+        cells.append((Cell(printable(one.method)), Cell(printable(told)), *differences))
+    of = counted(len(models), "model") if has_models else printable(rows[0].first.model.name)
+    title = f"{of}: quantised less full precision"
     return Grid(title, heads, tuple(cells), tuple(not one.key.method for one in rows))

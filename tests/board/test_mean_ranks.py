@@ -18,6 +18,11 @@ def test_equal_values_share_the_mean_of_their_ranks_as_scipy_has_it() -> None:
     numpy.testing.assert_array_equal(task_ranks(nearly), expected)
 
 
+def test_a_score_that_went_astray_makes_no_others_equal() -> None:
+    perplexities = numpy.array([[1e15, 20.0, 25.0, 30.0]])
+    numpy.testing.assert_array_equal(task_ranks(-perplexities), [[4, 1, 2, 3]])
+
+
 def test_the_interval_is_student_s_over_tasks_within_the_ranks_there_are() -> None:
     values = numpy.random.default_rng(2).normal(size=(40, 4))
     ranks = task_ranks(values)

@@ -117,6 +117,52 @@ def test_a_quantised_model_is_put_beside_its_full_precision() -> None:
     assert {row[0].text: row[2].text for row in grid.rows} == {"baseline": "-0.010", "p:x": "-0.300 ▼"}
 
 
+def test_quantised_rows_of_several_models_say_which_model_they_are_of() -> None:
+    other, nf4 = {"name": "other", "digest": "f" * 16}, {"quantization": "nf4"}
+    models = (({}, 0.5), (nf4, 0.4), (other, 0.3), (other | nf4, 0.29))
+    records = [of_task("a", value, model=model) for model, value in models]
+    grid = summary_grid.summary(board.build(records), Settings()).grids[-1]
+    assert grid.title == "2 models: quantised less full precision"
+    told = {row[1].text: row[2].text for row in grid.rows}
+    assert told == {"other, nf4 (float32)": "-0.010", "tiny, nf4 (float32)": "-0.100 ▼"}
+
+
+def test_a_score_that_fell_to_nothing_counts_as_nothing_retained() -> None:
+    values = {"a": (0.5, 0.6), "text": (0.5, 0.0), "more": (0.5, 0.5)}
+    records = [
+        of_task(name, value, method)
+        for name, pair in values.items()
+        for value, method in zip(pair, ("baseline", "x"), strict=True)
+    ]
+    x = standing(only(records, retention=["text", "more"]), "p:x")
+    assert x.retention is not None and (x.retention.share, x.retention.worst, x.retention.task) == (0.5, 0.0, "text")
+
+
+def test_methods_stand_by_the_baseline_of_their_own_prompts() -> None:
+    """Two chat templates of one model: a method of the second is not ranked against the untouched model of the first."""
+    first, second = ({"prompts_digest": digit * 16} for digit in "12")
+    records = [
+        record(value, method=method, stderr=0.01, task={"name": name} | prompts, settings={"apply_chat_template": True})
+        for name in "ab"
+        for value, method, prompts in ((0.5, "baseline", first), (0.9, "baseline", second), (0.7, "x", second))
+    ]
+    models = only(records).models
+    ranks = {m: [(one.method, one.rank and one.rank.mean) for one in rows] for m, rows in models.items()}
+    assert ranks == {
+        "tiny, float32": [("baseline", None)],
+        "tiny, float32, prompts 22222222": [("baseline", 1.0), ("p:x", 2.0)],
+    }
+
+
+def test_places_on_one_task_of_several_models_say_whose_rows_they_count() -> None:
+    other = {"name": "other", "digest": "f" * 16}
+    tiny = [of_task("a", 0.5), of_task("a", 0.6, "x")]
+    records = [*tiny, of_task("a", 0.8, model=other), of_task("a", 0.9, "x", model=other)]
+    said = "Places are those of the task's table, over the rows of all models."
+    assert said in summary_grid.summary(board.build(records), Settings()).grids[-1].notes
+    assert said not in summary_grid.summary(board.build(tiny), Settings()).grids[-1].notes
+
+
 def test_seconds_a_document_are_over_the_tasks_that_all_rows_have() -> None:
     slow = of_task("b", 0.5, "x", cost={"evaluate_seconds": 4_000.0})
     block = only([of_task("a", 0.5), of_task("a", 0.6, "x"), slow])
@@ -135,6 +181,8 @@ def test_files_made_for_each_seed_are_seeds_of_one_row_unless_a_seed_has_two() -
     same = [record(0.6 + n, seed=0, options={"pairs": "p0.jsonl"}) for n in range(1)]
     assert seed_files.of_any_seed(same[0]) is not None
     assert seed_files.of_any_seed(record(0.6, seed=1, options={"rank": 1, "pairs": "p10.jsonl", "name": "v1"})) is None
+    for seed, name in ((0, "Qwen/Qwen2.5-0.5B"), (1, "Qwen/Qwen2.5-1.5B"), (1, "1.5")):
+        assert seed_files.of_any_seed(record(0.6, seed=seed, options={"teacher": name})) is None, "no file"
     assert run(1, "x1.jsonl").method.options == {"pairs": "x1.jsonl"}
 
 
