@@ -88,7 +88,7 @@ def measured(folder: Path, name: str, scores: Mapping[int, float], **more: Any) 
     """Write a sample file and return the parts of a record that follow from it, for ``record``; parts in ``more`` are merged."""
     values = [scores[number] for number in scores]
     stderr = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    digest = _joined([_joined([doc_hash(number) for number in scores])])
+    digest = docs_digest(scores)
     made: dict[str, Any] = {
         "value": statistics.fmean(values), "stderr": stderr, "samples": sampled(folder, name, scores),
         "counts": {"docs": len(values)}, "task": {"docs_digest": digest}, "metric": {"aggregation": "mean"},
@@ -100,6 +100,11 @@ def measured(folder: Path, name: str, scores: Mapping[int, float], **more: Any) 
 
 def _joined(parts: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def docs_digest(scores: Mapping[int, float]) -> str:
+    """Return the digest that a record gives of the documents of a sample file."""
+    return _joined([_joined([doc_hash(number) for number in scores])])
 
 
 def doc_hash(number: int) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from board_records import HOSTILE, UNUSUAL, baseline, record, sampled, write
+from board_records import HOSTILE, UNUSUAL, baseline, docs_digest, record, sampled, write
 from chromium import CONTRASTS, HANDLERS, Browser, installed
 
 from harness.board import board, page
@@ -30,7 +31,7 @@ SCREENS = {"wide": (1280, 900, False), "phone": (390, 844, True)}
 TAGS = """
 html head meta title style body a header h1 h2 h3 h4 p noscript div label input select option output main section details
 summary bdi span table caption thead tbody tr th td button figure figcaption svg desc text line path circle dialog form footer
-ul li strong script dl dt dd pre
+ul li strong b wbr script dl dt dd pre
 """
 CLICK_ALL = """
 [...document.querySelectorAll("tbody .open")].map((open) => {
@@ -61,6 +62,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with everything on it: seeds, several models, samples, partial, invalid and repeated records."""
     folder = tmp_path_factory.mktemp("rich")
     records = []
+    same = {"docs_digest": docs_digest(dict.fromkeys(range(100), 0.0))}
     for number, model in enumerate(("small", "large")):
         for method, gain in (("baseline", 0.0), ("split", 0.25), ("drop", -0.3), ("same", 0.01)):
             for seed in range(1 if method == "baseline" else 3):
@@ -72,9 +74,10 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
                 records += [
                     record(
-                        right / 100, method=method, seed=seed, stderr=0.05, samples=samples, counts={"docs": 100},
+                        right / 100, method=method, seed=seed, stderr=statistics.stdev(scores.values()) / 10, samples=samples,
+                        counts={"docs": 100}, task=same,
                         options={} if method == "baseline" else {"steps": 10 * number + 5, "file": None},
-                        model={"name": model, "digest": model, "parameters": 10**8, "weights_changed": 10**6,
+                        model={"name": model, "digest": model, "parameters": 10**8, "weights_changed": 10**6 if gain else None,
                                "quantization": ("none", "nf4")[number], "bits_per_weight": (32.0, 4.5)[number]},
                         cost={"apply_seconds": 100.0 * (gain != 0), "evaluate_seconds": 20.0 * (1 + number) + seed,
                               "evaluate_peak_bytes": 10**9},
@@ -84,8 +87,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ]  # fmt: skip
     records += [
         baseline(0.7, stderr=0.1, settings={"limit": 5}, task={"docs_digest": "less"}),
-        record(None, method="dead", counts={"docs": 100, "not_finite": 100}),
-        record(0.99, method="cut", counts={"docs": 100, "requests": 100, "truncated_requests": 50}),
+        record(None, method="dead", counts={"docs": 100, "not_finite": 100}, task=same),
+        record(0.99, method="cut", counts={"docs": 100, "requests": 100, "truncated_requests": 50}, task=same),
         records[-1],
     ]
     return _page(folder, records)
@@ -109,9 +112,11 @@ def settle(browser: Browser) -> None:
     browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 50))))")
 
 
-def show(browser: Browser, file: Path) -> None:
-    """Open a page and wait until it is drawn: text of what is not drawn yet reads as empty."""
+def show(browser: Browser, file: Path, *, whole: bool = False) -> None:
+    """Open a page, its tables alone or ``whole``, and wait until it is drawn: text of what is not drawn yet reads as empty."""
     browser.open(file)
+    if not whole:
+        browser.run("document.getElementById('summary')?.remove()")
     settle(browser)
 
 
@@ -264,7 +269,7 @@ def test_a_screen_reader_is_told_tables_headers_states_and_plots(browser: Browse
 def test_it_fits_the_screen_and_every_text_has_contrast(browser: Browser, rich: Path, screen: str, scheme: str) -> None:
     width, height, is_phone = SCREENS[screen]
     browser.resize(width, height, is_phone=is_phone, scheme=scheme)
-    show(browser, rich)
+    show(browser, rich, whole=True)
     assert browser.run("document.documentElement.scrollWidth <= innerWidth")
     assert browser.run(CONTRASTS) == []
     dark = browser.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] < 60")
