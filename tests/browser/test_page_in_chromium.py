@@ -74,7 +74,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 )
                 records += [
                     record(
-                        right / 100, method=method, seed=seed, stderr=statistics.stdev(scores.values()) / 10, samples=samples,
+                        right / 100, method=method, seed=seed, stderr=statistics.stdev(scores.values()) / 10,
+                        samples=samples if metric == "acc" else None,
                         counts={"docs": 100}, task=same,
                         options={} if method == "baseline" else {"steps": 10 * number + 5, "file": None},
                         model={"name": model, "digest": model, "parameters": 10**8, "weights_changed": 10**6 if gain else None,
