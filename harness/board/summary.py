@@ -11,6 +11,7 @@ from statistics import fmean
 
 import numpy
 
+from harness.board.board import mean
 from harness.board.columns import Column, RowKey, columns_of, rows_over, score_of, told_rows
 from harness.board.mean_ranks import MeanRank, mean_ranks
 from harness.board.ranking import Difference, with_verdict
@@ -171,12 +172,13 @@ def _block(
     baselines = {one.key: one for one in standings if not one.key.method}
     models: dict[str, tuple[Standing, ...]] = {}
     notes: list[str] = []
-    for model in dict.fromkeys(one.key.model for one in standings):
+    names = dict.fromkeys(one.key.model for one in standings)
+    for model in names:
         rows = [_with_retention(one, baselines, columns, retained) for one in standings if one.key.model == model]
         rows, said = _ranked(_with_best(_with_seconds(rows), columns), columns, ranked)
         only = columns[ranked[0]] if len(ranked) == 1 else None
         models[model] = tuple(sorted(rows, key=lambda one: _order(one, only, ranked[0] if ranked else 0)))
-        notes += said
+        notes += [f"{model}: {sentence}" for sentence in said] if len(names) > 1 else said
     if not ranked:
         notes.append(_why_nothing_is_ranked(columns, retained))
     environments = {id(one.first.environment): one.first.environment for one in standings}.values()
@@ -297,7 +299,7 @@ def _with_retention(
     if not shares:
         return one
     worst = min(shares, key=lambda n: shares[n])
-    return replace(one, retention=Retention(fmean(shares.values()), shares[worst], columns[worst].task))
+    return replace(one, retention=Retention(mean(list(shares.values())), shares[worst], columns[worst].task))
 
 
 def _with_best(rows: Sequence[Standing], columns: Sequence[Column]) -> list[Standing]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +17,16 @@ def summary_rows(board: Board, retention: Sequence[str]) -> list[dict[str, Any]]
     ``place``, ``mean_rank``, ``won``, ``lost``, ``tied``, ``retained`` and the differences' ``verdict`` are those of the summary
     that people read, in full precision.
     """
-    return [_block(block) for block in summarise(board, retention=retention)]
+    return [_finite(_block(block)) for block in summarise(board, retention=retention)]
+
+
+def _finite(value: Any) -> Any:
+    """Return plain values with None for numbers beyond the largest float, which JSON has no word for."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _block(block: Block) -> dict[str, Any]:

@@ -167,9 +167,9 @@ def p_of_difference(first: Estimate, second: Estimate) -> float | None:
         return None
     if first.is_normal and second.is_normal:
         return math.erfc(abs(difference) / spread / math.sqrt(2))
-    parts = [(error / spread) ** 4 / (one.docs - 1) for one, error in zip((first, second), errors, strict=True)
-             if one.docs and one.docs > 1 and error > 0]  # fmt: skip
-    freedom = 1 / sum(parts) if parts else 1.0
+    inverse = sum((error / spread) ** 4 / (one.docs - 1) for one, error in zip((first, second), errors, strict=True)
+                  if one.docs and one.docs > 1 and error > 0)  # fmt: skip
+    freedom = 1 / inverse if inverse > sys.float_info.min else 1.0
     return max(
         _beta(freedom / (freedom + (difference / spread) * (difference / spread)), freedom / 2, 0.5), sys.float_info.min
     )

@@ -13,6 +13,7 @@ from small_runs import Command
 from harness.board import board, markdown_page, page, seed_files, settings, summary_grid
 from harness.board.settings import Settings
 from harness.board.summary import Block, Standing, summarise
+from harness.board.summary_rows import summary_rows
 from harness.errors import HarnessError
 from harness.records import ledger
 from harness.records.record import Record
@@ -71,6 +72,11 @@ def test_a_method_that_lacks_a_task_has_no_mean_rank_and_a_sentence_says_so() ->
     block = only([*three_tasks(), of_task("a", 0.9, "z")])
     assert standing(block, "p:z").rank is None and standing(block, "p:x").rank is not None
     assert "No mean rank, p:z: no sound score of b, c" in block.notes
+    other = {"name": "other", "digest": "f" * 16}
+    several = only([*three_tasks(), *(of_task(n, 0.5, m, model=other) for n in "ab" for m in ("baseline", "x"))])
+    assert "other, float32: No mean rank, p:x: no sound score of c" in several.notes, (
+        "whose it is, where there are several"
+    )
     part = [of_task(name, 0.5, method, settings={"limit": 4}) for name in "ab" for method in ("baseline", "x")]
     assert only(part).notes == ("No mean rank: 2 tasks asked in part",)
 
@@ -247,6 +253,22 @@ def test_words_that_a_board_does_not_have_are_named(text: str, said: str, tmp_pa
     assert said in str(caught.value) and "board.toml" in str(caught.value)
     (tmp_path / "records").mkdir()
     assert said in " ".join(checking.check(tmp_path).problems)
+
+
+def test_one_document_with_an_error_beside_a_score_with_next_to_none_is_no_division_by_zero() -> None:
+    metric = {"name": "score", "higher_is_better": True}
+    kept = record(0.5, method="baseline", metric=metric, stderr=1e-300, counts={"docs": 9})
+    one = record(0.6, method="x", metric=metric, stderr=0.01, counts={"docs": 1})
+    assert standing(only([kept, one]), "p:x").differences[0].value == pytest.approx(0.1)
+
+
+def test_numbers_beyond_the_largest_float_are_null_for_programs() -> None:
+    unbounded = {"name": "score", "higher_is_better": True}
+    records = [of_task("a", 0.5), of_task("a", 0.6, "x")]
+    records += [of_task("text", v, m, metric=unbounded) for v, m in ((5e-324, "baseline"), (1e300, "x"))]
+    [block] = summary_rows(board.build(records), ["text"])
+    [retained] = [row["retained"] for row in block["models"][0]["rows"] if row["retained"]]
+    assert retained == {"share": None, "worst": None, "task": "text"} and json.dumps(block, allow_nan=False)
 
 
 def test_programs_get_the_summary_that_people_read(cli: Command, tmp_path: Path) -> None:
