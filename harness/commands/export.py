@@ -19,7 +19,7 @@ SUFFIXES = {
     ".svg": "svg", ".pdf": "pdf", ".png": "png", ".bib": "bibtex",
 }  # fmt: skip
 FIGURES = ("svg", "pdf", "png")
-SHAPES = ("table", "scores", "runs", "methods", "differences", "cost")
+SHAPES = ("table", "scores", "runs", "methods", "differences", "cost", "curve")
 # The shapes that each form has, its default first.
 FORMS = {
     **dict.fromkeys(("csv", "parquet"), ("scores", "runs")),
@@ -27,7 +27,7 @@ FORMS = {
     "markdown": ("table", "scores", "runs", "methods"),
     "latex": ("table", "methods"),
     "bibtex": ("methods",),
-    **dict.fromkeys(FIGURES, ("differences", "cost")),
+    **dict.fromkeys(FIGURES, ("differences", "cost", "curve")),
 }
 FILTERS = ("model", "weights", "method", "task")
 EPILOG = """\
@@ -42,12 +42,15 @@ shapes:
   differences  a figure: each method's difference to the untouched model with its 95 % interval, a panel a task (default for
           SVG, PDF and PNG; needs the extra plots)
   cost    a figure: scores against seconds, with the front of those that nothing beats at less
+  curve   a figure: scores over a number, --over: an option such as steps, or the last number in the name of the model, adapter
+          or revision, as of checkpoints; a line for each method that otherwise stays the same
 
 examples:
   harness export                                            the table of results/, as Markdown
   harness export results -o table.tex -o scores.csv         both, each in the form of its ending
   harness export results leaderboards --task langgame --metric acc -o langgame.tex
   harness export results -o figure.pdf                      differences to the untouched model, drawn
+  harness export results --over steps -o curve.svg          scores over steps of training
   harness export results --shape runs --format json | jq '.[].value'
   harness export results --shape methods -o methods.tex -o references.bib
 
@@ -80,6 +83,9 @@ def add(commands: Any) -> argparse.ArgumentParser:
         )
     parser.add_argument("--metric", action="append", metavar="NAME",
                         help="only this metric, in a table instead of each task's first; several times if you like")  # fmt: skip
+    parser.add_argument(
+        "--over", metavar="NAME", default="", help="of a curve: the option, or model, adapter or revision"
+    )
     parser.add_argument("--no-samples", "--no_samples", action="store_true",
                         help="do not read sample files: quick, but differences are unpaired")  # fmt: skip
     return parser
@@ -91,6 +97,10 @@ def execute(args: argparse.Namespace) -> int:
 
     wanted = [(path, _format_of(path, args.format)) for path in args.output or []]
     kinds = [kind for _, kind in wanted] or [args.format or "markdown"]
+    if args.over and args.shape is None:
+        args.shape = "curve"
+    if args.over and args.shape != "curve":
+        raise HarnessError(f"--over is of --shape curve, not {args.shape}")
     for kind in kinds:
         if args.shape not in (None, *FORMS[kind]):
             raise HarnessError(f"there is no {kind} of --shape {args.shape}, but of {' and '.join(FORMS[kind])}")
@@ -178,7 +188,7 @@ def _made(reading: Reading, kind: str, args: argparse.Namespace) -> Any:
         if shape == "methods":
             return methods_section.WRITERS[kind](methods_section.describe(board))
         if kind in FIGURES:
-            return figures.draw(board, shape, kind, metrics=args.metric or ())
+            return figures.draw(board, shape, kind, metrics=args.metric or (), over=args.over)
         if shape == "table":
             table = paper_table(board, metrics=args.metric or ())
             return formats.to_latex(table) if kind == "latex" else formats.to_markdown(table)

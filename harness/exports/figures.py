@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from harness.board.plots import pareto
 from harness.board.ranking import Difference
 from harness.board.tables import Board, Row, Score
 from harness.errors import HarnessError
+from harness.exports.curves import Curve, curves_of
 from harness.names import counted
 from harness.progress import say
 
@@ -38,6 +39,12 @@ NAME_POINTS = (10, 7)
 # Okabe and Ito's colours, told apart by colour-blind eyes; the form of a mark says the same.
 COLOURS = {"better": "#0072B2", "worse": "#D55E00", "": "#555555"}
 MARKERS = {"better": "^", "worse": "v", "": "o"}
+# Of lines: a colour and a form each.
+LINES = [
+    (colour, marker)
+    for marker in "osD"
+    for colour in ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+]
 STYLE: dict[str, Any] = {
     "font.size": 8, "axes.titlesize": 8, "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False,
     "pdf.fonttype": 42, "svg.hashsalt": "harness", "svg.fonttype": "path", "axes.grid": True, "grid.alpha": 0.3,
@@ -58,38 +65,48 @@ class Panel:
     higher_is_better: bool | None
 
 
-def draw(board: Board, shape: str, kind: str, *, metrics: Sequence[str] = ()) -> bytes:
+def draw(board: Board, shape: str, kind: str, *, metrics: Sequence[str] = (), over: str = "") -> bytes:
     """Return a figure of a board as a file.
 
     Args:
         board: its tables become panels.
-        shape: ``differences`` to the untouched model with 95 % intervals, or ``cost``: the score against seconds.
+        shape: ``differences`` to the untouched model with 95 % intervals, ``cost``: the score against seconds, or ``curve``: the
+            score over ``over``.
         kind: ``svg``, ``pdf`` or ``png``.
         metrics: panels of each task, by name; without, the first that each task names.
+        over: of a curve: an option of the methods that is a number, or ``model``, ``adapter`` or ``revision``, of whose name the
+            last number counts, as in ``checkpoint-200``.
 
     Raises:
-        HarnessError: matplotlib is not installed, there is nothing to draw, or more than a page holds.
+        HarnessError: matplotlib is not installed, no row has such a number, there is nothing to draw, or more than a page holds.
     """
     try:
         import matplotlib as mpl
     except ImportError as error:
         raise HarnessError("figures are drawn by matplotlib: pip install 'token-harness[plots]'") from error
     columns = columns_of(board.tables, metrics)
+    if shape == "curve":
+        curves = curves_of(columns, over)
+        return _saved(mpl, kind, lambda: _curve_figure(curves, over))
     by_row = {key: rows for key, rows in rows_over(columns).items() if shape == "cost" or key.method}
     labels = _labels(by_row, LABEL_CHARACTERS if shape == "differences" else KEY_CHARACTERS)
     panels = [_panel(column, number, by_row) for number, column in enumerate(columns)]
     panels = [panel for panel in panels if _has_any(panel, shape)]
     _check(panels, labels, shape)
+    drawn = _differences if shape == "differences" else _costs
+    return _saved(mpl, kind, lambda: drawn(panels, labels))
+
+
+def _saved(mpl: Any, kind: str, drawn: Callable[[], Figure]) -> bytes:
+    """Return the figure as a file, and say which characters its font lacks."""
     with mpl.rc_context(STYLE), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        figure = _differences(panels, labels) if shape == "differences" else _costs(panels, labels)
         file = io.BytesIO()
-        figure.savefig(file, format=kind, dpi=300, bbox_inches="tight", metadata=METADATA[kind])
+        drawn().savefig(file, format=kind, dpi=300, bbox_inches="tight", metadata=METADATA[kind])
     lacking = {str(one.message) for one in told if str(one.message).startswith("Glyph ")}
     if lacking:
-        say(
-            f"note: {counted(len(lacking), 'character')} of the names are boxes in the figure: its font, DejaVu Sans, lacks them"
-        )
+        count = counted(len(lacking), "character")
+        say(f"note: {count} of the names are boxes in the figure: its font, DejaVu Sans, lacks them")
     return file.getvalue()
 
 
@@ -212,3 +229,34 @@ def _names(axes: Axes, points: Mapping[str, tuple[float, float]]) -> None:
 
 def _apart(one: Any, other: Any) -> bool:
     return bool(abs(one[0] - other[0]) > NAME_POINTS[0] or abs(one[1] - other[1]) > NAME_POINTS[1])
+
+
+def _curve_figure(curves: Mapping[str, Sequence[Curve]], over: str) -> Figure:
+    """Return a panel a task with a line a method; the untouched model is a level with its interval."""
+    names = list(dict.fromkeys(curve.name for several in curves.values() for curve in several))
+    if len(curves) > MOST_PANELS or len(names) > len(LINES):
+        found = f"{counted(len(curves), 'panel')} of {counted(len(names), 'line')}"
+        raise HarnessError(f"{found} fit on no page; choose by --task, --method, --model or --metric")
+    panels = [Panel(title, {}, None) for title in curves]
+    figure, axes = _grid(panels, COST_INCHES, is_shared=False)
+    for one, (title, several) in zip(axes, curves.items(), strict=True):
+        for curve in several:
+            colour, marker = LINES[names.index(curve.name)]
+            if curve.is_level:
+                one.axhline(curve.values[0], color="black", linewidth=0.8, linestyle="--", label=curve.name)
+                if curve.lows[0] is not None and curve.highs[0] is not None:
+                    one.axhspan(curve.lows[0], curve.highs[0], color="black", alpha=0.07, linewidth=0)
+                continue
+            one.plot(
+                curve.places, curve.values, color=colour, marker=marker, markersize=4, linewidth=1.2, label=curve.name
+            )
+            for place, low, high in zip(curve.places, curve.lows, curve.highs, strict=True):
+                if low is not None and high is not None:
+                    one.plot([place, place], [low, high], color=colour, linewidth=0.8, alpha=0.6)
+        one.set_title(title)
+    figure.supxlabel(over, fontsize=8)
+    handles = {name: handle for one in axes for handle, name in zip(*one.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(0, -0.02), fontsize=7, frameon=False
+    )
+    return figure

@@ -12,8 +12,10 @@ from board_records import HOSTILE, baseline, record, write
 from small_runs import Command
 
 from harness.board.board import build
+from harness.board.columns import columns_of
 from harness.errors import HarnessError
 from harness.exports import figures
+from harness.exports.curves import curves_of
 from harness.records.record import Record
 
 BEGINS = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG"}
@@ -84,3 +86,52 @@ def test_matplotlib_is_read_for_figures_alone(tmp_path: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert run.stdout.endswith("0 2\n") and "pip install 'token-harness[plots]'" in run.stderr
+
+
+def steps(*numbers: int, **more: object) -> list[Record]:
+    """Return records of one method with several numbers of steps, and of the untouched model."""
+    found = [record(0.5 + n / 100, options={"steps": n, "rank": 4}, stderr=0.02, **more) for n in numbers]
+    return [baseline(0.5, stderr=0.02, **more), *found]
+
+
+def test_a_curve_has_a_line_for_what_otherwise_stays_the_same() -> None:
+    records = [
+        *steps(10, 20, 5),
+        record(0.9, options={"steps": 10, "rank": 8}),
+        record(0.95, options={"steps": 20, "rank": 8}),
+    ]
+    [lines] = curves_of(columns_of(build(records).tables), "steps").values()
+    assert [(one.name, one.places, one.is_level) for one in lines] == [
+        ("baseline", (0.0,), True), ("p:m (rank=4)", (5.0, 10.0, 20.0), False), ("p:m (rank=8)", (10.0, 20.0), False)
+    ]  # fmt: skip
+    assert lines[1].values == pytest.approx((0.55, 0.6, 0.7)) and all(low is not None for low in lines[1].lows)
+    assert figures.draw(build(records), "curve", "svg", over="steps").startswith(b"<?xml")
+
+
+def test_checkpoints_are_a_curve_over_the_last_number_of_their_name() -> None:
+    records = [
+        record(
+            0.4 + n / 1000,
+            method="baseline",
+            model={"name": f"smol-135m/checkpoint-{n}", "digest": str(n) * 4},
+            stderr=0.02,
+        )
+        for n in (100, 200, 300)
+    ]
+    [lines] = curves_of(columns_of(build(records).tables), "model").values()
+    assert [(one.name, one.places) for one in lines] == [("baseline", (100.0, 200.0, 300.0))]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--over", "stepz"], "no row has a number 'stepz'; options are rank, steps"),
+        (["--over", "rank"], "no method has two numbers 'rank' with the rest alike"),
+        (["--shape", "curve"], "a curve is over a number; name an option"),
+        (["--shape", "cost", "--over", "steps"], "--over is of --shape curve, not cost"),
+    ],
+)
+def test_what_is_no_curve_is_said(cli: Command, words: list[str], said: str) -> None:
+    write(Path("results/records.jsonl"), steps(10, 20))
+    refused = cli("export", *words, "-o", "x.svg")
+    assert refused.code == 2 and said in refused.sentence and not Path("x.svg").exists()
