@@ -96,6 +96,7 @@ class Block:
         models: by title the standings, the best first.
         notes: sentences on what has no mean rank, and why.
         machines: where it was measured.
+        is_of_models: there are no methods, so that ``models`` has one entry, without a title, whose rows are the models.
     """
 
     columns: tuple[Column, ...]
@@ -104,6 +105,7 @@ class Block:
     models: Mapping[str, tuple[Standing, ...]]
     notes: tuple[str, ...]
     machines: tuple[str, ...]
+    is_of_models: bool = False
 
 
 def summarise(board: Board, *, retention: Sequence[str] = RETENTION) -> list[Block]:
@@ -172,18 +174,23 @@ def _block(
     baselines = {one.key: one for one in standings if not one.key.method}
     models: dict[str, tuple[Standing, ...]] = {}
     notes: list[str] = []
-    names = dict.fromkeys(one.key.model for one in standings)
-    for model in names:
-        rows = [_with_retention(one, baselines, columns, retained) for one in standings if one.key.model == model]
+    models_alone = {one.key.model for one in standings if not one.key.method or one.first.foreign is not None}
+    is_of_models = 1 < len(models_alone) == len(standings)
+    if is_of_models:  # nothing but models as they are, by us or by other tools: they are what is compared
+        standings = [replace(one, method=one.key.model) for one in standings]
+    names = {one.key.model: "" if is_of_models else one.key.model for one in standings}
+    for model in dict.fromkeys(names.values()):
+        rows = [one for one in standings if names[one.key.model] == model]
+        rows = [_with_retention(one, baselines, columns, retained) for one in rows]
         rows, said = _ranked(_with_best(_with_seconds(rows), columns), columns, ranked)
         only = columns[ranked[0]] if len(ranked) == 1 else None
         models[model] = tuple(sorted(rows, key=lambda one: _order(one, only, ranked[0] if ranked else 0)))
-        notes += [f"{model}: {sentence}" for sentence in said] if len(names) > 1 else said
+        notes += [f"{model}: {sentence}" for sentence in said] if len(set(names.values())) > 1 else said
     if not ranked:
         notes.append(_why_nothing_is_ranked(columns, retained))
     environments = {id(one.first.environment): one.first.environment for one in standings}.values()
     machines = dict.fromkeys(f"{one.device}, {one.platform}, {_threads(one.threads)}" for one in environments)
-    return Block(tuple(columns), retained, ranked, models, tuple(dict.fromkeys(notes)), tuple(machines))
+    return Block(tuple(columns), retained, ranked, models, tuple(dict.fromkeys(notes)), tuple(machines), is_of_models)
 
 
 def _threads(count: int | None) -> str:

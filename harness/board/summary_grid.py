@@ -31,7 +31,8 @@ MEANINGS = {
     "place": "1 + how many rows are shown to be better over tasks, with a single task over its documents (two-sided, 5 % over "
     "all pairs); = where rows share it, because nothing tells them apart",
     "won, lost, tied": "tasks where a row is shown to be better (▲) or worse (▼) than the untouched model, or neither (5 %, "
-    "Holm's correction over all rows and tasks of this summary, so that it shows less than a task's own table)",
+    "Holm's correction over all rows and tasks of this summary, so that it shows less than a task's own table); tasks for "
+    "retention do not count",
     "retained": "what is left of the untouched model's score on tasks that take no part in ranks; turned over where lower is "
     "better, so that less than 100 % is a cost",
     "training": "of the method, one seed; tokens trained on",
@@ -120,7 +121,9 @@ def _grid(block: Block, model: str, rows: Sequence[Standing]) -> Grid:
         "won, lost, tied": [_counts(one) for one in rows] if any(one.differences for one in rows) else None,
         "retained": [_retention(one) for one in rows] if any(one.retention for one in rows) else None,
     }
-    parts: list[tuple[Head, list[Cell]]] = [(Head("method"), [Cell(printable(one.method)) for one in rows])]
+    parts: list[tuple[Head, list[Cell]]] = [
+        (Head("model" if block.is_of_models else "method"), [Cell(printable(one.method)) for one in rows])
+    ]
     seeds = [max(len(score.by_seed) for score in one.scores.values()) for one in rows]
     parts += [(Head("seeds"), [Cell(str(count)) for count in seeds])] if max(seeds) > 1 else []
     parts += [(Head(name), cells) for name in ("place", "mean rank") if (cells := optional[name])]
@@ -130,7 +133,7 @@ def _grid(block: Block, model: str, rows: Sequence[Standing]) -> Grid:
     parts += [(Head("retained"), cells)] if (cells := optional["retained"]) else []
     parts += _costs(rows)
     made = tuple(zip(*(cells for _, cells in parts), strict=True))
-    is_baseline = tuple(not one.key.method for one in rows)
+    is_baseline = tuple(not one.key.method and not block.is_of_models for one in rows)
     return Grid(_title(block, model), tuple(head for head, _ in parts), made, is_baseline, tuple(_said(block, rows)))
 
 
@@ -150,7 +153,7 @@ def _said(block: Block, rows: Sequence[Standing]) -> list[str]:
 def _title(block: Block, model: str) -> str:
     tasks = [column.task for column in block.columns]
     said = ", ".join(tasks) if len(tasks) <= MOST_NAMED else counted(len(tasks), "task")
-    return f"{model} · {said}"
+    return f"{model} · {said}" if model else said
 
 
 def _scores(block: Block, n: int, rows: Sequence[Standing]) -> tuple[Head, list[Cell]]:

@@ -49,6 +49,7 @@ def _block(block: Block) -> dict[str, Any]:
 def _row(one: Standing) -> dict[str, Any]:
     first, rank = one.first, one.rank
     return {
+        "model": one.key.model,
         "method": one.method,
         "plugin": first.plugin.name,
         "options": first.method.options,

@@ -174,7 +174,7 @@ def _text(kind: str, built: Board, own: Settings, tasks: Sequence[str], *, is_fi
 
     if kind == "html":
         return page.render(built, settings=own)
-    if tasks or _is_foreign(built):
+    if tasks:
         return markdown_page.render_board(built, settings=own, with_summary=False)
     if is_file:
         return markdown_page.render_board(built, settings=own, tables=markdown_page.FOLDED)
@@ -187,12 +187,6 @@ def _json(built: Board, own: Settings) -> str:
 
     content = {"title": own.title, "summary": summary_rows(built, own.retention), "scores": score_rows(built)}
     return json.dumps(content, ensure_ascii=False, indent=1, allow_nan=False, default=str)
-
-
-def _is_foreign(built: Board) -> bool:
-    """Whether all results are other tools': they have no methods to sum up, so that their tables come at once."""
-    rows = [row for table in built.tables for row in table.rows]
-    return bool(rows) and all(row.first.foreign is not None for row in rows)
 
 
 def _names(text: str) -> tuple[str, ...]:

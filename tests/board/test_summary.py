@@ -284,3 +284,18 @@ def test_programs_get_the_summary_that_people_read(cli: Command, tmp_path: Path)
     assert len(content["scores"]) == 12
     refused = cli("leaderboard", str(tmp_path / "records.jsonl"), "--json", "-o", "x.md")
     assert refused.code == 2 and "--json prints" in refused.sentence
+
+
+def test_models_without_methods_are_rows_of_one_grid() -> None:
+    models = {name: {"name": name, "digest": name * 4} for name in ("small", "large", "huge")}
+    values = {"small": (0.2, 0.3, 0.1), "large": (0.5, 0.6, 0.4), "huge": (0.55, 0.5, 0.6)}
+    records = [
+        of_task(task, value, model=models[name])
+        for name, several in values.items()
+        for task, value in zip("abc", several, strict=True)
+    ]
+    [block] = summarise(board.build(records))
+    assert block.is_of_models and list(block.models) == [""]
+    assert [one.method for one in block.models[""]] == ["huge, float32", "large, float32", "small, float32"]
+    [grid] = summary_grid.summary(board.build(records), Settings()).grids
+    assert (grid.title, grid.heads[0].text, grid.is_baseline) == ("a, b, c", "model", (False,) * 3)

@@ -134,8 +134,10 @@ def test_a_board_of_logs_has_models_as_rows_with_ranks(cli: Command, tmp_path: P
         shutil.copy(MADE / name / "sums.eval", tmp_path / f"{name}.eval")
     done = cli("leaderboard", tmp_path)
     assert done.code == 0, done.err
-    assert "| mockllm/weak | inspect_ai | 1 |" in done.out and ", rank =1" in done.out
-    assert "rank: 1 + how many rows" in done.out and "unknown" not in done.out
+    assert "| model | place | sums, accuracy (match) ↑ |" in done.out and "| mockllm/weak | =1 |" in done.out
+    tables = cli("leaderboard", tmp_path, "--task", "all")
+    assert "| mockllm/weak | inspect_ai | 1 |" in tables.out and ", rank =1" in tables.out
+    assert "rank: 1 + how many rows" in tables.out and "unknown" not in tables.out
     page = tmp_path / "board.html"
     assert cli("leaderboard", tmp_path, "-o", page).code == 0 and "mockllm/weak" in page.read_text(encoding="utf-8")
 

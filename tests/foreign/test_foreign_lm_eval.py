@@ -145,7 +145,7 @@ def test_a_pair_is_tested_as_by_hand(made: Path, cli: Command) -> None:
 def test_a_board_has_both_models_with_ranks(made: Path, cli: Command, tmp_path: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(made / name, tmp_path / name)
-    done = cli("leaderboard", tmp_path)
+    done = cli("leaderboard", tmp_path, "--task", "all")
     assert done.code == 0, done.err
     assert done.out.count("| lm_eval | 1 |") == done.out.count(", rank ") == 6
 

@@ -45,7 +45,8 @@ def test_two_folders_are_compared_by_value_alone(cli: Command) -> None:
 def test_models_without_a_name_are_told_apart_by_their_folder(cli: Command) -> None:
     done = cli("leaderboard", MADE)
     assert done.code == 0, done.err
-    assert "half" in done.out and "minilm" in done.out and done.out.count("| mteb | 1 |") == 2
+    assert "half" in done.out and "minilm" in done.out and "### LocalSTS" in done.out
+    assert cli("leaderboard", MADE, "--task", "all").out.count("| mteb | 1 |") == 2
 
 
 def test_other_data_is_not_compared(cli: Command, tmp_path: Path) -> None:
