@@ -161,9 +161,15 @@ def _row(
         variant=variants[board],
         scores={metric: _score(records, sources, contradictions, len(runs)) for metric, sources in by_metric.items()},
         sources=tuple(runs.values()),
+        seconds_a_document=_seconds_a_document(chosen),
         seconds=mean([record.cost.apply_seconds + record.cost.evaluate_seconds for record in chosen]),
         peak_bytes=max(peaks, default=None),
     )
+
+
+def _seconds_a_document(records: Sequence[Record]) -> float | None:
+    docs = sum(record.counts.docs for record in records)
+    return sum(record.cost.evaluate_seconds for record in records) / docs if docs else None
 
 
 def _score(records: Sequence[Record], sources: Sequence[int], contradictions: Contradictions, seeds: int) -> Score:

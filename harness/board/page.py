@@ -203,11 +203,16 @@ def _own_cells(table: Table, row: Row) -> list[Cell]:
         _cell(None, row.label, " · ".join(plots.option_texts(table, row))),
         _cell(None, printable(model.name), printable(row.variant)),
         _cell(None, printable(weights_label(row.first)), bits),
-        _cell(_rounded(row.seconds), details.duration(row.seconds)) if row.first.states("cost") else _cell(None, "–"),
+        _seconds(row) if row.first.states("cost") else _cell(None, "–"),
         _cell(row.peak_bytes, details.size(row.peak_bytes)),
         _cell(changed, details.number(changed), share),
         _cell(len(row.sources), str(len(row.sources))),
     ]
+
+
+def _seconds(row: Row) -> Cell:
+    each = row.seconds_a_document
+    return _cell(_rounded(row.seconds), details.duration(row.seconds), f"{each:.2g}{NARROW}s/doc" if each else "")
 
 
 def _score_cells(table: Table, row: Row) -> list[Any]:

@@ -55,7 +55,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One method with one set of options on one model; its seeds are merged. ``sources`` has one record a seed."""
+    """One method with one set of options on one model; its seeds are merged. ``sources`` has one record a seed.
+
+    ``seconds`` are those of method and evaluation, ``seconds_a_document`` of the evaluation alone; means over seeds.
+    """
 
     first: Record
     board: str
@@ -63,6 +66,7 @@ class Row:
     scores: dict[tuple[str, str], Score]
     sources: tuple[int, ...]
     seconds: float
+    seconds_a_document: float | None
     peak_bytes: int | None
 
     @property

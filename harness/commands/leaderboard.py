@@ -138,6 +138,7 @@ def _render(args: argparse.Namespace) -> int:
             write_atomic(path, _text(kind, chosen, own, args.task, is_file=True))
         except OSError as error:
             raise HarnessError(f"cannot write '{printable(path)}': {error.strerror or error}") from error
+        print(f"wrote {printable(path)}")
     for said in built.omissions.contradicted:
         print(f"harness: not ranked: {said}", file=sys.stderr)
     return 1 if reading.problems or built.omissions.contradicted else 0

@@ -204,7 +204,7 @@ def test_records_are_read_without_the_plugin_that_made_them(cli: Command) -> Non
         assert (shown.code, shown.err) == (0, "")
         assert "| uninstalled:gone | " in shown.out and "**0.7500**" in shown.out
         assert "| uninstalled:gone | 1 | 0.7500 |" in cli(*words, "--task", "all").out
-    assert cli("leaderboard", "--output", "board.md").out == ""
+    assert cli("leaderboard", "--output", "board.md").out == "wrote board.md\n"
     written = Path("board.md").read_text(encoding="utf-8")
     assert (
         written.startswith(shown.out.partition("The tables of each task")[0])
@@ -273,7 +273,7 @@ def test_the_summary_shows_the_difference_to_the_baseline_on_the_same_board(caps
 def test_the_ending_of_the_file_says_which_page_it_gets(cli: Command) -> None:
     Path("records.jsonl").write_text(record().to_line() + "\n", encoding="utf-8")
     shown = cli("leaderboard", "records.jsonl", "-o", "a.md", "-o", "b.html", "--no-samples")
-    assert (shown.code, shown.out, shown.err) == (0, "", "")
+    assert (shown.code, shown.out, shown.err) == (0, "wrote a.md\nwrote b.html\n", "")
     assert Path("a.md").read_text(encoding="utf-8").startswith("# Leaderboard\n")
     assert Path("b.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert cli("leaderboard", "records.jsonl", "--format", "html").out == Path("b.html").read_text(encoding="utf-8")
