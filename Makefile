@@ -45,9 +45,9 @@ demo: $(VENV)/.demo
 	HF_HUB_OFFLINE=1 $(DEMO) --method_args scheme=none,$(DEMO_ARGS)
 	@echo "2 of 3: the same steps on randomly split tokens"
 	HF_HUB_OFFLINE=1 $(DEMO) --method_args scheme=stochastok,$(DEMO_ARGS)
-	@echo "3 of 3: the leaderboard of these records (results/demo/README.md)"
+	@echo "3 of 3: the leaderboard of these records (with a table for each task: results/demo/README.md)"
 	$(BIN)/harness leaderboard results/demo --output results/demo/README.md
-	@cat results/demo/README.md
+	@$(BIN)/harness leaderboard results/demo
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 2 --dist loadgroup

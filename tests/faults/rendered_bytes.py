@@ -37,7 +37,7 @@ def make_languages(folder: Path) -> None:
 
 
 def digests(languages: Path) -> dict[str, str]:
-    """Return what this script prints in each of ``ENVIRONMENTS``; ``languages``: made by ``make_languages``."""
+    """Return what this script prints last in each of ``ENVIRONMENTS``; ``languages``: made by ``make_languages``."""
     removed = ("LC_", "LANG", "TZ", "PYTHONUTF8")
     plain = {key: value for key, value in os.environ.items() if not key.startswith(removed)}
     plain |= {"LOCPATH": str(languages)} if any(languages.iterdir()) else {}
@@ -47,7 +47,7 @@ def digests(languages: Path) -> dict[str, str]:
 def _printed(environment: dict[str, str]) -> str:
     words = [sys.executable, str(Path(__file__).resolve())]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    return done.stdout.strip() if done.returncode == 0 else done.stderr
+    return done.stdout.split()[-1] if done.returncode == 0 else done.stderr
 
 
 def digest(folder: Path) -> str:
