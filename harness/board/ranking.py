@@ -16,6 +16,8 @@ from harness.records.intervals import Estimate
 
 # Above this many rows their documents are not compared pair by pair, and ranks come from the standard errors alone.
 MOST_PAIRED_ROWS = 400
+# How a verdict is written beside a number.
+MARKS = {"better": "▲", "worse": "▼"}
 
 
 @dataclass(frozen=True, slots=True)

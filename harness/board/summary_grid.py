@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from harness.board.columns import ARROWS, Column
+from harness.board.columns import Column
 from harness.board.details import duration, number, size
 from harness.board.mean_ranks import MOST_METHODS
-from harness.board.ranking import Difference
+from harness.board.ranking import MARKS, Difference
 from harness.board.settings import Settings
 from harness.board.summary import Block, Standing, summarise
 from harness.board.tables import Board, Score, Table
@@ -17,7 +17,6 @@ from harness.records.intervals import NORMAL
 from harness.records.labels import NOTED, places_of
 from harness.records.record import UNKNOWN
 
-MARKS = {"better": "▲", "worse": "▼", "": ""}
 DASH = "–"
 # Tasks that a title names; more are counted.
 MOST_NAMED = 3
@@ -162,9 +161,7 @@ def _scores(block: Block, n: int, rows: Sequence[Standing]) -> tuple[Head, list[
 
 
 def _head(column: Column) -> Head:
-    return Head(
-        f"{column.task}, {printable(column.metric.title)}{ARROWS[column.metric.higher_is_better]}", column.table
-    )
+    return Head(column.title, column.table)
 
 
 def _score(score: Score | None, difference: Difference | None, is_best: bool) -> Cell:

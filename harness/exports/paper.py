@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.board.columns import Column, RowKey, columns_of, rows_over, score_of, told_rows
+from harness.board.ranking import MARKS
 from harness.board.tables import Board, Row, Score, Table
 from harness.names import printable
 from harness.records.intervals import NORMAL
 from harness.records.labels import places_of, tool_label
 from harness.records.record import UNKNOWN
-
-# How a score is better or worse than its baseline.
-MARKS = {"better": "▲", "worse": "▼"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from harness.exports import figures
 from harness.exports.curves import curves_of
 from harness.records.record import Record
 
+pytestmark = pytest.mark.usefixtures("fresh")
+
 BEGINS = {"svg": b"<?xml", "pdf": b"%PDF-", "png": b"\x89PNG"}
 
 
