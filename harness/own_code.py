@@ -64,6 +64,7 @@ DECIDES_NOTHING = (
     "run.trying_tasks",
     "secret_shapes",
     "showing",
+    "sweeps",
     "timeouts",
     "verifying",
     "viewing",

@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.commands",),
     ("harness.viewing",),
     ("harness.showing", "harness.exports"),
+    ("harness.sweeps",),
     ("harness.run", "harness.run.reproducing", "harness.run.exporting"),
     ("harness.run.named_code",),
     ("harness.run.evaluating", "harness.run.foreseeing", "harness.run.trying_tasks"),
