@@ -20,7 +20,7 @@ from tiny_models import build_encoder, build_model, build_tokenizer
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-pytest_plugins = ["small_runs"]
+pytest_plugins = ["small_runs", "clean_root"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""The house: who may import whom, what a plugin may import, whose private names are whose, and how long a file may be."""
+"""The house: who may import whom, what plugins may import, whose private names are whose; how long files are, and their names."""
 
 from __future__ import annotations
 
@@ -326,6 +326,22 @@ def too_long(paths: Iterable[Path]) -> list[str]:
     ]
 
 
+def files_of_tests() -> list[Path]:
+    """Return the Python files of the tests that pytest imports by their name alone, which are not those of a package."""
+    found = (path for path in sorted((ROOT / "tests").rglob("*.py")) if path.name != "conftest.py")
+    return [path for path in found if not any(part.endswith("_plugin") for part in path.relative_to(ROOT).parts)]
+
+
+def of_one_name(paths: Iterable[Path]) -> list[str]:
+    """Return a sentence for each file that has the name of another one, in whatever folder."""
+    first: dict[str, Path] = {}
+    return [
+        f"{path.relative_to(ROOT)} has the name of {other.relative_to(ROOT)}: pytest imports by name, so give it another"
+        for path in paths
+        if (other := first.setdefault(path.name, path)) != path
+    ]
+
+
 # What takes a file away, puts another in its place, or empties it; what makes a file that goes by itself.
 REMOVING = frozenset({
     "unlink", "rmtree", "rmdir", "removedirs", "rename", "renames", "truncate", "ftruncate", "write_text", "write_bytes",
@@ -414,6 +430,17 @@ def test_private_names_stay_in_their_folder() -> None:
 
 def test_no_file_is_too_long() -> None:
     assert too_long(modules().values()) == []
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """Pytest cannot collect two of one name, and of two helpers only the first is ever imported."""
+    assert of_one_name(files_of_tests()) == []
+
+
+def test_two_files_of_one_name_are_told_with_both_places() -> None:
+    """Folders do not tell them apart."""
+    [sentence] = of_one_name([ROOT / "tests/board/test_page.py", ROOT / "tests/viewing/test_page.py"])
+    assert "tests/viewing/test_page.py has the name of tests/board/test_page.py" in sentence
 
 
 def test_files_go_by_one_function_alone() -> None:
