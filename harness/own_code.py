@@ -56,6 +56,7 @@ DECIDES_NOTHING = (
     "run.artefacts",
     "run.estimating",
     "run.exporting",
+    "run.flags",
     "run.folder",
     "run.foreseeing",
     "run.named_code",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.commands import HELP
-from harness.commands.run_flags import add_method_flags, to_run
 from harness.redaction import redact
+from harness.run.flags import add_method_flags, to_run
 
 
 def add(commands: Any) -> argparse.ArgumentParser:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands import HELP
-from harness.commands.run_flags import add_method_flags, add_task_flags, to_runs
 from harness.errors import HarnessError
+from harness.run.flags import add_method_flags, add_task_flags, to_runs
 
 if TYPE_CHECKING:
     from harness.records.record import Record

@@ -84,8 +84,8 @@ def execute(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     """Try tasks out and print what came of it."""
-    from harness.commands.run_flags import key_values
     from harness.progress import suit_the_terminal
+    from harness.run.flags import key_values
     from harness.run.trying_tasks import try_tasks
     from harness.showing import tried
 

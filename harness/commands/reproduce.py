@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.commands import HELP
-from harness.commands.run_flags import add_method_flags, add_task_flags, key_values, to_run
 from harness.errors import HarnessError
 from harness.names import printable
+from harness.run.flags import add_method_flags, add_task_flags, key_values, to_run
 
 if TYPE_CHECKING:
     from harness.records.record import Record

@@ -16,7 +16,7 @@ import pytest
 
 from harness import HarnessError
 from harness.cli import build_parser, main
-from harness.commands.run_flags import to_run, to_runs
+from harness.run.flags import to_run, to_runs
 from harness.run.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")

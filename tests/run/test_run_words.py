@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from harness.cli import build_parser
-from harness.commands.run_flags import to_run
+from harness.run.flags import to_run
 from harness.run.run import Run
 
 PARSER = build_parser()

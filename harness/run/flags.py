@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from harness.arguments import parse_args
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
-
-if TYPE_CHECKING:
-    from harness.run.run import Run
+from harness.run.run import Run
 
 # Flags of lm-eval that we do not take, and why.
 REFUSED = {
@@ -35,6 +34,9 @@ REFUSED = {
 }
 UNTYPED = {"--gen_kwargs", "--metadata"}
 KEY_VALUE = {"model_args", "method_args", "gen_kwargs", "metadata"}
+# Those that a configuration may give several values at once, as a list.
+LISTED = {"tasks", "include_path", "seed", "seeds"}
+SWITCHES = {"trust_remote_code", "no_cache", "confirm_run_unsafe_code", "write_out", "with_baseline", "log_samples"}
 
 
 def add_method_flags(parser: argparse.ArgumentParser) -> None:
@@ -146,7 +148,7 @@ def to_runs(args: argparse.Namespace) -> list[Run]:
     given = _given(args)
     words = given.pop("seeds", None)
     if words is None:
-        run = _run(given)
+        run = run_of(given)
         if len(set(run.seeds)) == len(run.seeds):
             random, numpy, torch, shots = run.seeds
             print(
@@ -157,7 +159,7 @@ def to_runs(args: argparse.Namespace) -> list[Run]:
         return [run]
     if "seed" in given:
         raise HarnessError("--seed and --seeds exclude each other; give one of them")
-    return [_run(given | {"seed": seed}) for seed in _several(words)]
+    return [run_of(given | {"seed": seed}) for seed in several(words)]
 
 
 def to_run(args: argparse.Namespace) -> Run:
@@ -169,7 +171,7 @@ def to_run(args: argparse.Namespace) -> Run:
     given = _given(args)
     if "seeds" in given:
         raise HarnessError("--seeds makes several runs, and here is place for one; give --seed")
-    return _run(given)
+    return run_of(given)
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -182,9 +184,12 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return configured | given
 
 
-def _run(given: Mapping[str, Any]) -> Run:
-    from harness.run.run import Run
+def run_of(given: Mapping[str, Any]) -> Run:
+    """Return the run that flags describe, each as the command line's parser gives it (``parsed``).
 
+    Raises:
+        HarnessError: a flag we refuse, or a malformed value.
+    """
     given = dict(given)
     for name, why in REFUSED.items():
         if given.pop(name, None) is not None:
@@ -220,33 +225,53 @@ def _from_config(path: Path | None) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise HarnessError(f"--config '{shown}' has to hold flags as `name: value`")
-    parser = _ConfigParser(add_help=False, allow_abbrev=False, prog=shown)
-    add_method_flags(parser)
-    add_task_flags(parser)
-    known = {action.dest for action in parser._actions} - {"config"}
-    words: list[str] = []
+    found: dict[str, Any] = {}
     for name, value in content.items():
-        if name not in known:
-            raise HarnessError(f"--config has '{printable(name)}', which is no flag; {suggestion(name, known)}")
-        words += _words(name, value)
-    return {name: value for name, value in vars(parser.parse_args(words)).items() if value is not None}
+        if name not in configurable():
+            raise HarnessError(
+                f"--config has '{printable(name)}', which is no flag; {suggestion(name, configurable())}"
+            )
+        try:
+            found |= parsed(name, value)
+        except HarnessError as error:
+            raise HarnessError(f"--config '{shown}': {error}") from error
+    return found
+
+
+def configurable() -> dict[str, argparse.Action]:
+    """Return the flags that a configuration may give, by the names they have there."""
+    return {action.dest: action for action in _config_parser()._actions if action.dest != "config"}
+
+
+def parsed(name: str, value: Any) -> dict[str, Any]:
+    """Return what ``name: value`` of a configuration says, as the command line's parser gives it; nothing for a null.
+
+    Raises:
+        HarnessError: the flag takes no such value.
+    """
+    return {
+        name: given
+        for name, given in vars(_config_parser().parse_args(_words(name, value))).items()
+        if given is not None
+    }
 
 
 class _ConfigParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise HarnessError(f"--config '{self.prog}': {printable(message)}")
+        raise HarnessError(printable(message))
+
+
+@functools.cache
+def _config_parser() -> _ConfigParser:
+    parser = _ConfigParser(add_help=False, allow_abbrev=False)
+    add_method_flags(parser)
+    add_task_flags(parser)
+    return parser
 
 
 def _words(name: str, value: Any) -> list[str]:
     """Return the words of the command line that say the same as ``name: value`` in a configuration."""
-    is_switch = name in {
-        "trust_remote_code",
-        "no_cache",
-        "confirm_run_unsafe_code",
-        "write_out",
-        "with_baseline",
-        "log_samples",
-    }
+    is_switch = name in SWITCHES
     if value is None or (value is False and name != "log_samples" and (is_switch or name == "apply_chat_template")):
         return []
     if is_switch and isinstance(value, bool):
@@ -255,13 +280,11 @@ def _words(name: str, value: Any) -> list[str]:
         return ["--apply_chat_template"]
     if isinstance(value, Mapping):
         if name not in KEY_VALUE | {"samples"}:
-            raise HarnessError(f"--config has a mapping for '{name}', which takes none")
+            raise HarnessError(f"there is a mapping for '{name}', which takes none")
         value = json.dumps(value, default=str)
     if isinstance(value, list):
-        if name not in {"tasks", "include_path", "seed", "seeds"} or not all(
-            isinstance(part, str | int) for part in value
-        ):
-            raise HarnessError(f"--config has a list for '{name}', which takes none")
+        if name not in LISTED or not all(isinstance(part, str | int) for part in value):
+            raise HarnessError(f"there is a list for '{name}', which takes none")
         if name == "include_path":
             return [f"--{name}={part}" for part in value]
         value = ",".join(str(part) for part in value)
@@ -313,8 +336,8 @@ def _seeds(value: str) -> tuple[int | None, ...]:
     return tuple(seeds * 4 if len(seeds) == 1 else seeds)
 
 
-def _several(words: Sequence[str]) -> list[str]:
-    """Return the seeds of several runs."""
+def several(words: Sequence[str]) -> list[str]:
+    """Return the seeds of several runs. Raises ``HarnessError`` where they are none, or one is there twice."""
     seeds = [part.strip() for word in words for part in word.split(",")]
     numbers = [_seed(seed) for seed in seeds]
     if -1 in numbers or len(set(numbers)) < len(numbers):
