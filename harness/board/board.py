@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.board import ranking, row_intervals, seed_files, table_notes
+from harness.board import ranking, row_intervals, table_notes
 from harness.board.omissions import Omissions
 from harness.board.scores_by_document import SampleFiles
+from harness.board.seed_files import SeedFiles
 from harness.board.tables import Board, Metric, Row, Score, Table
 from harness.names import printable
 from harness.records.grouping import Keys, method_text, newest_of_each, table_content, told_apart, weights_label
@@ -54,7 +55,11 @@ def build(
         groups.setdefault(keys.table(records[index]), []).append(index)
     files = SampleFiles(records, origins if with_samples else ())
     contradictions = Contradictions(records, origins, files.contradiction)
-    tables = [_table(records, indexes, keys, files, contradictions) for indexes in groups.values()]
+    of_seeds = SeedFiles(records[index] for index in kept)
+    tables = []
+    for indexes in groups.values():
+        joined = of_seeds.joined(records, _by_row(records, indexes, keys), keys)
+        tables.append(_table(records, indexes, joined, keys, files, contradictions))
     tables = _with_twins_noted(_in_groups(sorted(tables, key=_table_order)))
     omissions = replace(
         _without_rank(tables),
@@ -96,16 +101,17 @@ def _without_rank(tables: Sequence[Table]) -> Omissions:
 
 
 def _table(
-    records: Sequence[Record], indexes: Sequence[int], keys: Keys, files: SampleFiles, contradictions: Contradictions
+    records: Sequence[Record],
+    indexes: Sequence[int],
+    joined: Sequence[tuple[Record, Sequence[int]]],
+    keys: Keys,
+    files: SampleFiles,
+    contradictions: Contradictions,
 ) -> Table:
     chosen = [records[index] for index in indexes]
     by_metric = _by_metric(chosen)
     metrics = tuple(Metric(*key, table_notes.one_direction(alike)) for key, alike in by_metric.items())
-    groups: dict[int, list[int]] = {}
-    for index in indexes:
-        groups.setdefault(keys.row(records[index]), []).append(index)
     variants = told_apart({keys.board(record): record for record in chosen})
-    joined = seed_files.joined(records, list(groups.values()), keys)
     rows = [_row(records, group, variants, keys, contradictions, first) for first, group in joined]
     is_partial = any(record.is_partial for record in chosen)
     for metric in metrics:
@@ -123,6 +129,13 @@ def _table(
         is_partial=is_partial,
         notes=_notes(rows, chosen, list(by_metric.values())),
     )
+
+
+def _by_row(records: Sequence[Record], indexes: Sequence[int], keys: Keys) -> list[list[int]]:
+    groups: dict[int, list[int]] = {}
+    for index in indexes:
+        groups.setdefault(keys.row(records[index]), []).append(index)
+    return list(groups.values())
 
 
 def _notes(rows: Sequence[Row], records: Sequence[Record], by_metric: Sequence[Sequence[Record]]) -> tuple[str, ...]:

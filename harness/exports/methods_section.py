@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.board.seed_files import of_any_seed
+from harness.board.seed_files import SeedFiles
 from harness.board.tables import Board, Score
 from harness.exports import references
 from harness.exports.formats import latex
@@ -44,7 +44,8 @@ def describe(board: Board) -> Section:
     cited = references.of_records(records)
     own = [record for record in records if record.foreign is None]
     sentences = [
-        _models(records), *(_methods(own, cited) if own else []), *_tasks(records), *([_tools(own)] if own else []),
+        _models(records), *(_methods(own, cited, SeedFiles(board.records)) if own else []),
+        *_tasks(records), *([_tools(own)] if own else []),
         *_of_other_tools([record for record in records if record.foreign is not None]), *_statistics(board, records),
     ]  # fmt: skip
     missing = [f"the paper behind plugin {printable(name)}" for name in cited.unknown]
@@ -113,7 +114,7 @@ def _models(records: Sequence[Record]) -> str:
     return f"We evaluated {_listed(said)}."
 
 
-def _methods(records: Sequence[Record], cited: References) -> list[str]:
+def _methods(records: Sequence[Record], cited: References, files: SeedFiles) -> list[str]:
     """Return a sentence of the methods, each with the options that were given and its seeds."""
     seeds: dict[str, dict[str, None]] = {}
     for record in records:
@@ -124,7 +125,7 @@ def _methods(records: Sequence[Record], cited: References) -> list[str]:
         papers = f" [{'; '.join(f'@{key}' for key in keys)}]" if keys else ""
         origin = [f"{plugin.distribution} {plugin.version}"] if plugin.distribution else []
         origin += [f"code {plugin.code_digest[:DIGITS]}"] if plugin.code_digest else []
-        given = _given_options(record)
+        given = _given_options(record, files)
         label = f"{method_label(record)}{papers} ({printable(', '.join([*origin, *([given] if given else [])]))}"
         seeds.setdefault(label, {})[str(record.seeds.random)] = None
     untouched = any(record.is_baseline for record in records)
@@ -135,14 +136,14 @@ def _methods(records: Sequence[Record], cited: References) -> list[str]:
     return [f"{'The untouched model' if untouched else 'The model'}{compared}{_listed(several)}."]
 
 
-def _given_options(record: Record) -> str:
+def _given_options(record: Record, files: SeedFiles) -> str:
     """Return the options that the command gives, as it gives them; the others had their defaults."""
     try:
         words = shlex.split(record.command or "")
     except ValueError:
         return ""
     given = next((words[n + 1] for n, word in enumerate(words[:-1]) if word == "--method_args"), "")
-    told = of_any_seed(record)  # files that were made for their seed are those of one setting
+    told = files.of_any_seed(record)  # files that were made for their seed are those of one setting
     for name, value in told.method.options.items() if told else ():
         if value != record.method.options[name]:
             given = given.replace(f"{name}={record.method.options[name]}", f"{name}={value}")

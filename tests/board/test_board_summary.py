@@ -10,7 +10,8 @@ import pytest
 from board_records import measured, record, write
 from small_runs import Command
 
-from harness.board import board, markdown_page, page, seed_files, settings, summary_grid
+from harness.board import board, markdown_page, page, settings, summary_grid
+from harness.board.seed_files import SEED, SeedFiles
 from harness.board.settings import Settings
 from harness.board.summary import Block, Standing, summarise
 from harness.board.summary_rows import summary_rows
@@ -184,12 +185,29 @@ def test_files_made_for_each_seed_are_seeds_of_one_row_unless_a_seed_has_two() -
     assert len(row.sources) == 3 and row.first.method.options == {"pairs": "pairs-{seed}.jsonl"}
     apart = [record(0.6, seed=0, options={"pairs": name}) for name in ("pairs-0.jsonl", "pairs-0.json")]
     assert len(board.build(apart).tables[0].rows) == 2
-    same = [record(0.6 + n, seed=0, options={"pairs": "p0.jsonl"}) for n in range(1)]
-    assert seed_files.of_any_seed(same[0]) is not None
-    assert seed_files.of_any_seed(record(0.6, seed=1, options={"rank": 1, "pairs": "p10.jsonl", "name": "v1"})) is None
+    files = SeedFiles([])
+    assert files.of_any_seed(run(0, "p0.jsonl")) is not None
+    assert files.of_any_seed(record(0.6, seed=1, options={"rank": 1, "pairs": "p10.jsonl", "name": "v1"})) is None
     for seed, name in ((0, "Qwen/Qwen2.5-0.5B"), (1, "Qwen/Qwen2.5-1.5B"), (1, "1.5")):
-        assert seed_files.of_any_seed(record(0.6, seed=seed, options={"teacher": name})) is None, "no file"
+        assert files.of_any_seed(record(0.6, seed=seed, options={"teacher": name})) is None, "no file"
     assert run(1, "x1.jsonl").method.options == {"pairs": "x1.jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["v2-pairs-1.jsonl", "v2-pairs-2.jsonl", "v2-pairs-3.jsonl"], "v2-pairs-{seed}.jsonl"),
+        (["runs-1/pairs-1.jsonl", "runs-2/pairs-2.jsonl", "runs-3/pairs-3.jsonl"], "runs-{seed}/pairs-{seed}.jsonl"),
+        (["1/of-3.jsonl", "2/of-3.jsonl", "3/of-3.jsonl"], "{seed}/of-3.jsonl"),
+    ],
+)
+def test_only_the_number_that_is_the_seed_in_all_files_is_taken_for_it(names: list[str], told: str) -> None:
+    records = [record(0.6, seed=1 + n, options={"pairs": name}) for n, name in enumerate(names)]
+    [row] = board.build(records).tables[0].rows
+    assert len(row.sources) == 3 and row.first.method.options == {"pairs": told}
+    if told.count(SEED) == 1:  # one that has no other seed beside it is called as it is beside others
+        [alone] = board.build(records[:1]).tables[0].rows
+        assert alone.first.method.options == {"pairs": told}
 
 
 def test_no_document_s_score_differs_is_said_in_words(tmp_path: Path) -> None:
