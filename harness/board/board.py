@@ -254,7 +254,9 @@ def _judged(
     quantised = ranking.differences(
         entries, _full_precision([rows[n] for n in sound]), higher_is_better=metric.higher_is_better
     )
+    boards = [rows[n].board for n in sound]
     ranks = {} if is_partial else ranking.ranks(entries, higher_is_better=metric.higher_is_better)
+    own_ranks = {} if is_partial else _ranks_within(entries, boards, ranks, metric.higher_is_better)
     judged = list(rows)
     for position, n in enumerate(sound):
         rank, is_tied = ranks.get(position, (None, False))
@@ -265,9 +267,29 @@ def _judged(
             against_full=quantised.get(position),
             rank=rank,
             is_tied=is_tied,
+            rank_on_model=own_ranks.get(position),
         )
         judged[n].scores[key] = score
     return judged
+
+
+def _ranks_within(
+    entries: Sequence[ranking.Entry],
+    boards: Sequence[str],
+    ranks: dict[int, tuple[int, bool]],
+    higher_is_better: bool | None,
+) -> dict[int, tuple[int, bool]]:
+    """Return the ranks of entries among those of their own model alone; ``ranks`` are those among all."""
+    groups: dict[str, list[int]] = {}
+    for position, name in enumerate(boards):
+        groups.setdefault(name, []).append(position)
+    if len(groups) < 2:
+        return ranks
+    found = {}
+    for positions in groups.values():
+        own = ranking.ranks([entries[position] for position in positions], higher_is_better=higher_is_better)
+        found |= {positions[place]: rank for place, rank in own.items()}
+    return found
 
 
 def _full_precision(rows: Sequence[Row]) -> dict[int, int]:

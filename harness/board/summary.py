@@ -65,7 +65,7 @@ class Standing:
         wins, losses, ties: tasks it is shown to be better, worse and neither on, retention left out.
         seconds_a_document: of the evaluation, over the tasks that all rows of the model have.
         efforts: by column the seconds of evaluation, and the documents they were for.
-        rank: over the tasks of the block; with a single task it is that of the task.
+        rank: over the tasks of the block; with a single task that on its documents; among the rows that stand together.
         is_best: the numbers of columns where no other row of its model has a better score.
     """
 
@@ -182,7 +182,7 @@ def _block(
     for model in dict.fromkeys(names.values()):
         rows = [one for one in standings if names[one.key.model] == model]
         rows = [_with_retention(one, baselines, columns, retained) for one in rows]
-        rows, said = _ranked(_with_best(_with_seconds(rows), columns), columns, ranked)
+        rows, said = _ranked(_with_best(_with_seconds(rows), columns), columns, ranked, is_of_models=is_of_models)
         only = columns[ranked[0]] if len(ranked) == 1 else None
         models[model] = tuple(sorted(rows, key=lambda one: _order(one, only, ranked[0] if ranked else 0)))
         notes += [f"{model}: {sentence}" for sentence in said] if len(set(names.values())) > 1 else said
@@ -328,7 +328,7 @@ def _sound(one: Standing, number: int) -> Score | None:
 
 
 def _ranked(
-    rows: Sequence[Standing], columns: Sequence[Column], ranked: Sequence[int]
+    rows: Sequence[Standing], columns: Sequence[Column], ranked: Sequence[int], *, is_of_models: bool
 ) -> tuple[list[Standing], list[str]]:
     """Return the rows of one model with mean ranks where they have every task, and sentences for those that have not."""
     if not ranked:
@@ -345,9 +345,8 @@ def _ranked(
     found = list(rows)
     if len(ranked) == 1:
         for row in complete:
-            score = rows[row].scores[ranked[0]]
-            if score.rank is not None:
-                found[row] = replace(rows[row], rank=MeanRank(float(score.rank), None, None, score.rank, score.is_tied))
+            if (place := _place(rows[row].scores[ranked[0]], is_of_models=is_of_models)) is not None:
+                found[row] = replace(rows[row], rank=MeanRank(float(place[0]), None, None, *place))
         return found, notes
     signs = [1 if columns[n].metric.higher_is_better else -1 for n in ranked]
     values = numpy.array(
@@ -356,6 +355,13 @@ def _ranked(
     for row, rank in zip(complete, mean_ranks(values), strict=True):
         found[row] = replace(rows[row], rank=rank)
     return found, notes
+
+
+def _place(score: Score, *, is_of_models: bool) -> tuple[int, bool] | None:
+    """Return the rank of a score among the rows that it stands with, and whether it is shared."""
+    if not is_of_models:
+        return score.rank_on_model
+    return None if score.rank is None else (score.rank, score.is_tied)
 
 
 def _order(one: Standing, only: Column | None, number: int) -> tuple[bool, bool, float, float, bool, str]:

@@ -27,8 +27,8 @@ MEANINGS = {
     "seeds": "how many a row is the mean of, at most",
     "mean rank": "mean of the ranks over the tasks, 1 the best, [ ] its 95 % interval over tasks: how far another draw of tasks "
     "might move it",
-    "place": "1 + how many rows are shown to be better over tasks, with a single task over its documents (two-sided, 5 % over "
-    "all pairs); = where rows share it, because nothing tells them apart",
+    "place": "1 + how many of the rows beside it are shown to be better over tasks, with a single task over its documents "
+    "(two-sided, 5 % over all pairs); = where rows share it, because nothing tells them apart",
     "won, lost, tied": "tasks where a row is shown to be better (▲) or worse (▼) than the untouched model, or neither (5 %, "
     "Holm's correction over all rows and tasks of this summary, so that it shows less than a task's own table); tasks for "
     "retention do not count",
@@ -100,8 +100,6 @@ def _below(block: Block) -> list[str]:
     notes = [*block.notes]
     if len(block.ranked) > 1 and any(one.rank for rows in block.models.values() for one in rows):
         notes.append(f"Ranks are over {counted(len(block.ranked), 'task')}")
-    if len(block.ranked) == 1 and sum(any(one.rank for one in rows) for rows in block.models.values()) > 1:
-        notes.append("Places are those of the task's table, over the rows of all models")
     if any(one.rank and one.rank.place is None for rows in block.models.values() for one in rows):
         notes.append(f"Places are not told of more than {MOST_METHODS} rows")
     machines = [printable(one) for one in block.machines if UNKNOWN not in one]

@@ -31,11 +31,11 @@ class Metric:
 class Score:
     """One metric of one row: the mean over seeds, its standard error over documents, and its rank.
 
-    ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one. ``unranked`` says
-    why there is none; empty when nothing is wrong with the score itself. ``is_contradicted``: that is because it does not
-    follow from its samples, its tasks or its own counts, and so tells nothing at all. ``notes`` say where the number is
-    not what it seems. ``difference`` is that to the untouched model, ``against_full`` that of a quantised model to the same
-    method on its full precision.
+    ``rank`` is 1 + how many rows are shown to be better, so rows that cannot be told apart share one; ``rank_on_model`` is that
+    among the rows of the same model, and whether another has it. ``unranked`` says why there is none; empty when nothing is
+    wrong with the score itself. ``is_contradicted``: that is because it does not follow from its samples, its tasks or its own
+    counts, and so tells nothing at all. ``notes`` say where the number is not what it seems. ``difference`` is that to the
+    untouched model, ``against_full`` that of a quantised model to the same method on its full precision.
     """
 
     value: float | None
@@ -51,6 +51,7 @@ class Score:
     against_full: Difference | None = None
     rank: int | None = None
     is_tied: bool = False
+    rank_on_model: tuple[int, bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

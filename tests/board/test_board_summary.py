@@ -161,13 +161,21 @@ def test_methods_stand_by_the_baseline_of_their_own_prompts() -> None:
     }
 
 
-def test_places_on_one_task_of_several_models_say_whose_rows_they_count() -> None:
+def test_places_are_among_the_rows_of_one_model_on_a_single_task_as_on_several() -> None:
     other = {"name": "other", "digest": "f" * 16}
-    tiny = [of_task("a", 0.5), of_task("a", 0.6, "x")]
-    records = [*tiny, of_task("a", 0.8, model=other), of_task("a", 0.9, "x", model=other)]
-    said = "Places are those of the task's table, over the rows of all models."
-    assert said in summary_grid.summary(board.build(records), Settings()).grids[-1].notes
-    assert said not in summary_grid.summary(board.build(tiny), Settings()).grids[-1].notes
+    records = [of_task("a", 0.5), of_task("a", 0.6, "x")]
+    records += [of_task("a", 0.8, model=other), of_task("a", 0.9, "x", model=other)]
+    block = only(records)
+    for model in ("tiny, float32", "other, float32"):
+        assert [(one.method, one.rank and one.rank.place) for one in block.models[model]] == [
+            ("p:x", 1),
+            ("baseline", 2),
+        ]
+    [table] = board.build(records).tables
+    ranks = {(row.first.model.name, row.label): row.scores["acc", "none"].rank for row in table.rows}
+    assert ranks == {("other", "p:x"): 1, ("other", "baseline"): 2, ("tiny", "p:x"): 3, ("tiny", "baseline"): 4}
+    models = only([of_task("a", 0.5), of_task("a", 0.8, model=other)])
+    assert [one.rank and one.rank.place for rows in models.models.values() for one in rows] == [1, 2], "models alone"
 
 
 def test_seconds_a_document_are_over_the_tasks_that_all_rows_have() -> None:
