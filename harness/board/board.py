@@ -285,7 +285,7 @@ def _ranks_within(
         groups.setdefault(name, []).append(position)
     if len(groups) < 2:
         return ranks
-    found = {}
+    found: dict[int, tuple[int, bool]] = {}
     for positions in groups.values():
         own = ranking.ranks([entries[position] for position in positions], higher_is_better=higher_is_better)
         found |= {positions[place]: rank for place, rank in own.items()}
