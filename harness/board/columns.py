@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +16,7 @@ from harness.records.labels import model_label, told_methods
 MODEL_DETAILS = ("files", "tokenizer", "prefix token", "model_args")
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 _DIGESTS = ("documents", "prompts")
+_DIGITS = 8
 # Of what a table asks, all that a group's own table shares with those of its members.
 _OWN = ("task", "version", *_DIGESTS)
 
@@ -166,12 +167,36 @@ def rows_over(columns: Sequence[Column]) -> dict[RowKey, dict[int, Row]]:
 
 
 def told_rows(by_row: Mapping[RowKey, Mapping[int, Row]]) -> dict[RowKey, str]:
-    """Return the method of each row, with its options and, where those tell nothing apart, the plugin's code."""
-    rows = [next(iter(found.values())) for found in by_row.values()]
-    told = dict(zip(by_row, told_methods([row.first for row in rows]), strict=True))
-    count = Counter((key.model, method) for key, method in told.items())
-    codes = {key: printable(f", code {row.code}") for key, row in zip(by_row, rows, strict=True)}
-    return {key: method + (codes[key] if count[key.model, method] > 1 else "") for key, method in told.items()}
+    """Return the method of each row, with its options and, where those tell nothing apart, what else is not the same."""
+    rows = {key: next(iter(found.values())) for key, found in by_row.items()}
+    told = dict(zip(rows, told_methods([row.first for row in rows.values()]), strict=True))
+    alike: dict[tuple[str, str], list[RowKey]] = {}
+    for key, method in told.items():
+        alike.setdefault((key.model, method), []).append(key)
+    for keys in alike.values():
+        details = [_origins(rows[key]) for key in keys]
+        differing: list[str] = []
+        for name in details[0]:
+            groups = [
+                len({tuple(one[each] for each in some) for one in details}) for some in (differing, [*differing, name])
+            ]
+            differing += [name] if groups[1] > groups[0] else []
+        for key, one in zip(keys, details, strict=True):
+            told[key] = printable(", ".join([told[key], *(f"{name} {one[name]}" for name in differing)]))
+    return told
+
+
+def _origins(row: Row) -> dict[str, str]:
+    """Return what of a row is no option: the plugin's code, the content of the files that options name, the package."""
+    method, plugin = row.first.method, row.first.plugin
+    options = json.dumps(method.options, sort_keys=True, default=str)
+    return {
+        "code": row.code,
+        "files": (method.inputs or "unknown")[:_DIGITS],
+        "package": str(plugin.distribution),
+        # Two texts of one value, such as a list and its words: rare, and nothing else is left to tell them by.
+        "options": hashlib.sha256(options.encode()).hexdigest()[:_DIGITS],
+    }
 
 
 def score_of(row: Row | None, column: Column) -> Score | None:

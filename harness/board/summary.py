@@ -18,6 +18,7 @@ from harness.board.ranking import Difference, with_verdict
 from harness.board.settings import RETENTION
 from harness.board.tables import Board, Row, Score
 from harness.names import counted
+from harness.records.labels import untold_options
 from harness.records.record import Record
 from harness.records.statistics import holm
 
@@ -94,7 +95,7 @@ class Block:
         retained: numbers of the columns that tell what a method costs elsewhere, and take no part in ranks.
         ranked: numbers of the columns that mean ranks are over.
         models: by title the standings, the best first.
-        notes: sentences on what has no mean rank, and why.
+        notes: sentences on what has no mean rank, and why, and on options that rows do not name though they differ.
         machines: where it was measured.
         is_of_models: there are no methods, so that ``models`` has one entry, without a title, whose rows are the models.
     """
@@ -188,6 +189,7 @@ def _block(
         notes += [f"{model}: {sentence}" for sentence in said] if len(set(names.values())) > 1 else said
     if not ranked:
         notes.append(_why_nothing_is_ranked(columns, retained))
+    notes += untold_options([one.first for one in standings])
     environments = {id(one.first.environment): one.first.environment for one in standings}.values()
     machines = dict.fromkeys(f"{one.device}, {one.platform}, {_threads(one.threads)}" for one in environments)
     return Block(tuple(columns), retained, ranked, models, tuple(dict.fromkeys(notes)), tuple(machines), is_of_models)

@@ -16,6 +16,8 @@ NOTED = "†"
 # At a difference of two scores that do not compare as they stand; the sentence stands below the table.
 DIFFERS = "‡"
 MOST_PLACES = 8
+# Values of an option that a sentence names, and characters of each.
+MOST_VALUES, MOST_CHARACTERS = 4, 40
 
 
 def method_label(record: Record) -> str:
@@ -56,6 +58,41 @@ def told_methods(records: Sequence[Record]) -> list[str]:
         said = [f"{name}={option_text(options[name])}" for name in telling[label] if name in options]
         found.append(printable(label + (f" ({', '.join(said)})" if said else "")))
     return found
+
+
+def untold_options(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each method whose options differ in more than ``told_methods`` names, with their values."""
+    alike: dict[str, list[Record]] = {}
+    for record in records:
+        alike.setdefault(method_label(record), []).append(record)
+    found = []
+    for label, several in alike.items():
+        telling = telling_options(several)
+        said = [_values(name, several, telling) for name in options_that_differ(several) if name not in telling]
+        if said:
+            found.append(printable(f"Rows of {label} also differ in {', '.join(said)}"))
+    return found
+
+
+def _values(name: str, records: Sequence[Record], telling: Sequence[str]) -> str:
+    """Return an option with its values, those with the row that has them where each is of one row."""
+    rows: dict[str, dict[str, None]] = {}
+    for record in records:
+        options = record.method.options
+        told = ", ".join(f"{each}={option_text(options[each])}" for each in telling if each in options)
+        rows.setdefault(option_text(options[name]) if name in options else "not given", {})[told] = None
+    is_of_one_each = all(len(told) == 1 and "" not in told for told in rows.values())
+    said = [
+        _short(value) + (f" at {_short(next(iter(told)))}" if is_of_one_each else "")
+        for value, told in list(rows.items())[:MOST_VALUES]
+    ]
+    more = [f"{len(rows) - MOST_VALUES} more"] if len(rows) > MOST_VALUES else []
+    return f"{name} ({', '.join([*said, *more])})"
+
+
+def _short(text: str) -> str:
+    half = MOST_CHARACTERS // 2
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def option_text(value: object) -> str:

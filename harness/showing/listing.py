@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.names import printable
 from harness.records.grouping import weights_label
-from harness.records.labels import method_label, model_label, option_text, told_methods
+from harness.records.labels import method_label, model_label, option_text, told_methods, untold_options
 from harness.showing.runs import console
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def print_runs(runs: Sequence[Shown], *, task: str | None = None) -> None:
         _print_blocks(rows, names, out.width)
     else:
         out.print(_table(rows, names))
+    for sentence in untold_options([run.records[0] for run in runs]):
+        print("\n".join(textwrap.wrap(f"{sentence}.", out.width)))
 
 
 def _rows(runs: Sequence[Shown], task: str | None) -> list[dict[str, str]]:

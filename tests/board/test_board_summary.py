@@ -218,6 +218,38 @@ def test_only_the_number_that_is_the_seed_in_all_files_is_taken_for_it(names: li
         assert alone.first.method.options == {"pairs": told}
 
 
+def test_options_that_rows_do_not_name_though_they_differ_are_named_below_the_grid() -> None:
+    options = [{"steps": 3, "batch_size": 4}, {"steps": 5, "batch_size": 8}]
+    block = only([of_task("a", 0.5), *(of_task("a", 0.6, "x", options=one) for one in options)])
+    assert [one.method for one in block.models["tiny, float32"]] == ["p:x (steps=3)", "p:x (steps=5)", "baseline"]
+    said = "Rows of p:x also differ in batch_size (4 at steps=3, 8 at steps=5)"
+    assert said in block.notes
+    assert f"* {said}." in markdown_page.render_board(board.build([of_task("a", 0.6, "x", options=o) for o in options]))
+    some = [{"steps": n, "batch_size": n % 2, "text": "t" * 99 + str(n % 2)} for n in range(9)]
+    [sentence] = only([of_task("a", 0.6, "x", options=one) for one in some]).notes
+    assert (
+        sentence
+        == f"Rows of p:x also differ in batch_size (0, 1), text ({'t' * 19}…{'t' * 19}0, {'t' * 19}…{'t' * 19}1)"
+    )
+
+
+def test_rows_with_the_same_options_are_told_by_what_else_is_not_the_same() -> None:
+    """The content of a file, the plugin's code, the type of a value: no two rows of a model are called alike."""
+    cases = {
+        "files": [{"method": {"inputs": text}} for text in ("a" * 16, "b" * 16)],
+        "code": [{"plugin": {"code_digest": text}} for text in ("a" * 16, "b" * 16)],
+        "package": [{"plugin": {"distribution": text}} for text in ("mine", "yours")],
+        "options": [{"method": {"options": {"n": value}}} for value in (["1", "2"], "1+2")],
+    }
+    for word, pair in cases.items():
+        records = []
+        for one in pair:
+            whole = of_task("a", 0.6, "x", options={"n": 1}).model_dump()
+            records.append(Record.model_validate(whole | {name: whole[name] | part for name, part in one.items()}))
+        told = [one.method for one in only(records).models["tiny, float32"]]
+        assert len(set(told)) == 2 and all(f", {word} " in name for name in told), told
+
+
 def test_no_document_s_score_differs_is_said_in_words(tmp_path: Path) -> None:
     records = [
         record(method=name, **measured(tmp_path, name, {n: float(n % 2) for n in range(60)}))

@@ -36,6 +36,7 @@ def test_the_list_of_runs_says_in_what_they_differ(results, capsys) -> None:
     for said in ("(steps=10)", "(steps=20)", "other, revision r1", "adapter mine", "nf4 (float32)", "0.600", "run-a"):
         assert said in out, said
     assert "rate=" not in out and "same=" not in out
+    assert "Rows of p:m also differ in rate (1.0 at steps=10, 2.0 at steps=20)." in out
 
 
 def test_runs_as_json_have_options_scores_and_costs(results, capsys) -> None:
