@@ -61,6 +61,7 @@ DECIDES_NOTHING = (
     "run.foreseeing",
     "run.named_code",
     "run.reproducing",
+    "run.shards",
     "run.summary",
     "run.trying_tasks",
     "secret_shapes",

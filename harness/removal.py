@@ -24,9 +24,8 @@ CLAIM = re.compile(r"[0-9a-f]{16}\.json")
 WORK = re.compile(r"[a-z0-9._A-Z-]{1,100}-[0-9a-f]{16}")
 # What interrupted runs left to each other, below ``.unfinished``.
 UNFINISHED = re.compile(r"[0-9a-f]{16}")
-ANSWERS = re.compile(
-    r"answers-\d+\.jsonl(?:\.torn)?|\.answers-\d+\.jsonl\.lock|\.answers-\d+\.jsonl(?:\.torn)?\.[a-z0-9_]{8}\.partial"
-)
+_WHOSE = r"answers-(?:\d+|shard\d+of\d+|shards)\.jsonl"
+ANSWERS = re.compile(rf"{_WHOSE}(?:\.torn)?|\.{_WHOSE}\.lock|\.{_WHOSE}(?:\.torn)?\.[a-z0-9_]{{8}}\.partial")
 
 
 def samples_of(task: str) -> re.Pattern[str]:

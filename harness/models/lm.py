@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
+    from harness.models.due import Due
     from harness.models.tree.work import Work
 
 # What lm-eval asks of every LM.
@@ -56,6 +57,7 @@ class Answering:
         cut_side: where such a request was cut, to end a sentence with.
         advice: what to do about a request type that it does not answer, to end a sentence with.
         on_answer: is told of each answer as soon as it is there, see ``tell``; None where nobody listens.
+        due: which of the requests that it is given are to be answered, see ``leaves_out``; None: all of them.
     """
 
     answers: ClassVar[frozenset[str]] = LM_EVAL_ANSWERS
@@ -71,6 +73,7 @@ class Answering:
     cut_side: ClassVar[str] = "on the left"
     advice: ClassVar[str] = ""
     on_answer: Callable[[str, Any, Any], None] | None = None
+    due: Due | None = None
     _cache: Any = None
 
     @property
@@ -98,6 +101,13 @@ class Answering:
         """
         return self.tells_answers
 
+    def leaves_out(self, kind: str) -> bool:
+        """Return whether ``due`` is asked about each batch of ``kind`` requests; what is in no batch it takes gets None.
+
+        Such an LM is given all requests of a task, whichever are due. Any other is given those that are.
+        """
+        return False
+
     def tell(self, kind: str, arguments: Sequence[Any], answer: Any) -> None:
         """Say that requests of this kind with these ``arguments`` have this answer. An interrupted run keeps it."""
         if self.on_answer is not None:
@@ -122,7 +132,7 @@ def of(lm: Any) -> Any:
     if isinstance(lm, Answering) or "_cache" in own:
         return lm
     own["_cache"] = getattr(lm, "cache_hook", None)
-    told = ("on_answer", "tell")  # of this object, whatever another one behind it has
+    told = ("on_answer", "due", "tell")  # of this object, whatever another one behind it has
     for name in (name for name in vars(Answering) if not name.startswith("_")):
         if not hasattr(type(lm) if name in told else lm, name):
             default = vars(Answering)[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from harness.models.embedding import corpus_of
 from harness.names import described, printable
 from harness.progress import is_first_process, process_count, say, say_once
 from harness.records.asked import of_first_filter
+from harness.run import shards
 from harness.run.chat import fitted
 from harness.run.claims import claim_of
 from harness.run.folder import NotSaved, RunFolder
@@ -51,7 +52,9 @@ class Asked:
         self.failures += other.failures
 
 
-def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
+def ask(
+    prepared: Prepared, applied: Applied, base: Mapping[str, Any], *, is_due: Callable[[], bool] | None = None
+) -> Asked:
     """Ask and score with lm-eval and save, task by task; no records in any but the first of several processes.
 
     A task that fails is told and the next ones are asked, unless there are several processes.
@@ -59,28 +62,43 @@ def ask(prepared: Prepared, applied: Applied, base: Mapping[str, Any]) -> Asked:
 
     Args:
         base: ``describe_model`` of the LM before the method.
+        is_due: whether another process has not made the records meanwhile; None: nobody else would.
 
     Raises:
         HarnessError: the LM cannot answer a task.
         NotSaved: the disk refuses; the scores are printed.
+    """
+    asking = begin(prepared, applied, base)
+    if not is_first_process():
+        return asking.run()
+    answers, software = journal_folder(prepared.output, asking.identity).name, software_of(asking.identity)
+    run, claim, asked = asking.prepared.run, claim_of(prepared), Asked()
+    with asking.folder.owned(run, claim=claim, answers=answers, software=software, is_due=is_due) as is_ours:
+        if is_ours:
+            asked = asking.run()
+    if is_ours:
+        asking.forget()
+    return asked
+
+
+def begin(prepared: Prepared, applied: Applied, base: Mapping[str, Any], *, why: str = "") -> Asking:
+    """Return what asks, when the LM is known to answer all tasks.
+
+    Args:
+        why: what part of it is meant, for the line that is said.
+
+    Raises:
+        HarnessError: the LM cannot answer a task.
     """
     from harness.tasks import fit
 
     lm: Any = applied.lm
     fit.check_fit(prepared.tasks.tasks, lm)
     fit.give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
-    say(f"evaluating {printable(prepared.method.name)} on {', '.join(map(printable, prepared.tasks.requested))}")
+    names, part = ", ".join(map(printable, prepared.tasks.requested)), f", {why}" if why else ""
+    say(f"evaluating {printable(prepared.method.name)} on {names}{part}")
     fitting = fitted(prepared.run, prepared.tasks.tasks, lm)
-    claim, prepared = claim_of(prepared), replace(prepared, run=fitting.run)
-    asking = _Asking(prepared, applied, base, fitting.notes)
-    if not is_first_process():
-        return asking.run()
-    answers = journal_folder(prepared.output, asking.identity).name
-    software = software_of(asking.identity)
-    with asking.folder.owned(prepared.run, claim=claim, answers=answers, software=software):
-        asked = asking.run()
-    asking.forget()
-    return asked
+    return Asking(replace(prepared, run=fitting.run), applied, base, fitting.notes)
 
 
 def folder_of(prepared: Prepared, base: Mapping[str, Any]) -> RunFolder:
@@ -94,7 +112,7 @@ def note_failed(prepared: Prepared, base: Mapping[str, Any], error: HarnessError
         raise error
 
 
-class _Asking:
+class Asking:
     """One method on one model, asked all tasks."""
 
     def __init__(
@@ -117,6 +135,7 @@ class _Asking:
     def run(self) -> Asked:
         """Ask the tasks one after the other, then make the groups' scores of theirs."""
         self.journal = Journal(self.prepared.output, self.identity, rank=self.lm.rank)
+        self.marks = shards.read(self.journal.folder)
         names = list(self.prepared.tasks.tasks)
         for number, name in enumerate(names, start=1):
             started = time.monotonic()
@@ -127,13 +146,14 @@ class _Asking:
             except (Exception, SystemExit) as error:  # to leave is no way to end what others asked for
                 if process_count() > 1:
                     raise  # the others wait for this one in vain; with it, the launcher ends them
-                self._note_failure(name, _told(error, name))
+                self._note_failure(name, told(error, name))
             if len(names) > 1:
                 say(f"{number} of {len(names)} tasks: {printable(name)}, {time.monotonic() - started:.1f} s")
         if not is_first_process():
             return Asked()
         if self.journal.reused:
-            say(f"{self.journal.reused:,} answers were there from an interrupted run and not asked for again")
+            whose = "other processes" if self.marks else "an interrupted run"
+            say(f"{self.journal.reused:,} answers were there from {whose} and not asked for again")
         if self.total is not None and self.total.pushed_tokens:
             say(self.total.sentence())
         if self.parts:
@@ -143,7 +163,7 @@ class _Asking:
     def forget(self) -> None:
         """Remove the answers, after the run has noted its end; they stay where asking again may mend a failure."""
         if all(isinstance(failure, NoScore) for failure in self.asked.failures):
-            self.journal.remove()
+            self.journal.remove({*self.prepared.tasks.tasks})
 
     def _ask_task(self, name: str) -> None:
         from harness.models.guards import NotFinite
@@ -237,7 +257,9 @@ class _Asking:
 
     def _effort(self, name: str, seconds: float, peak: int | None) -> Effort:
         self.lm.join_counts()
-        cut, work = self.lm.truncated.get(name, 0), self.lm.work
+        marks = [mark for mark in self.marks if mark.task == name and mark.asked == self.journal.asked]
+        cut, work = self.lm.truncated.get(name, 0), shards.work_of(marks, self.lm.work)
+        peak = max([*([peak] if peak else []), *(mark.peak_bytes for mark in marks if mark.peak_bytes)], default=None)
         if cut:
             say(
                 f"{cut} requests of {printable(name)} were longer than the context of {self.lm.max_length} tokens and were "
@@ -305,7 +327,7 @@ class _Asking:
         self.folder.note_failure(name)
 
 
-def _told(error: BaseException, name: str) -> HarnessError:
+def told(error: BaseException, name: str) -> HarnessError:
     """Return an error as one for people: a task's and a method's own code may raise anything."""
     if isinstance(error, HarnessError):
         return error

@@ -55,10 +55,12 @@ def claimed(prepared: Prepared) -> Iterator[bool]:
         one command the first one waits for all, and never learns of records: the others ask whatever it finds.
     """
     lock, owner = _lock_of(prepared) if is_first_process() else (None, None)
+    shard = prepared.run.shard
     if lock is None or owner is None:
         yield False
         return
-    waited = _acquired_late(lock, owner, printable(prepared.method.name))
+    name = printable(prepared.method.name)
+    waited = _acquired_late(lock, owner, f"{shard.title} of {name}" if shard else f"this run of {name}")
     try:
         _note(owner)
         yield waited and process_count() == 1
@@ -72,7 +74,8 @@ def _lock_of(prepared: Prepared) -> tuple[FileLock | None, Path | None]:
     """Return the lock of a claim and the file that says who holds it; none where the cache cannot be written."""
     from filelock import FileLock
 
-    words = f"{prepared.output.resolve()} {claim_of(prepared)}"
+    shard = prepared.run.shard  # shards of one run do not wait for each other
+    words = f"{prepared.output.resolve()} {claim_of(prepared)}" + (f" {shard}" if shard else "")
     name = hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     lock, owner = cache_folder() / FOLDER / f"{name}.lock", cache_folder() / FOLDER / f"{name}.json"
     refuse_links(lock.parent, lock, owner)
@@ -83,14 +86,14 @@ def _lock_of(prepared: Prepared) -> tuple[FileLock | None, Path | None]:
     return FileLock(lock), owner
 
 
-def _acquired_late(lock: FileLock, owner: Path, method: str) -> bool:
-    """Acquire a lock, and return whether another process had it."""
+def _acquired_late(lock: FileLock, owner: Path, what: str) -> bool:
+    """Acquire a lock, and return whether another process had it; ``what`` it is of is told then."""
     from filelock import Timeout
 
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        say(f"this run of {method} is active already ({_told(owner)}); waiting for it to end")
+        say(f"{what} is active already ({_told(owner)}); waiting for it to end")
         lock.acquire()
         return True
     except OSError as error:

@@ -17,6 +17,7 @@ from harness.run.run import Run
 
 if TYPE_CHECKING:
     from harness.records.record import Record
+    from harness.run.applying import Applied
     from harness.run.asking import Asked
     from harness.run.untouched import Untouched
 
@@ -78,16 +79,21 @@ def evaluate(*runs: Run) -> list[Record]:
 def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked) -> None:
     """Evaluate a run, and the baseline before it when it was asked for; their records and failures go into ``asked``."""
     from harness.run.applying import apply_to
-    from harness.run.asking import ask, folder_of, note_failed
+    from harness.run.asking import folder_of, note_failed
     from harness.run.baselines import reusable_records
     from harness.run.claims import claimed
 
+    shard = prepared.run.shard
     with claimed(prepared) as was_waited_for:
         if prepared.run.with_baseline and not isinstance(prepared.method, Baseline):
             _ask_untouched(prepared, model, asked)
-        if was_waited_for and not prepared.run.no_cache:
-            found = reusable_records(prepared, model, was_waited_for=True)
+        if (was_waited_for or shard) and not prepared.run.no_cache:
+            found = reusable_records(prepared, model, was_waited_for=True, tells=shard is None)
             asked.records += found
+            if found and shard:
+                say(
+                    f"the records of this run are there, and {shard.title} asks nothing; without --shard they are made anew"
+                )
             if found:
                 return
         lm = model.lm()
@@ -98,13 +104,15 @@ def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked) -> None:
             if asked.records:
                 note_failed(prepared, model.base(), error)
             raise
-        asked.add(ask(prepared, applied, model.base()))
+        asked.add(_ask(prepared, applied, model))
+        if shard and asked.records:
+            _add_baseline(prepared, model, asked)
 
 
 def _ask_untouched(prepared: Prepared, model: Untouched, asked: Asked) -> None:
     """Ask what a run asks of the untouched model, unless its records are there."""
     from harness.run.applying import Applied
-    from harness.run.asking import ask, folder_of
+    from harness.run.asking import folder_of
     from harness.run.baselines import baseline_of, reusable_records
     from harness.run.claims import claimed
 
@@ -114,7 +122,26 @@ def _ask_untouched(prepared: Prepared, model: Untouched, asked: Asked) -> None:
         asked.records += found
         if not found:
             folder_of(prepared, model.base()).refuse_links()  # before anything is asked for nothing
-            asked.add(ask(untouched, Applied(model.lm()), model.base()))
+            asked.add(_ask(untouched, Applied(model.lm()), model))
+
+
+def _ask(prepared: Prepared, applied: Applied, model: Untouched) -> Asked:
+    """Ask a run, or its shard."""
+    from harness.run.asking import ask
+    from harness.run.sharding import ask_shard
+
+    if prepared.run.shard is not None:
+        return ask_shard(prepared, applied, model.base(), model)
+    return ask(prepared, applied, model.base())
+
+
+def _add_baseline(prepared: Prepared, model: Untouched, asked: Asked) -> None:
+    """Add the untouched model's records where another shard made them while this one made those of the method."""
+    from harness.run.baselines import baseline_of, reusable_records
+
+    is_wanted = prepared.run.with_baseline and not isinstance(prepared.method, Baseline)
+    if is_wanted and not any(record.method.name == "baseline" for record in asked.records):
+        asked.records[:0] = reusable_records(baseline_of(prepared), model, tells=False)
 
 
 def _told(error: HarnessError, records: Sequence[Record]) -> HarnessError:

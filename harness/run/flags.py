@@ -16,6 +16,7 @@ from harness.arguments import parse_args
 from harness.errors import HarnessError
 from harness.names import printable, suggestion
 from harness.run.run import Run
+from harness.run.shard import Shard
 
 # Flags of lm-eval that we do not take, and why.
 REFUSED = {
@@ -122,6 +123,12 @@ def add_task_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="S",
         help="instead of --seed: a run with each of these, as so many commands would make",
+    )
+    group.add_argument(
+        "--shard",
+        metavar="K/N",
+        help="answer the K-th of N parts: for one long task over several processes or machines with one --output_path; the "
+        "last one makes the records",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -386,4 +393,5 @@ _CONVERTERS: dict[str, Any] = {
     "samples": _samples,
     "fewshot_as_multiturn": _truth,
     "include_path": tuple,
+    "shard": Shard.of,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -48,13 +48,25 @@ class RunFolder:
         self._replaced: list[tuple[Record, Record]] = []
 
     @contextmanager
-    def owned(self, run: Run, *, claim: str = "", answers: str = "", software: str = "") -> Iterator[None]:
+    def owned(
+        self,
+        run: Run,
+        *,
+        claim: str = "",
+        answers: str = "",
+        software: str = "",
+        is_due: Callable[[], bool] | None = None,
+    ) -> Iterator[bool]:
         """Keep other processes out of the folder, and note in it what runs, since when, and how it ended.
+
+        Yields:
+            Whether there is anything to do: nothing is noted where ``is_due`` says no, once nobody else is in the folder.
 
         Args:
             claim: what named the run before its weights were loaded, by which other processes find its records.
             answers: the name of the folder that keeps its answers until it has ended.
             software: what of software and machine has to be the same for these answers to serve.
+            is_due: whether another process has not done it meanwhile; None: nobody else would.
         """
         self.refuse_links()
         self.output.mkdir(parents=True, exist_ok=True)
@@ -64,6 +76,18 @@ class RunFolder:
         except Timeout:
             say(f"this run is active already ({self._owner()}); waiting for it to end")
             lock.acquire()
+        try:
+            if is_due is not None and not is_due():
+                yield False
+                return
+            with self._noted(run, claim=claim, answers=answers, software=software):
+                yield True
+        finally:
+            lock.release()
+            self._tell_replaced()
+
+    @contextmanager
+    def _noted(self, run: Run, *, claim: str, answers: str, software: str) -> Iterator[None]:
         self._notes = {
             "status": "running", "command": run.command(), "started": now(), "ended": None,
             "process": os.getpid(), "claim": claim, "answers": answers, "software": software, "tasks": {},
@@ -84,8 +108,6 @@ class RunFolder:
             self._notes["ended"] = now()
             with suppress(NotSaved):
                 self._note()
-            lock.release()
-            self._tell_replaced()
 
     def refuse_links(self) -> None:
         """Refuse to write here when somebody put a link where a file or folder of the run belongs."""

@@ -18,7 +18,7 @@ from harness.records import ledger
 from harness.records.run_notes import KILLED, ended, notes_of, status_of
 from harness.run import estimating, journal
 from harness.run.applying import earlier_work, work_folder
-from harness.run.asking import _told
+from harness.run.asking import told
 from harness.run.baselines import baseline_of, reusable_records
 from harness.run.chat import fitted
 from harness.run.claims import folders_of
@@ -151,7 +151,7 @@ def _tasks(
                 Metrics(task).check()
                 found.append(_task(prepared, name, task, lm, like, kept))
         except (Exception, SystemExit) as error:
-            failures.append(_told(error, name))
+            failures.append(told(error, name))
     return tuple(found), tuple(failures)
 
 

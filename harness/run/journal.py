@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.folders import append_lines
+from harness.models.due import Due
 from harness.names import printable
 from harness.progress import say
 from harness.removal import ANSWERS, UNFINISHED, refuse_links, remove, remove_empty
 from harness.requests import as_json, from_json, is_drawn
+from harness.run.shard import Shard
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -33,7 +35,7 @@ def folder_of(output: Path, identity: Mapping[str, Any]) -> Path:
 
 def kept_in(folder: Path) -> frozenset[str]:
     """Return what names the answers in the folder of an interrupted run, which is only looked at."""
-    return frozenset(key for key, _ in _pairs_in(folder))
+    return frozenset(key for path in _files_in(folder) for key, _ in pairs_of(path))
 
 
 def count_kept(kept: Set[str], kind: str, requests: Sequence[Instance]) -> int:
@@ -46,31 +48,37 @@ class Journal:
 
     ``identity`` is everything that decides an answer besides the request: it names the folder, so another model, method,
     option or version of the software never finds these answers. (lm-eval's ``use_cache`` asks for none of that.)
-    ``reused`` counts the answers that were not asked for again. A disk that refuses ends the journal, not the run, and a line
-    that is not as it was written costs the answer in it.
+    ``reused`` counts the answers that were not asked for again, ``given`` those that were asked for. A disk that refuses ends
+    the journal, not the run, and a line that is not as it was written costs the answer in it.
+
+    With a ``shard``, only its own requests are asked, and the answer to any other is None where it is not there already.
     """
 
-    def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0) -> None:
-        """Read what processes of an earlier, interrupted command left for ``identity`` below ``output``."""
+    def __init__(self, output: Path, identity: Mapping[str, Any], *, rank: int = 0, shard: Shard | None = None) -> None:
+        """Read what processes of an earlier command, or of other shards, left for ``identity`` below ``output``."""
         self.folder = folder_of(output, identity)
         refuse_links(self.folder.parent, self.folder)
-        self.file = self.folder / f"answers-{rank}.jsonl"
-        self.reused = 0
+        whose = rank if shard is None else f"shard{shard.number}of{shard.count}"
+        self.file, self.shard = self.folder / f"answers-{whose}.jsonl", shard
+        self.reused = self.given = 0
         self._answers: dict[str, Any] = {}
         self._waiting: list[str] = []
         self._written = time.monotonic()
         self._is_on = True
         self._is_asking = False
-        self._seconds: dict[str, float] = {}
+        # Of each task, what each file says: processes of one run go on at the same time, shards one for itself.
+        self._seconds: dict[str, dict[str, float]] = {}
         self._task, self._started, self._before = "", time.monotonic(), 0.0
+        self._asked = hashlib.sha256()
         self._read()
         _forget_old(output / FOLDER)
 
     @contextmanager
     def answering(self, lm: Any, task: str = "") -> Iterator[None]:
         """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept, with the time."""
-        self._task, self._started = task, time.monotonic()
-        self._before = self._seconds.get(task, 0.0)
+        self._task, self._started, self._asked = task, time.monotonic(), hashlib.sha256()
+        of_files = self._seconds.get(task, {})
+        self._before = of_files.get(self.file.name, 0.0) if self.shard else _of_processes(of_files)
         kinds = [kind for kind in lm.answers if hasattr(lm, kind)]
         own = {name: vars(lm)[name] for name in [*kinds, "on_answer"] if name in vars(lm)}
         wrapped = {kind: self._asked_once(kind, getattr(lm, kind), lm) for kind in kinds}
@@ -91,7 +99,7 @@ class Journal:
         if not waiting or not self._is_on:
             return
         spent = self._before + time.monotonic() - self._started
-        waiting.append(_line(SECONDS + self._task, spent))
+        waiting.append(line_of(SECONDS + self._task, spent))
         try:
             append_lines(self.file, lambda _: waiting)
         except OSError as error:
@@ -102,58 +110,103 @@ class Journal:
             )
 
     def earlier_seconds(self, task: str) -> float:
-        """Return what an interrupted run had spent on ``task`` when it last wrote."""
-        return self._seconds.get(task, 0.0)
+        """Return what an interrupted run had spent on ``task`` when it last wrote, and all shards together."""
+        of_files = self._seconds.get(task, {})
+        return _of_processes(of_files) + sum(value for name, value in of_files.items() if _is_of_shard(name))
 
-    def remove(self) -> None:
-        """Forget the answers: the run has ended, and its records are on disk."""
-        _forget(self.folder)
+    @property
+    def asked(self) -> str:
+        """The digest of all requests that came since the last ``answering`` began."""
+        return self._asked.hexdigest()[:16]
+
+    def remove(self, tasks: Set[str] | None = None) -> None:
+        """Forget the answers: the run has ended, and its records are on disk.
+
+        Args:
+            tasks: those it asked; a shard's answers to others, which may be on their way, stay. None: there are no others.
+        """
+        of_others = {
+            name for task, of_files in self._seconds.items() if tasks is not None and task not in tasks
+            for name in of_files if _is_of_shard(name)
+        }  # fmt: skip
+        _forget(self.folder, but={*of_others, *({MARKS} if of_others else ())})
         remove_empty(self.folder.parent, below=self.folder.parent.parent)
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
-        is_told = lm.tells(kind)  # as it is before the new function stands on the object
+        is_told, leaves_out = (
+            lm.tells(kind),
+            lm.leaves_out(kind),
+        )  # as it is before the new function stands on the object
 
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
             if self._is_asking:  # a method asks on its way to an answer, of whatever state its model is in then
                 return ask(requests, *args, **kwargs)
             self._is_asking = True
             try:
-                return self._answered(kind, requests, lambda rest: ask(rest, *args, **kwargs), lm, is_told=is_told)
+                whole = lambda rest: ask(rest, *args, **kwargs)  # noqa: E731
+                return self._answered(kind, requests, whole, lm, is_told=is_told, leaves_out=leaves_out)
             finally:
                 self._is_asking = False
 
         return answer
 
     def _answered(
-        self, kind: str, requests: list[Instance], ask: Callable[[list[Instance]], list[Any]], lm: Any, *, is_told: bool
+        self,
+        kind: str,
+        requests: list[Instance],
+        ask: Callable[[list[Instance]], list[Any]],
+        lm: Any,
+        *,
+        is_told: bool,
+        leaves_out: bool,
     ) -> list[Any]:
         """Return the answers in order: those that are kept, and of the others what ``ask`` gives, which is kept as it comes."""
         keys = _keys(kind, requests)
+        self._asked.update("".join(f"{key} " for key in keys).encode())
         found = {number: self._answers[key] for number, key in enumerate(keys) if key in self._answers}
-        self.reused += len(found)
-        if found:
-            lm.count_truncated(kind, [requests[number] for number in found])
         rest = [number for number in range(len(requests)) if number not in found]
-        if rest:
-            if is_told:
-                waiting = _by_arguments(requests, keys, rest)
+        self.reused += len(found)
+        if is_told:
+            waiting = _by_arguments(requests, keys, rest)
 
-                def take(told: str, arguments: Any, answer: Any) -> None:
-                    if told == kind:
-                        self._take(waiting.get(_text(arguments), ()), kind, answer)
+            def take(told: str, arguments: Any, answer: Any) -> None:
+                if told == kind:
+                    self._take(waiting.get(_text(arguments), ()), kind, answer)
 
-                lm.on_answer = take
-            for number, one in zip(rest, ask([requests[number] for number in rest]), strict=True):
-                self._take([keys[number]], kind, one)
-                found[number] = one
-        return [_restored(kind, found[number]) for number in range(len(requests))]
+            lm.on_answer = take
+        if rest and leaves_out:
+            given = self._in_batches_of_all(requests, rest, ask, lm)
+        else:
+            if found:
+                lm.count_truncated(kind, [requests[number] for number in found])
+            mine = rest if self.shard is None else sorted({*rest} & {*self.shard.owned(requests)})
+            given = dict(zip(mine, ask([requests[number] for number in mine]), strict=True)) if mine else {}
+        for number, one in given.items():
+            self._take([keys[number]], kind, one)
+        self.given += len(given)
+        found |= given
+        return [_restored(kind, found.get(number)) for number in range(len(requests))]
+
+    def _in_batches_of_all(
+        self, requests: list[Instance], rest: Sequence[int], ask: Callable[[list[Instance]], list[Any]], lm: Any
+    ) -> dict[int, Any]:
+        """Return answers to those of ``rest`` that are this shard's, each made in the batch that all requests would make."""
+        if len(rest) == len(requests) and self.shard is None:
+            return dict(enumerate(ask(requests)))
+        part, parts = (1, 1) if self.shard is None else (self.shard.number, self.shard.count)
+        lm.due = Due({*rest}, part=part, parts=parts)
+        try:
+            answers = ask(requests)
+        finally:
+            lm.due = None
+        return {number: answers[number] for number in rest if answers[number] is not None}
 
     def _take(self, keys: Sequence[str | None], kind: str, answer: Any) -> None:
         for key in keys:
             if key is None or key in self._answers:
                 continue
             try:
-                line = _line(key, as_json(answer))
+                line = line_of(key, as_json(answer))
             except (TypeError, ValueError):
                 continue  # an answer that JSON cannot hold is asked for again
             if _is_same(_restored(kind, from_json(json.loads(line)[1])), answer):
@@ -163,21 +216,25 @@ class Journal:
             self.flush()
 
     def _read(self) -> None:
-        for key, value in _pairs_in(self.folder):
-            if key.startswith(SECONDS):
-                task = key.removeprefix(SECONDS)
-                if type(value) in (int, float) and 0 <= value <= MOST_SECONDS:
-                    self._seconds[task] = max(self._seconds.get(task, 0.0), value)
-            else:
-                self._answers[key] = from_json(value)
+        for path in _files_in(self.folder):
+            for key, value in pairs_of(path):
+                if key.startswith(SECONDS):
+                    of_files = self._seconds.setdefault(key.removeprefix(SECONDS), {})
+                    if type(value) in (int, float) and 0 <= value <= MOST_SECONDS:
+                        of_files[path.name] = max(of_files.get(path.name, 0.0), value)
+                elif not key.startswith(SHARD):
+                    self._answers[key] = from_json(value)
 
 
-SECONDS = "seconds of "
+# What lines hold that are no answers: the time that a task took, and that a shard has asked all of its own.
+SECONDS, SHARD = "seconds of ", "shard "
+# One file for all shards: who has added a line sees those of all that came before, on a disk that machines share as well.
+MARKS = "answers-shards.jsonl"
 FORGET_SECONDS = 30 * 24 * 3600.0
 MOST_SECONDS = 1e10
 
 
-def _line(key: str, value: Any) -> str:
+def line_of(key: str, value: Any) -> str:
     """Return the line that keeps ``value``: JSON, with a digest, so that no changed byte makes another answer of it.
 
     Raises:
@@ -187,17 +244,30 @@ def _line(key: str, value: Any) -> str:
     return f'{text[:-1]}, "{_check(text)}"]'
 
 
-def _pairs_in(folder: Path) -> Iterator[tuple[str, Any]]:
-    """Yield keys and values of what a run kept in its folder; a file that cannot be read costs what is in it."""
-    for path in sorted(folder.glob("answers-*.jsonl")):
-        with suppress(OSError):
-            if path.is_file():
-                with path.open("rb") as file:
-                    yield from [pair for line in file if (pair := _pair(line)) is not None]
+def pairs_of(path: Path) -> list[tuple[str, Any]]:
+    """Return keys and values of what a run kept in a file; one that cannot be read costs what is in it."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return [pair for line in file if (pair := _pair(line)) is not None]
+    return []
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("answers-*.jsonl"))
+
+
+def _is_of_shard(name: str) -> bool:
+    return name.startswith("answers-shard")
+
+
+def _of_processes(of_files: Mapping[str, float]) -> float:
+    """Return the seconds of processes that worked on a task at the same time, the whole of it."""
+    return max((value for name, value in of_files.items() if not _is_of_shard(name)), default=0.0)
 
 
 def _pair(line: bytes) -> tuple[str, Any] | None:
-    """Return the key and the value of a line that ``_line`` made, None of any other: torn by a kill, edited, damaged."""
+    """Return the key and the value of a line that ``line_of`` made, None of any other: torn by a kill, edited, damaged."""
     try:
         key, value, check = json.loads(line)
         is_ours = isinstance(key, str) and check == _check(json.dumps([key, value], allow_nan=False))
@@ -247,12 +317,17 @@ def _forget_old(folder: Path) -> None:
                 _forget(path)
 
 
-def _forget(folder: Path) -> None:
-    """Remove the answers in the folder of one run, and the folder if nothing else is in it."""
+def _forget(folder: Path, *, but: Set[str] = frozenset()) -> None:
+    """Remove the answers in the folder of one run, and the folder if nothing else is in it.
+
+    Args:
+        but: the names of files that stay.
+    """
     output = folder.parent.parent
     with suppress(OSError):
         for path in folder.iterdir():
-            remove(path, below=output, named=ANSWERS)
+            if path.name not in but:
+                remove(path, below=output, named=ANSWERS)
     remove_empty(folder, below=output)
 
 

@@ -48,6 +48,25 @@ def simple_evaluate(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> dic
     return results
 
 
+class _AllAsked(Exception):
+    """A task has had its requests answered."""
+
+
+def only_ask(prepared: Prepared, lm: Any, task: Any, tracker: Any) -> None:
+    """Have lm-eval make the requests of a task and hand them to ``lm``, and stop before it looks at an answer."""
+
+    def stop() -> None:
+        raise _AllAsked
+
+    vars(task)["apply_filters"] = stop  # with it begins what is made of the answers
+    try:
+        simple_evaluate(prepared, lm, task, tracker)
+    except _AllAsked:
+        pass
+    finally:
+        del vars(task)["apply_filters"]
+
+
 @contextmanager
 def _without_scores(lm: Any) -> Iterator[None]:
     """Leave the metrics to ``harness.run.metrics``: where lm-eval computes them, one that fails takes all others with it."""

@@ -16,7 +16,7 @@ from harness.methods import Baseline, options
 from harness.methods.inputs import fingerprint
 from harness.models.kinds import KINDS, kind_of
 from harness.names import printable
-from harness.progress import say, say_once
+from harness.progress import process_count, say, say_once
 from harness.removal import refuse_links
 from harness.run.journal import FOLDER as UNFINISHED_FOLDER
 from harness.run.run import Run
@@ -63,6 +63,7 @@ def prepare(run: Run) -> Prepared:
     """
     output = run.output_path.absolute()  # before any code runs that may go elsewhere
     _check_numbers(run)
+    _check_processes(run)
     plugin, method = find_method(run)
     check_weights_in_hand(run, method)
     refuse_links(output / UNFINISHED_FOLDER)
@@ -70,6 +71,7 @@ def prepare(run: Run) -> Prepared:
     if not isinstance(method, Baseline):
         check_writable(cache_folder())
     tasks = _load_tasks(run, plugin, method)
+    _check_shard(run, tasks)
     source = find_model(run)
     return Prepared(run, plugin, method, source, tasks, output)
 
@@ -245,6 +247,28 @@ def _check_tasks(run: Run, task_set: TaskSet) -> None:
         docs = _asked(run, name, task)
         notes = [*check_documents(task, docs), *keep_own_out(task, shots(task, run), docs, seed=run.seeds[3])]
         task_set.notes.setdefault(name, []).extend(notes)
+
+
+def _check_shard(run: Run, task_set: TaskSet) -> None:
+    """Refuse a shard of a task whose answers no other process may have."""
+    from harness.run.questions import draws_answers
+
+    for name, task in task_set.tasks.items() if run.shard is not None else ():
+        if draws_answers(task, run):
+            raise HarnessError(
+                f"task '{printable(name)}' has its answers drawn at random, and no shard can have them for the others; leave "
+                "--shard out, or make it greedy with --gen_kwargs do_sample=false"
+            )
+
+
+def _check_processes(run: Run) -> None:
+    if run.shard is not None and process_count() > 1:
+        raise HarnessError(
+            f"--shard is for processes that each go their own way, and a launcher joined {process_count()} here (WORLD_SIZE): "
+            "leave --shard out, or start a process for each shard without the launcher"
+        )
+    if run.shard is not None and run.no_cache:
+        raise HarnessError("--shard and --no-cache exclude each other: every shard would apply the method anew")
 
 
 def _check_numbers(run: Run) -> None:

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.redaction import redact
+from harness.run.shard import Shard
 
 
 @dataclass(frozen=True)
 class Run:
     """What one command evaluates. Fields are named as the flags of ``harness eval``, which are lm-eval's.
 
-    ``seeds`` are those of ``random``, ``numpy``, ``torch`` and of few-shot draws; the first is the method's too.
+    ``seeds`` are those of ``random``, ``numpy``, ``torch`` and of few-shot draws; the first is the method's too. ``shard``
+    is the part of the requests that this process answers; the records are those of the run without it.
     """
 
     tasks: tuple[str, ...]
@@ -45,6 +47,7 @@ class Run:
     no_cache: bool = False
     timeout_task: float | None = None
     confirm_run_unsafe_code: bool = False
+    shard: Shard | None = None
 
     def words(self) -> list[str]:
         """Return the words of a command line that give this run: what differs from the defaults, and the seeds."""

@@ -110,7 +110,7 @@ def test_any_line_of_a_journal_costs_its_own_answer_at_most(tmp_path: Path) -> N
     edited = good[0].replace(b"-1.0", b"-1.5")
     assert edited != good[0]
     # Whoever knows how a line is made may write what no run does.
-    lines += [journal._line("seconds of sums", value) for value in (None, "abc", -1, 1e300, True, {}, [1])]
+    lines += [journal.line_of("seconds of sums", value) for value in (None, "abc", -1, 1e300, True, {}, [1])]
     torn = [good[1][:end] for end in range(1, len(good[1]))]
     bad = [line.encode() for line in lines] + [edited, b"\xff\xfe", *torn]
     file.write_bytes(b"\n".join([*good[1:2], *bad, *good[2:]]) + b"\n[1")

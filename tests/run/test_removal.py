@@ -213,6 +213,8 @@ def test_names_are_ours_as_a_whole_alone() -> None:
         ("samples_a_b_2026-01-02T03-04-05.678901.jsonl", samples_of("a"), False),
         ("samples_a_2026-01-02T03-04-05.678901.jsonl.bak", samples_of("a"), False),
         ("answers-0.jsonl", ANSWERS, True), (".answers-0.jsonl.torn.abcd_123.partial", ANSWERS, True),
+        ("answers-shard3of16.jsonl", ANSWERS, True), (".answers-shards.jsonl.lock", ANSWERS, True),
+        ("answers-shard.jsonl", ANSWERS, False),
         ("answers-final.jsonl", ANSWERS, False),
     ):  # fmt: skip
         assert bool(pattern.fullmatch(name)) == is_ours, name

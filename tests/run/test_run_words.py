@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.cli import build_parser
 from harness.run.flags import to_run
 from harness.run.run import Run
+from harness.run.shard import Shard
 
 PARSER = build_parser()
 # What a process can be given: no NUL, and text that UTF-8 can hold.
@@ -52,6 +53,7 @@ RUNS = st.builds(
     no_cache=st.booleans(),
     timeout_task=st.none() | st.floats(0.001, 1e6),
     confirm_run_unsafe_code=st.booleans(),
+    shard=st.none() | st.integers(1, 9).map(lambda number: Shard(number, 9)),
 )
 
 

@@ -20,6 +20,7 @@ from harness.run import applying
 from harness.run.identity import DECIDES, ENVIRONMENT, Deciding, asked_by
 from harness.run.preparing import Chosen
 from harness.run.run import Run
+from harness.run.shard import Shard
 
 ROOT = Path(__file__).parents[2]
 TOOLS = "plugins/harness_tool_tokens"
@@ -159,6 +160,7 @@ DECIDING: dict[str, Any] = {
 DECIDING_NOTHING: dict[str, Any] = {
     "batch_size": 3, "output_path": Path("elsewhere"), "log_samples": False, "bootstrap_iters": 1, "with_baseline": True,
     "no_cache": True, "timeout_task": 9.0, "confirm_run_unsafe_code": True, "include_path": ("tasks",),
+    "shard": Shard(1, 2),
 }  # fmt: skip
 # The device is known when the model is loaded; turns show in a run only beside a chat template.
 FOUND = {"tasks", "plugin", "method", "method_args", "model", "quantization", "device", "fewshot_as_multiturn"}

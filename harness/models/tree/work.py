@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -91,6 +91,17 @@ class Work:
                     setattr(total, name, getattr(total, name) + getattr(part, name))
                 total.seconds = {name: total.seconds[name] + part.seconds[name] for name in PARTS}
         return total
+
+    @classmethod
+    def of(cls, described: Mapping[str, Any]) -> Work:
+        """Return the work that ``describe`` told of.
+
+        Raises:
+            KeyError, TypeError, ValueError: it did not.
+        """
+        counts = {name: int(described[name]) for name in COUNTS}
+        seconds = {part: float(described["seconds"][part]) for part in PARTS}
+        return cls(**counts, seconds=seconds, reason=described["reason"])
 
     def describe(self) -> dict[str, Any]:
         """Return the counts and seconds for a record, ``share`` included."""
