@@ -24,7 +24,7 @@ metric, with all that is needed to repeat it), lm-eval's own files, the method's
 on disk as soon as it ends; a command that was stopped goes on when it is given again. A second identical command trains
 nothing. Two processes with the same run do it once: the second waits. Every task of lm-eval works too.
 --seeds 1,2,3 is one process for three runs, whose records are those of three commands with --seed 1, 2 and 3.
---shard 1/16 ... 16/16, the same command otherwise and one --output_path, are sixteen processes for one run, one after the other or
+--shard 1/16 ... 16/16, the same command otherwise and one --output_path, are sixteen processes for one run, in turn or
 at once, on one machine or on several with a shared disk: the last one makes the records, those of the run without it. A shard
 that was killed goes on, one that is done asks nothing, and the command without --shard finishes what is missing.
 On a CPU the number of threads is measured unless OMP_NUM_THREADS or the like says it (docs/scoring.md, "Threads").
