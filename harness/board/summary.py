@@ -11,31 +11,16 @@ from statistics import fmean
 
 import numpy
 
-from harness.board.board import mean
 from harness.board.columns import Column, RowKey, columns_of, rows_over, score_of, told_rows
 from harness.board.mean_ranks import MeanRank, mean_ranks
 from harness.board.ranking import Difference, with_verdict
+from harness.board.retention import Retention, retention_of, signed_columns
 from harness.board.settings import RETENTION
 from harness.board.tables import Board, Row, Score
 from harness.names import counted
 from harness.records.labels import untold_options
 from harness.records.record import Record
 from harness.records.statistics import holm
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """How much of the untouched model's scores is left on tasks that a method was not made for.
-
-    Attributes:
-        share: mean over the tasks of score / the untouched model's, turned over where lower is better; 1 is no cost.
-        worst: the smallest of them.
-        task: the task of that.
-    """
-
-    share: float
-    worst: float
-    task: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +158,8 @@ def _block(
         if n not in retained and column.metric.higher_is_better is not None and not column.table.is_partial
     )  # fmt: skip
     baselines = {one.key: one for one in standings if not one.key.method}
+    elsewhere = {n: columns[n] for n in sorted(retained)}
+    signed = signed_columns(columns, [one.scores for one in standings], board.records)
     models: dict[str, tuple[Standing, ...]] = {}
     notes: list[str] = []
     models_alone = {one.key.model for one in standings if not one.key.method or one.first.foreign is not None}
@@ -182,7 +169,7 @@ def _block(
     names = {one.key.model: "" if is_of_models else one.key.model for one in standings}
     for model in dict.fromkeys(names.values()):
         rows = [one for one in standings if names[one.key.model] == model]
-        rows = [_with_retention(one, baselines, columns, retained) for one in rows]
+        rows = [_with_retention(one, baselines, elsewhere, signed) for one in rows]
         rows, said = _ranked(_with_best(_with_seconds(rows), columns), columns, ranked, is_of_models=is_of_models)
         only = columns[ranked[0]] if len(ranked) == 1 else None
         models[model] = tuple(sorted(rows, key=lambda one: _order(one, only, ranked[0] if ranked else 0)))
@@ -285,30 +272,12 @@ def _counted(standings: Sequence[Standing], columns: Sequence[Column], retained:
 
 
 def _with_retention(
-    one: Standing, baselines: Mapping[RowKey, Standing], columns: Sequence[Column], retained: frozenset[int]
+    one: Standing, baselines: Mapping[RowKey, Standing], columns: Mapping[int, Column], signed: frozenset[int]
 ) -> Standing:
     untouched = baselines.get(replace(one.key, method=""))
     if untouched is None or not one.key.method:
         return one
-    shares = {}
-    for n in sorted(retained & one.scores.keys() & untouched.scores.keys()):
-        left, whole, way = one.scores[n], untouched.scores[n], columns[n].metric.higher_is_better
-        ours, theirs = left.value, whole.value
-        if (
-            left.is_contradicted
-            or whole.is_contradicted
-            or way is None
-            or ours is None
-            or theirs is None
-            or theirs <= 0
-        ):
-            continue
-        if ours > 0 or (way and ours == 0):  # nothing is left: that counts, too
-            shares[n] = ours / theirs if way else theirs / ours
-    if not shares:
-        return one
-    worst = min(shares, key=lambda n: shares[n])
-    return replace(one, retention=Retention(mean(list(shares.values())), shares[worst], columns[worst].task))
+    return replace(one, retention=retention_of(one.scores, untouched.scores, columns, signed))
 
 
 def _with_best(rows: Sequence[Standing], columns: Sequence[Column]) -> list[Standing]:

@@ -33,7 +33,8 @@ MEANINGS = {
     "Holm's correction over all rows and tasks of this summary, so that it shows less than a task's own table); tasks for "
     "retention do not count",
     "retained": "what is left of the untouched model's score on tasks that take no part in ranks; turned over where lower is "
-    "better, so that less than 100 % is a cost",
+    "better, so that less than 100 % is a cost; where a metric may be negative, such as a correlation, the score less the "
+    "untouched model's instead, below 0 a cost",
     "training": "of the method, one seed; tokens trained on",
     "s/doc": "seconds of evaluation for a document",
     "memory": "largest peak of training and evaluation",
@@ -215,11 +216,17 @@ def _counts(one: Standing) -> Cell:
 
 
 def _retention(one: Standing) -> Cell:
+    """Return the mean share with the smallest one, and what is told as a difference, task by task."""
     found = one.retention
     if found is None:
         return Cell(DASH)
-    worst = f"least {found.worst:.1%}, {printable(found.task)}" if f"{found.worst:.1%}" != f"{found.share:.1%}" else ""
-    return Cell(f"{found.share:.1%}", worst)
+    said = [f"{change:+.3g}, {printable(task)}" for task, change in list(found.changes.items())[:MOST_NAMED]]
+    said += [f"{len(found.changes) - MOST_NAMED} more"] if len(found.changes) > MOST_NAMED else []
+    if found.share is None or found.worst is None:
+        return Cell("; ".join(said))
+    if f"{found.worst:.1%}" != f"{found.share:.1%}":
+        said.insert(0, f"least {found.worst:.1%}, {printable(found.task)}")
+    return Cell(f"{found.share:.1%}", "; ".join(said))
 
 
 def _costs(rows: Sequence[Standing]) -> list[tuple[Head, list[Cell]]]:

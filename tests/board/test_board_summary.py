@@ -134,6 +134,31 @@ def test_quantised_rows_of_several_models_say_which_model_they_are_of() -> None:
     assert told == {"other, nf4 (float32)": "-0.010", "tiny, nf4 (float32)": "-0.100 ▼"}
 
 
+def test_what_may_be_negative_is_retained_as_a_difference() -> None:
+    """A log-likelihood by its scores, a correlation by its aggregation; turned where less is better."""
+    correlation = {"name": "r", "aggregation": "spearman"}
+    records = [of_task("a", value, method) for method, value in (("baseline", 0.5), ("x", 0.6))]
+    for name, values, metric in (
+        ("sts", (0.2, 0.1), correlation),
+        ("story", (-100.0, -50.0), {"name": "loglikelihood"}),
+        ("loss", (-1.0, 0.5), {"name": "loss", "higher_is_better": False}),
+        ("text", (1.0, 1.25), {"name": "bits", "higher_is_better": False}),
+    ):
+        records += [
+            of_task(name, value, method, metric=metric) for value, method in zip(values, ("baseline", "x"), strict=True)
+        ]
+    retained = ["sts", "story", "loss", "text"]
+    found = standing(only(records, retention=retained), "p:x").retention
+    assert found is not None and (found.share, found.task) == (pytest.approx(0.8), "text")
+    assert found.changes == {"loss": -1.5, "story": 50.0, "sts": pytest.approx(-0.1)}
+    built = board.build(records)
+    cell = "80.0% (-1.5, loss; +50, story; -0.1, sts)"
+    assert cell in markdown_page.render_board(built, settings=Settings(retention=retained), tables="")
+    alone = standing(only(records, retention=["sts"]), "p:x").retention
+    assert alone is not None and (alone.share, alone.worst, alone.task) == (None, None, None)
+    assert "| -0.1, sts |" in markdown_page.render_board(built, settings=Settings(retention=["sts"]), tables="")
+
+
 def test_a_score_that_fell_to_nothing_counts_as_nothing_retained() -> None:
     values = {"a": (0.5, 0.6), "text": (0.5, 0.0), "more": (0.5, 0.5)}
     records = [
@@ -326,7 +351,9 @@ def test_numbers_beyond_the_largest_float_are_null_for_programs() -> None:
     records += [of_task("text", v, m, metric=unbounded) for v, m in ((5e-324, "baseline"), (1e300, "x"))]
     [block] = summary_rows(board.build(records), ["text"])
     [retained] = [row["retained"] for row in block["models"][0]["rows"] if row["retained"]]
-    assert retained == {"share": None, "worst": None, "task": "text"} and json.dumps(block, allow_nan=False)
+    assert retained == {"share": None, "worst": None, "task": "text", "changes": {}} and json.dumps(
+        block, allow_nan=False
+    )
 
 
 def test_programs_get_the_summary_that_people_read(cli: Command, tmp_path: Path) -> None:
