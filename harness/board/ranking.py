@@ -18,6 +18,8 @@ from harness.records.intervals import Estimate
 MOST_PAIRED_ROWS = 400
 # How a verdict is written beside a number.
 MARKS = {"better": "▲", "worse": "▼"}
+# And what is written where no document's score differs.
+SAME = "same on every document"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from harness.board.columns import Column
 from harness.board.details import duration, number, size
 from harness.board.mean_ranks import MOST_METHODS
-from harness.board.ranking import MARKS, Difference
+from harness.board.ranking import MARKS, SAME, Difference
 from harness.board.settings import Settings
 from harness.board.summary import Block, Standing, summarise
 from harness.board.tables import Board, Score, Table
@@ -186,7 +186,7 @@ def _places(score: Score) -> int:
 def difference_text(difference: Difference) -> str:
     """Return a difference with the digits that its error allows, and its mark; words where no document's score differs."""
     if difference.is_identical:
-        return "same on every document"
+        return SAME
     low, high = difference.low, difference.high
     places = places_of(None if low is None or high is None else (high - low) / 4)
     return f"{difference.value:+.{places}f}" + (f" {MARKS[difference.verdict]}" if difference.verdict else "")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.board.columns import Column, RowKey, columns_of, rows_over, score_of, told_rows
 from harness.board.plots import pareto
-from harness.board.ranking import Difference
+from harness.board.ranking import SAME, Difference
 from harness.board.tables import Board, Row, Score
 from harness.errors import HarnessError
 from harness.exports.curves import Curve, curves_of
@@ -155,13 +155,14 @@ def _grid(panels: Sequence[Panel], height: float, *, is_shared: bool) -> tuple[F
 
 
 def _differences(panels: Sequence[Panel], labels: Sequence[str]) -> Figure:
-    """Return each method's difference with its interval, a panel a task; the marks are those of the board."""
+    """Return each method's difference with its interval, in words where it is none; a panel a task, with the board's marks."""
     figure, axes = _grid(panels, ROW_INCHES * len(labels) + 0.8, is_shared=True)
     for one, panel in zip(axes, panels, strict=True):
         one.axvline(0, color="black", linewidth=0.8)
         for place, (_, score) in panel.scores.items():
             if score.difference is not None:
                 _difference(one, place, score.difference)
+        _same(one, [n for n, (_, score) in panel.scores.items() if score.difference and score.difference.is_identical])
         one.set_title(panel.title)
         one.set_yticks(range(len(labels)), labels)
         one.set_ylim(len(labels) - 0.4, -0.6)
@@ -174,6 +175,24 @@ def _difference(axes: Axes, place: int, difference: Difference) -> None:
     if difference.low is not None and difference.high is not None:
         axes.plot([difference.low, difference.high], [place, place], color=colour, linewidth=1.2)
     axes.plot([difference.value], [place], MARKERS[difference.verdict], color=colour, markersize=4.5)
+
+
+def _same(axes: Axes, places: Sequence[int]) -> None:
+    """Say at the rows in ``places`` that no document's score differs, on the side of the zero where there is more room."""
+    low, high = axes.get_xlim()
+    is_right = high >= -low
+    for place in places:
+        shift, align = ((5, 1), "left") if is_right else ((-5, 1), "right")  # above the interval
+        axes.annotate(
+            SAME,
+            (0, place),
+            xytext=shift,
+            textcoords="offset points",
+            ha=align,
+            va="center",
+            fontsize=6,
+            color="#555555",
+        )
 
 
 def _costs(panels: Sequence[Panel], labels: Sequence[str]) -> Figure:

@@ -8,14 +8,15 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from board_records import HOSTILE, baseline, record, write
+from board_records import HOSTILE, baseline, measured, record, write
 from small_runs import Command
 
-from harness.board.board import build
+from harness.board.board import build, build_reading
 from harness.board.columns import columns_of
 from harness.errors import HarnessError
 from harness.exports import figures
 from harness.exports.curves import curves_of
+from harness.records import ledger
 from harness.records.record import Record
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -41,6 +42,19 @@ def test_the_same_records_give_the_same_file(kind: str, shape: str) -> None:
     if kind == "svg":
         panels = [one for one in ElementTree.fromstring(first).iter() if str(one.get("id")).startswith("axes_")]
         assert len(panels) == 2
+
+
+def test_a_difference_of_answers_that_are_the_same_is_said_in_words(tmp_path: Path) -> None:
+    """A point at 0 without an interval would be read as one that is known exactly."""
+    scores = {"baseline": 0, "x": 0, "y": 1}
+    records = [
+        record(method=name, **measured(tmp_path, name, {n: float((n + shift) % 3 == 0) for n in range(60)}))
+        for name, shift in scores.items()
+    ]
+    file = write(tmp_path / "records.jsonl", records)
+    drawn = figures.draw(build_reading(ledger.read(file)), "differences", "svg")
+    assert drawn.count(b"same on every document") == 1, "of x, not of y, whose mean is the same"
+    assert b"same on every document" not in figures.draw(build(some()), "differences", "svg")
 
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if "\ud83d" not in name])
