@@ -27,6 +27,7 @@ examples:
   harness compare scheme=none,steps=50 scheme=stochastok,steps=50 --records leaderboards
   harness compare results-monday results-friday --format markdown --output comparison.md
   harness compare quantization=none quantization=nf4 --records results
+  harness compare stochastok,quantization=nf4 stochastok --across quantization     the other stochastok: in full precision
   harness compare logs:model=openai/a logs:model=openai/b      logs of inspect, or what lm-eval, mteb, Every Eval Ever wrote
   harness compare baseline scheme=none scheme=stochastok --records results --tasks arc_easy,langgame
   harness compare stochastok@baseline --html                 both answers to every document, flips first, as one page
@@ -75,11 +76,12 @@ def execute(args: argparse.Namespace) -> int:
     from harness import plugins
     from harness.comparing import tables
     from harness.comparing.comparison import Request, compare
+    from harness.comparing.completing import completed
     from harness.comparing.sides import Pool, find_sides
 
     page_files.check_file(args)
     pool = Pool(args.records)
-    sides = find_sides(args.sides, pool)
+    sides = find_sides(completed(args.sides, pool, args.across), pool)
     page = None if args.html is None else page_files.pair_target(sides, args)
     plugins.load_owners(sourced.record.metric.aggregation for side in sides for sourced in side.records)
     request = Request(

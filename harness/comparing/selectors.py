@@ -50,11 +50,13 @@ class Selector:
     Attributes:
         words: as the user wrote them, without the place.
         records: all there are, of which some fit.
+        is_at_path: the user named the place, too.
     """
 
     words: str
     place: Path
     records: Sequence[Sourced]
+    is_at_path: bool = False
 
     @property
     def terms(self) -> list[str]:
@@ -124,7 +126,7 @@ class Selector:
         Args:
             more: other advice that was tried, each to end the sentence with.
         """
-        described = [_description(group[0].record) for group in groups]
+        described = [description(group[0].record) for group in groups]
         differing = _differing(described)
         shown = list(differing.items())[:MOST_DIFFERENCES]
         told = "; ".join(f"{name}: {_listed([_short(v, name) for v in found])}" for name, found in shown)
@@ -141,6 +143,16 @@ class Selector:
     def whole(self) -> str:
         """The words, or the place where there are none."""
         return self.words or str(self.place)
+
+    def only(self, group: Sequence[Sourced], groups: Sequence[Sequence[Sourced]]) -> str | None:
+        """Return words that name one of the groups that fit, at the same place, None where no words do."""
+        if len(groups) == 1:
+            return None
+        terms = self._telling(group[0].record, groups)
+        if terms is None:
+            return None
+        words = ",".join([*([self.words] if self.words else []), *terms])
+        return f"{self.place}:{words}" if self.is_at_path else words
 
     def _one_of(self, groups: Sequence[Sequence[Sourced]]) -> str | None:
         """Return words that name one of the groups, tried, or else the path of a run that is one."""
@@ -159,8 +171,8 @@ class Selector:
 
     def _telling(self, record: Record, groups: Sequence[Sequence[Sourced]]) -> list[str] | None:
         """Return the terms that leave only the side of ``record`` of those that fit now; None where there are none."""
-        own = _description(record)
-        differing = _differing([_description(group[0].record) for group in groups])
+        own = description(record)
+        differing = _differing([description(group[0].record) for group in groups])
         terms: list[str] = []
         left = len(groups)
         for name in differing:
@@ -180,7 +192,7 @@ def configurations(records: Sequence[Sourced]) -> dict[str, list[Sourced]]:
     """Group records by what makes a side: method, options, code and model."""
     groups: dict[str, list[Sourced]] = {}
     for sourced in records:
-        content = json.dumps(_description(sourced.record), sort_keys=True, default=str)
+        content = json.dumps(description(sourced.record), sort_keys=True, default=str)
         groups.setdefault(content, []).append(sourced)
     return groups
 
@@ -228,7 +240,7 @@ def _is_value(value: Any, wanted: str) -> bool:
         return False
 
 
-def _description(record: Record) -> dict[str, Any]:
+def description(record: Record) -> dict[str, Any]:
     """Return what tells one side from another, in the words of a selector."""
     fields = ("method", "plugin", "version", "code", "model", "revision", "adapter", "quantization", "dtype")
     facts = {name: FIELDS[name](record) for name in fields}

@@ -109,6 +109,34 @@ def _sides(word: str, pool: Pool, words: Sequence[str]) -> list[Side]:
     return [_side(against, pool, beside=side), side]
 
 
+def candidates(word: str, pool: Pool) -> tuple[Selector, list[list[Sourced]]]:
+    """Return what selects a word's records, and these by the side that they make.
+
+    Raises:
+        HarnessError: nothing fits the word.
+    """
+    selector, chosen = _chosen(word, pool)
+    return selector, list(configurations(chosen).values())
+
+
+def _chosen(word: str, pool: Pool) -> tuple[Selector, list[Sourced]]:
+    path, terms = _split(word, pool)
+    place = path or pool.folder
+    if path is None and ("/" in word or word.endswith(".jsonl")) and "=" not in word:
+        if Path(word).is_dir():
+            raise HarnessError(f"'{printable(word)}' is no folder of results: there are no records in it")
+        raise HarnessError(f"no records at '{printable(word)}': there is no such file or folder")
+    selector = Selector(terms, place, pool.records(place), path is not None)
+    if not selector.records:
+        raise HarnessError(f"there are no records in '{printable(place)}'; name a folder of results with --records")
+    try:
+        return selector, selector.chosen()
+    except HarnessError as error:
+        if path is None and Path(word).is_dir():
+            raise HarnessError(f"'{printable(word)}' is a folder without records, and {error}") from error
+        raise
+
+
 def _side(word: str, pool: Pool, words: Sequence[str] = (), *, beside: Side | None = None) -> Side:
     """Return the side that a word names.
 
@@ -116,32 +144,31 @@ def _side(word: str, pool: Pool, words: Sequence[str] = (), *, beside: Side | No
         words: all sides of the command line, for advice.
         beside: only what is on the model of this one fits.
     """
-    path, terms = _split(word, pool)
-    place = path or pool.folder
-    if path is None and ("/" in word or word.endswith(".jsonl")) and "=" not in word:
-        if Path(word).is_dir():
-            raise HarnessError(f"'{printable(word)}' is no folder of results: there are no records in it")
-        raise HarnessError(f"no records at '{printable(word)}': there is no such file or folder")
-    selector = Selector(terms, place, pool.records(place))
-    if not selector.records:
-        raise HarnessError(f"there are no records in '{printable(place)}'; name a folder of results with --records")
-    try:
-        chosen = selector.chosen()
-    except HarnessError as error:
-        if path is None and Path(word).is_dir():
-            raise HarnessError(f"'{printable(word)}' is a folder without records, and {error}") from error
-        raise
+    selector, chosen = _chosen(word, pool)
     if beside is not None:
         models = {model_of(sourced.record) for sourced in beside.records}
         fitting = [sourced for sourced in chosen if model_of(sourced.record) in models]
         if not fitting:
-            raise HarnessError(_none_beside(word, beside, chosen, place))
+            raise HarnessError(_none_beside(word, beside, chosen, selector.place))
         chosen = fitting
     groups = list(configurations(chosen).values())
     if len(groups) > 1:
+        groups = _unnamed_first(groups, [other for other in words if other != word], pool)
         raise HarnessError(selector.ambiguous(groups, _beside_others(word, words, pool)))
     named = frozenset(term.partition("=")[0] for term in selector.terms if "=" in term)
     return Side(word, tuple(chosen), named)
+
+
+def _unnamed_first(groups: Sequence[list[Sourced]], others: Sequence[str], pool: Pool) -> list[list[Sourced]]:
+    """Return groups with those behind that other words name: what is advised is another side."""
+    taken = set[str]()
+    for other in others:
+        try:
+            _, [named] = candidates(other, pool)
+        except (HarnessError, ValueError):
+            continue
+        taken |= set(configurations(named))
+    return sorted(groups, key=lambda group: not taken.isdisjoint(configurations(group)))
 
 
 def _split(word: str, pool: Pool) -> tuple[Path | None, str]:
