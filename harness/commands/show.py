@@ -187,6 +187,8 @@ def _print(tasks: Sequence[Callable[[], Documents]], args: argparse.Namespace) -
             are_read = False
         elif args.changed and documents.other is None:
             raise HarnessError("there is no run to compare with; name one with --against RUN")
+        if args.wrong and not documents.has_wrong:
+            print(f"harness: {documents.why_no_wrong}", file=sys.stderr)
         numbers = range(len(documents)) if args.doc is None else [documents.find(args.doc)]
         for number in numbers:
             is_wanted = (not args.wrong or documents.is_wrong(number)) and (

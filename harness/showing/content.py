@@ -32,6 +32,11 @@ def is_share(value: Any) -> bool:
     )
 
 
+def is_right_or_wrong(value: Any) -> bool:
+    """Whether a metric's value of a document is that of a right or a wrong answer, and no part of one."""
+    return is_share(value) and (isinstance(value, str) or value in {0, 1})
+
+
 def cut(text: str, most: int = LONGEST_TEXT) -> str:
     """Return the beginning of a text, and how much more there is where there is more."""
     more = len(text) - most

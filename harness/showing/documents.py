@@ -64,7 +64,7 @@ class Documents:
             self._starts.append(start)
             self._wrong.append(answers.is_wrong(row, metric, higher_is_better=better))
             self._changed.append(self.other is not None and self.other.differs(row))
-            self.has_wrong = self.has_wrong and content.is_share(row.get(metric))
+            self.has_wrong = self.has_wrong and content.is_right_or_wrong(row.get(metric))
 
     def __len__(self) -> int:
         """Return how many documents there are."""
@@ -75,8 +75,16 @@ class Documents:
         return samples.row_at(self._path, self._starts[number])
 
     def is_wrong(self, number: int) -> bool:
-        """Whether the document got less than the whole of the metric; never where that is no right or wrong."""
+        """Whether the document was answered wrong; never where the metric is not right or wrong for every document."""
         return self.has_wrong and bool(self._wrong[number])
+
+    @property
+    def why_no_wrong(self) -> str:
+        """What is said where the metric cannot tell which documents are wrong."""
+        task, metric = self.record.task.name, self.record.metric.name
+        return printable(
+            f"'{metric}' of '{task}' is not 0 or 1 for every document, so none is wrong; --metric NAME takes another"
+        )
 
     def is_changed(self, number: int) -> bool:
         """Whether the answer is another than the other side's."""
@@ -186,7 +194,7 @@ class Browser:
         elif key == "p":
             self._go(self._number - 1, lambda _: True, "this is the first document", step=-1)
         elif key == "w":
-            none = "no further wrong document" if documents.has_wrong else "this metric knows no right or wrong"
+            none = "no further wrong document" if documents.has_wrong else documents.why_no_wrong
             self._go(self._number + 1, documents.is_wrong, none, step=1)
         elif key == "c":
             none = "no further changed document"

@@ -106,6 +106,24 @@ def test_wrong_and_changed_documents_can_be_chosen(results: Path, show: Show) ->
     assert re.findall(r"document (\d+) ", limited) == ["0"]
 
 
+@pytest.mark.parametrize("value", ["0.5", "0.999", "2.0", "null"])
+def test_a_metric_that_gives_parts_of_a_document_tells_none_wrong(
+    results: Path, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One value that is neither 0 nor 1 is enough: F1 or a similarity is no right or wrong, though it lies between."""
+    [path] = (results / METHOD_RUN / "tiny").glob("samples_colours_warm*")
+    text = path.read_text(encoding="utf-8")
+    assert '"acc": 0.0' in text
+    path.write_text(text.replace('"acc": 0.0', f'"acc": {value}', 1), encoding="utf-8")
+    words = ["show", str(results / METHOD_RUN), "--task", "colours_warm"]
+    assert main([*words, "--wrong"]) == 1, "the digest of the file is another now, and that is told, too"
+    told = capsys.readouterr()
+    assert "none of 5 documents fits" in told.out
+    assert "'acc' of 'colours_warm' is not 0 or 1 for every document, so none is wrong; --metric" in told.err
+    assert main([*words, "--doc", "1"]) == 1
+    assert "document 1 (2 of 5)\n" in capsys.readouterr().out, "not marked as wrong"
+
+
 def test_another_run_can_be_named_to_compare_with(results: Path, show: Show) -> None:
     printed = show(results / BASELINE_RUN, "--changed", "--against", results / METHOD_RUN)
     assert "softly answered" in printed
