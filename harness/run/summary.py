@@ -123,6 +123,8 @@ def _why(records: Sequence[Record], baselines: _Baselines) -> list[str]:
         beside = baselines.beside(record)
         if record.is_baseline or record.value is None or (beside.record is not None and not beside.differing):
             continue
+        if beside.record is None and record.foreign is not None:
+            continue  # another tool measured a model as it is, and no flag of ours asks it for another
         found.setdefault(_reason(record, beside), {})[printable(record.task.name)] = None
     return [f"{reason} ({', '.join(tasks)})" for reason, tasks in found.items()]
 

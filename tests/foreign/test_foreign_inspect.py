@@ -170,6 +170,7 @@ def test_verify_says_what_it_cannot_check(cli: Command) -> None:
 def test_show_lists_what_is_not_stated_and_shows_documents(cli: Command) -> None:
     done = cli("show", MADE / "weak")
     assert done.code == 0 and "inspect_ai 0.3.285" in done.out and "not stated" in done.out
+    assert "untouched model" not in done.out and "--with_baseline" not in done.out, "a flag of ours, for runs of ours"
     done = cli("show", MADE / "weak", "--task", "sums", "--limit", 1)
     assert done.code == 0 and "What is 0 + 1?" in done.out
 
