@@ -3,6 +3,7 @@
 # What ``harness --help`` says of each, in that order; a command's file is imported when it is called.
 FILES = {
     "eval": "evaluate",
+    "prepare": "prepare",
     "apply": "apply",
     "plugins": "list_plugins",
     "tasks": "list_tasks",
@@ -16,6 +17,7 @@ FILES = {
 }
 HELP = {
     "eval": "evaluate a model, or a method on a model, on tasks",
+    "prepare": "fetch what a sweep or a run needs, and prove that it loads, for machines without the Hub",
     "apply": "write the model a method makes, for use elsewhere",
     "plugins": "list plugins, or explain one",
     "tasks": "list tasks with the plugin they come from",

@@ -85,7 +85,7 @@ def _foresee(runs: Sequence[Run], *, as_json: bool) -> int:
     suit_the_terminal()
     found = []
     for run in runs:
-        with _nothing_left(run.output_path.absolute()):
+        with nothing_left(run.output_path.absolute()):
             started = time.monotonic()
             prepared = prepare(run)
             checked = time.monotonic() - started
@@ -107,11 +107,12 @@ def _foresee(runs: Sequence[Run], *, as_json: bool) -> int:
 
 
 @contextmanager
-def _nothing_left(output: Path) -> Iterator[None]:
+def nothing_left(*outputs: Path) -> Iterator[None]:
     """Remove the folders that the check whether results can be written makes within the block."""
     from harness.removal import remove_empty
 
-    missing = [folder for folder in (output, *output.parents) if not folder.exists()]
+    wanted = dict.fromkeys(folder for output in outputs for folder in (output, *output.parents))
+    missing = sorted((folder for folder in wanted if not folder.exists()), key=lambda folder: -len(folder.parts))
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """One published technique, as a change to the LM under evaluation.
 
-    A frozen dataclass; its fields are its options. Four members are optional:
+    A frozen dataclass; its fields are its options. Five members are optional:
 
     * ``leaves_model_unchanged`` (bool): True when, with these options, no tensor and no tokenizer will change. Without
       it, a method that changed nothing is an error.
@@ -24,6 +24,8 @@ class Method(Protocol):
       given does. Without it, a task that asks for more is refused before weights are loaded.
     * ``needs_weights`` (bool): False when it asks the LM and looks at nothing below it, so that an engine may compute the model
       (``--model vllm``). Without it, such a kind of model is refused before weights are loaded.
+    * ``models`` (tuple of names): other models that it loads with these options, as ``--model_args pretrained`` takes them;
+      ``harness prepare`` fetches them.
     """
 
     name: ClassVar[str]

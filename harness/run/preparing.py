@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
     from harness.methods.method import Method
-    from harness.models.lm import Promise
     from harness.models.source import ModelSource
     from harness.plugins import Plugin
     from harness.tasks.finding import TaskSet
@@ -156,8 +155,7 @@ def _width(source: ModelSource) -> int:
 
 def _load_tasks(run: Run, plugin: Plugin | None, method: Method) -> TaskSet:
     task_set = load_tasks(run, plugin)
-    if run.model in KINDS:  # another one is told where the model is looked for
-        _check_fit(run, method, task_set, KINDS[run.model].promise)
+    check_fit(run, method, task_set)
     for name, notes in task_set.notes.items():
         for note in notes:
             say_once(f"task '{printable(name)}': {note}", named=note)
@@ -192,10 +190,13 @@ def _check_samples(run: Run, task_set: TaskSet) -> None:
             raise HarnessError(f"--samples asks for document {max(numbers)} of '{printable(name)}', which has {size}")
 
 
-def _check_fit(run: Run, method: Method, task_set: TaskSet, lm: Promise) -> None:
-    """Raise when a task asks what neither ``lm`` answers nor what the method will make of it."""
+def check_fit(run: Run, method: Method, task_set: TaskSet) -> None:
+    """Raise ``HarnessError`` when a task asks what neither this kind of model answers nor what the method will make of it."""
     from harness.tasks import fit
 
+    if run.model not in KINDS:
+        return  # that is told where the model is looked for
+    lm = KINDS[run.model].promise
     fit.check_fit(task_set.tasks, lm, more=frozenset(getattr(method, "answers", ())))
     if run.with_baseline:
         fit.check_fit(task_set.tasks, lm, hint="; --with_baseline asks it, too: leave it out")

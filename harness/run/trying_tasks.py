@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness import plugins
@@ -20,6 +20,7 @@ from harness.tasks.warned import heard
 
 if TYPE_CHECKING:
     from harness.plugins import Plugin
+    from harness.tasks.finding import TaskSet
 
 
 @dataclass(frozen=True)
@@ -90,8 +91,18 @@ def try_tasks(
         from harness.models.finding import load_tokenizer
 
         fit.give_tokenizer(task_set.tasks, load_tokenizer())
+    return try_loaded(task_set, run, owner)
+
+
+def try_loaded(task_set: TaskSet, run: Run, plugin: Plugin | None) -> list[Tried]:
+    """Make the requests of the first document of each task that is loaded; those that want a tokenizer have one.
+
+    Raises:
+        HarnessError: as ``try_tasks``.
+    """
+    first = replace(run, limit=1, samples=None, apply_chat_template=False, system_instruction=None)
     return [
-        _tried(name, task, run, None if owner is None else owner.name, task_set.notes.get(name, ()))
+        _tried(name, task, first, None if plugin is None else plugin.name, task_set.notes.get(name, ()))
         for name, task in task_set.tasks.items()
     ]
 

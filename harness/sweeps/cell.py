@@ -22,10 +22,12 @@ class Cell:
     Attributes:
         run: what it evaluates; paths in it are relative to the folder of the sweep's file.
         axes: what tells it from the other cells of the sweep, by axis: ``{"scheme": "none", "seed": "0"}``.
+        processes: how many evaluate it, each with its part of the documents.
     """
 
     run: Run
     axes: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
 
     @cached_property
     def key(self) -> str:

@@ -173,6 +173,11 @@ class ContextualEmbeddings:
         return POOLINGS[self.pooling].has_context or self.pooling == "encoder"
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """The encoder, where it is asked."""
+        return (self.encoder,) if self.encoder is not None and self.reads_encoder else ()
+
+    @property
     def trained_steps(self) -> int:
         """Optimiser steps of each stage."""
         return (STEPS if self.train_file is not None and self.load is None else 0) if self.steps is None else self.steps
