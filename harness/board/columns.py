@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from harness.board.prompt_sets import Asked, named_sets
 from harness.board.tables import Metric, Row, Score, Table
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.records.grouping import method_text, table_content, weights_label
 from harness.records.labels import model_label, told_methods
 
-MODEL_DETAILS = ("files", "tokenizer", "prefix token", "model_args")
+MODEL_DETAILS = ("files", "tokenizer", "prefix token", "engine", "model_args")
+# Of these, how much is said of what is a digest.
+MODEL_DIGITS = {"files": 8, "tokenizer": 8}
 ARROWS = {True: " ↑", False: " ↓", None: ""}
 _DIGESTS = ("documents", "prompts")
 _DIGITS = 8
@@ -113,7 +116,15 @@ def model_of(row: Row) -> tuple[str, ...]:
     first = row.first
     name = model_label(first) + (f", {weights_label(first)}" if first.states("model.dtype") else "")
     args = json.dumps(first.settings.model_args, sort_keys=True, default=str)
-    return name, first.model.digest, str(first.model.tokenizer_digest), str(first.tokenizer.prefix_token_id), args
+    engine = (first.environment.engine or "torch").split()[0]
+    return (
+        name,
+        first.model.digest,
+        str(first.model.tokenizer_digest),
+        str(first.tokenizer.prefix_token_id),
+        engine,
+        args,
+    )
 
 
 def model_titles(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
@@ -123,18 +134,18 @@ def model_titles(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
     for model in models:
         alike = [other for other in models if other[0] == model[0]]
         differ = [n for n, values in enumerate(zip(*alike, strict=True)) if len(set(values)) > 1]
-        said = [f"{MODEL_DETAILS[n - 1]} {model[n] if n == len(MODEL_DETAILS) else model[n][:8]}" for n in differ]
+        said = [f"{name} {model[n][: MODEL_DIGITS.get(name)]}" for n in differ if (name := MODEL_DETAILS[n - 1])]
         titles[model] = printable(", ".join([model[0], *said]))
     return titles
 
 
-def _parts(row: Row) -> tuple[int, int, int | None]:
+def _parts(row: Row) -> tuple[int, int, int | None, str | None]:
     """Return what decides the model of a row: parts of records, which thousands of them share, by identity."""
     first = row.first
-    return id(first.model), id(first.settings), first.tokenizer.prefix_token_id
+    return id(first.model), id(first.settings), first.tokenizer.prefix_token_id, first.environment.engine
 
 
-def _titles_by_parts(rows: Sequence[Row]) -> dict[tuple[int, int, int | None], str]:
+def _titles_by_parts(rows: Sequence[Row]) -> dict[tuple[int, int, int | None, str | None], str]:
     some = {_parts(row): row for row in rows}
     titles = model_titles(list(some.values()))
     return {parts: titles[model_of(row)] for parts, row in some.items()}
@@ -142,28 +153,49 @@ def _titles_by_parts(rows: Sequence[Row]) -> dict[tuple[int, int, int | None], s
 
 @dataclass(frozen=True, slots=True)
 class RowKey:
-    """What a row is over all tasks: its model as people call it, the model's files, the method; a baseline's is empty."""
+    """What a row is over all tasks: its model as people call it, the model's files, the method; a baseline's is empty.
+
+    ``prompts`` tells a set of prompts from the first one of the same model, such as of another chat template; ``model`` names it,
+    too.
+    """
 
     model: str
     digest: str
     method: str
+    prompts: str = ""
 
 
 def rows_over(columns: Sequence[Column]) -> dict[RowKey, dict[int, Row]]:
     """Return each model and method of some columns, with its row of each column by number."""
     titles = _titles_by_parts([row for column in columns for row in column.table.rows])
+    placed = [
+        (number, (titles[_parts(row)], row.first.model.digest), row)
+        for number, column in enumerate(columns)
+        for row in column.table.rows
+        if column.key in row.scores
+    ]
+    prompts = _prompts(columns, placed)
     found: dict[RowKey, dict[int, Row]] = {}
-    for number, column in enumerate(columns):
-        boards: dict[tuple[str, str], str] = {}
-        for row in column.table.rows:
-            if column.key in row.scores:
-                method = "" if row.is_baseline else method_text(row.first)
-                key = RowKey(titles[_parts(row)], row.first.model.digest, method)
-                if boards.setdefault((key.model, key.digest), row.board) != row.board:
-                    # Its prompts are others, as of a chat template that was changed: methods stand by their own baseline.
-                    key = replace(key, model=f"{key.model}, {row.variant}")
-                found.setdefault(key, {})[number] = row
+    for number, (title, digest), row in placed:
+        method = "" if row.is_baseline else method_text(row.first)
+        told = prompts[title, digest][number, row.board]
+        found.setdefault(RowKey(f"{title}, {told}" if told else title, digest, method, told), {})[number] = row
     return found
+
+
+def _prompts(
+    columns: Sequence[Column], placed: Sequence[tuple[int, tuple[str, str], Row]]
+) -> dict[tuple[str, str], dict[tuple[int, str], str]]:
+    """Return for each model how its sets of prompts are called, by column and board: methods stand by their own baseline."""
+    asked: dict[tuple[str, str], dict[tuple[int, str], Asked]] = {}
+    for number, model, row in placed:
+        first = min(row.sources)
+        known = asked.setdefault(model, {}).setdefault(
+            (number, row.board), Asked(number, row.board, first, row.variant, columns[number].task)
+        )
+        known.first = min(known.first, first)
+        known.runs |= {row.first.run} if row.first.run else set()
+    return {model: named_sets(several.values()) for model, several in asked.items()}
 
 
 def told_rows(by_row: Mapping[RowKey, Mapping[int, Row]]) -> dict[RowKey, str]:

@@ -176,6 +176,7 @@ def _block(
         notes += [f"{model}: {sentence}" for sentence in said] if len(set(names.values())) > 1 else said
     if not ranked:
         notes.append(_why_nothing_is_ranked(columns, retained))
+    notes += _of_prompts(standings)
     notes += untold_options([one.first for one in standings])
     environments = {id(one.first.environment): one.first.environment for one in standings}.values()
     machines = dict.fromkeys(f"{one.device}, {one.platform}, {_threads(one.threads)}" for one in environments)
@@ -184,6 +185,12 @@ def _block(
 
 def _threads(count: int | None) -> str:
     return "threads unknown" if count is None else counted(count, "thread")
+
+
+def _of_prompts(standings: Sequence[Standing]) -> list[str]:
+    names = dict.fromkeys(one.key.model for one in standings if one.key.prompts)
+    said = "the same model, asked with other prompts; the set on most tasks, of as many the one recorded first, has no name"
+    return [f"{', '.join(names)}: {said}"] if names else []
 
 
 def _why_nothing_is_ranked(columns: Sequence[Column], retained: frozenset[int]) -> str:

@@ -125,6 +125,7 @@ def _board_details(record: Record) -> dict[str, str]:
         "tokenizer": (record.model.tokenizer_digest or "unknown")[:8],
         "prefix token": str(record.tokenizer.prefix_token_id),
         "prompts": str(record.task.prompts_digest)[:8],
+        "engine": (record.environment.engine or "torch").split()[0],
         "model_args": json.dumps(record.settings.model_args, sort_keys=True, default=str),
     }
 

@@ -186,6 +186,47 @@ def test_methods_stand_by_the_baseline_of_their_own_prompts() -> None:
     }
 
 
+def prompts_of(run: str, task: str, digit: str, value: float, method: str = "baseline") -> Record:
+    """Return a record of a run that asked by a chat template; its prompts have another digest on each task."""
+    part = {"name": task, "prompts_digest": digit * 16}
+    return record(
+        value, method=method, stderr=0.01, task=part, settings={"apply_chat_template": True}, run=f"{run}-{method}"
+    )
+
+
+def test_prompts_of_one_run_are_one_set_over_tasks() -> None:
+    """Two chat templates on seven tasks: places over tasks are kept in each, whatever the digests of their prompts."""
+    records = []
+    for n, task in enumerate("abcdefg"):
+        for run, digit in (("new", "123456789"[n]), ("old", "fedcba987"[n])):
+            records += [
+                prompts_of(run, task, digit, value, method) for method, value in (("baseline", 0.5), ("x", 0.7))
+            ]
+    block = only(records)
+    told = {model: [(one.method, one.rank and one.rank.place) for one in rows] for model, rows in block.models.items()}
+    other = "tiny, float32, prompts ffffffff on a"
+    assert told == {name: [("p:x", 1), ("baseline", 2)] for name in ("tiny, float32", other)}
+    first = block.models["tiny, float32"][0].scores[0].sources
+    assert records[first[0]].run == "new-x", "of as many tasks the one recorded first"
+    assert f"{other}: the same model, asked with other prompts" in " ".join(block.notes)
+    # On one task more, the other set is the one without a name, and the order of the ledger tells nothing.
+    records += [prompts_of("old", "h", "0", value, method) for method, value in (("baseline", 0.5), ("x", 0.7))]
+    for some in (records, records[::-1]):
+        models = only(some).models
+        assert set(models) == {"tiny, float32", "tiny, float32, prompts 11111111 on a"}
+        assert {some[score.sources[0]].run for score in models["tiny, float32"][0].scores.values()} == {"old-x"}
+
+
+def test_an_engine_of_its_own_is_a_model_of_its_own() -> None:
+    records = [
+        of_task(task, value, method, environment={"engine": engine})
+        for task in "ab"
+        for engine in (None, "vllm 0.9")
+        for method, value in (("baseline", 0.5), ("x", 0.6))
+    ]
+    assert set(only(records).models) == {"tiny, float32, engine torch", "tiny, float32, engine vllm"}
+
+
 def test_places_are_among_the_rows_of_one_model_on_a_single_task_as_on_several() -> None:
     other = {"name": "other", "digest": "f" * 16}
     records = [of_task("a", 0.5), of_task("a", 0.6, "x")]
