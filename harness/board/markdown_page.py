@@ -10,6 +10,7 @@ from harness.board.board import build
 from harness.board.omissions import omission_sentences
 from harness.board.settings import Settings
 from harness.board.tables import Board, Metric, Row, Score, Table
+from harness.foreign.contents import MAIN_SCORE
 from harness.names import counted, printable
 from harness.records.grouping import facts
 from harness.records.intervals import NORMAL
@@ -155,6 +156,8 @@ def _table(table: Table, rows: Sequence[Row], settings: Settings) -> list[str]:
     methods = [row for row in rows if not row.first.is_baseline]
     differing = options_that_differ([row.first for row in methods])
     metrics = [metric for metric in table.metrics if any((metric.name, metric.filter) in row.scores for row in rows)]
+    main = [metric for metric in metrics if metric.name == MAIN_SCORE]
+    metrics, hidden = (main, len(metrics) - len(main)) if main else (metrics, 0)
     with_code = len({row.code for row in methods}) > 1
     with_models = len({row.board for row in rows}) > 1
     header = [
@@ -180,6 +183,9 @@ def _table(table: Table, rows: Sequence[Row], settings: Settings) -> list[str]:
         cells = _row(row, differing, metrics, with_code=with_code, with_rank=with_models)
         lines.append("| " + " | ".join([*([cell(_model(row))] if with_models else []), *cells]) + " |")
     below = [*_unranked(rows, metrics), *_noted(rows, metrics)]
+    below += (
+        [f"* {counted(hidden, 'more metric')}: on the page, or by `harness export --metric NAME`."] if hidden else []
+    )
     return [*lines, *(["", *below] if below else []), ""]
 
 

@@ -13,6 +13,7 @@ from harness.comparing.documents import Change, Columns, Documents, Doubts, chan
 from harness.comparing.selectors import Sourced
 from harness.comparing.sides import Side
 from harness.errors import HarnessError
+from harness.foreign.contents import MAIN_SCORE
 from harness.names import printable, suggestion
 from harness.records import intervals, statistics
 from harness.records.aggregation import NotRecomputableError
@@ -27,6 +28,7 @@ DOES_NOT_FOLLOW = "a score does not follow"
 MARGIN, MARGIN_DEVIATIONS = 0.05, 0.1
 # Documents that do not differ at all show that there is no difference, when they are as many.
 ENOUGH_ALIKE = 30
+ONLY_MAIN = f"of tasks with a {MAIN_SCORE} that alone is compared; --metrics takes others"
 UNPAIRED, NO_TEST = "unpaired interval, no test", "no test"
 ENVIRONMENT = ("device", "engine", "harness", "lm_eval", "transformers", "torch")
 
@@ -195,7 +197,10 @@ class _Pair:
         alone = [name for name, _ in [*ours, *theirs] if not any(name == metric for metric, _ in shared)]
         if alone:
             self.notes.append(f"metrics of {task} on one side only, left out: {', '.join(dict.fromkeys(alone))}")
-        wanted = [metric for metric in shared if not self.request.metrics or metric[0] in self.request.metrics]
+        names = self.request.metrics or ([MAIN_SCORE] if any(name == MAIN_SCORE for name, _ in shared) else ())
+        wanted = [metric for metric in shared if not names or metric[0] in names]
+        if len(wanted) < len(shared) and not self.request.metrics and ONLY_MAIN not in self.notes:
+            self.notes.append(ONLY_MAIN)
         return [self._metric(task, *metric, with_changes=not place) for place, metric in enumerate(wanted)]
 
     def _metric(self, task: str, metric: str, filter_name: str, *, with_changes: bool) -> TaskComparison:

@@ -16,6 +16,8 @@ from harness.plain_files import open_plain
 from harness.redaction import redact_json
 
 UNKNOWN = "unknown"
+# What mteb calls the one of a task's metrics that it is judged by.
+MAIN_SCORE = "main_score"
 # No file that is read whole is larger: parsed, it takes several times as much memory.
 MOST_BYTES = 500_000_000
 # What a record of our own would state, by field or whole part, in the order in which it is told.

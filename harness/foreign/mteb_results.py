@@ -1,24 +1,45 @@
-"""mteb's results: a file for each task in a folder of model and revision, its main score by split and subset; no documents."""
+"""mteb's results: a file for each task in a folder of model and revision, its metrics by split and subset; no documents."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.foreign.contents import UNKNOWN, Given, Measured, json_of, number, part, score_of, time_of, with_unknown
+from harness.foreign.contents import (
+    MAIN_SCORE,
+    UNKNOWN,
+    Given,
+    Measured,
+    json_of,
+    number,
+    part,
+    score_of,
+    time_of,
+    with_unknown,
+)
 from harness.names import printable
 
 TOOL = "mteb"
-METRIC = "main_score"
 STATED = frozenset({"task.version"})
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+# Numbers beside the metrics that are none: areas under curves of abstention, thresholds, deviations, counts.
+_NO_METRIC = re.compile(r"nauc_.*|.*_threshold|.*_std|num_.*")
+# Words of names of metrics, by which way of them is good; of others nobody says.
+_HIGHER = frozenset(
+    {
+        "accuracy", "acc", "f1", "precision", "recall", "ap", "ndcg", "map", "mrr", "hit", "pearson", "spearman", "kendalltau",
+        "measure", "nmi", "ami", "ari", "lrap", "r2", "hamming", "robustness",
+    }
+)  # fmt: skip
+_LOWER = frozenset({"mse", "mae", "rmse"})
 _NO_NAME = "no_model_name/available"
 
 
 def read(path: Path) -> Given:
-    """Return the main scores of a task's file, one for each split and subset.
+    """Return the metrics of a task's file for each split and subset, the main scores first.
 
     Raises:
         HarnessError: it is no whole JSON, or not of a form that is known here.
@@ -40,18 +61,39 @@ def read(path: Path) -> Given:
     stated = {*STATED} if revision else set()
     stated |= {"cost"} if number(content.get("evaluation_time")) is not None else set()
     stated |= {"model.digest"} if "digest" in parts["model"] else set()
-    for split, several in scores.items():
-        for entry in several:
-            subset = entry.get("hf_subset", "default") if isinstance(entry, dict) else None
-            if subset is None or METRIC not in entry:
-                given.problems.append(f"has no {METRIC} of a subset of split '{printable(split)}'")
-                continue
+    told = None if version is None else str(version)
+    entries = [(split, entry) for split, several in scores.items() for entry in several]
+    whole = [(split, entry) for split, entry in entries if isinstance(entry, dict) and MAIN_SCORE in entry]
+    given.problems += [
+        f"has no {MAIN_SCORE} of a subset of split '{printable(split)}'"
+        for split, entry in entries
+        if (split, entry) not in whole
+    ]
+    for main in (True, False):  # the main score of each split and subset first: it is what a board shows of a task
+        for split, entry in whole:
+            subset = entry.get("hf_subset", "default")
             chosen = split if subset == "default" else f"{split}/{subset}"
-            metric = {"name": METRIC, "filter": chosen, "higher_is_better": True}
-            score = parts | {"metric": metric, **score_of(entry[METRIC])}
-            told = None if version is None else str(version)
-            given.scores.append(Measured(with_unknown(TOOL, told, score, stated=stated)))
+            for name in [MAIN_SCORE] if main else _others(entry):
+                metric = {"name": name, "filter": chosen, "higher_is_better": _higher_is_better(name)}
+                score = parts | {"metric": metric, **score_of(entry[name])}
+                given.scores.append(Measured(with_unknown(TOOL, told, score, stated=stated)))
     return given
+
+
+def _others(entry: Mapping[str, Any]) -> list[str]:
+    """Return the names of the metrics beside the main score, those that have a number."""
+    return [
+        str(name)
+        for name, value in entry.items()
+        if name != MAIN_SCORE and number(value) is not None and not _NO_METRIC.fullmatch(str(name))
+    ]
+
+
+def _higher_is_better(name: str) -> bool | None:
+    words = set(name.split("_"))
+    if name == MAIN_SCORE or words & _HIGHER:
+        return True
+    return False if words & _LOWER else None
 
 
 def _model(path: Path) -> dict[str, Any]:
