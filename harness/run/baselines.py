@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from harness.errors import HarnessError
 from harness.methods import Baseline
 from harness.models.tokenizer_only import TokenizerOnly
 from harness.names import printable
@@ -15,6 +16,7 @@ from harness.records import ledger
 from harness.records.asked import Questions, joined_digest
 from harness.records.run_notes import ended
 from harness.run import questions
+from harness.run.chat import fitted
 from harness.run.claims import folders_of
 from harness.seeds import seed_for_task
 from harness.tasks.fit import give_tokenizer
@@ -51,7 +53,7 @@ def reusable_records(
     """Return the records that a run has left in the output folder, or nothing when one of those due is missing.
 
     A record serves when model, tasks with their versions, documents, prompts, settings and the versions of the software
-    all agree. Weights are not loaded for it, except to see prompts as chat.
+    all agree. Weights are not loaded for it.
 
     Args:
         was_waited_for: a process made the records while this one waited, of the same run with the same seeds, so that
@@ -98,9 +100,16 @@ def that_differ(prepared: Prepared, runs: Sequence[Run], model: Untouched) -> li
 
 
 def _asked_lm(prepared: Prepared, model: Asked) -> Any:
-    """Return an LM that tells what tasks would ask: the tokenizer is all it takes, unless prompts are wrapped as chat."""
-    if model.is_loaded or prepared.run.apply_chat_template:
+    """Return an LM that tells what tasks would ask: a tokenizer does, or for prompts as chat an LM without its weights."""
+    if model.is_loaded:
         return model.lm()
+    if prepared.run.apply_chat_template:
+        from harness.models.kinds import kind_of
+
+        try:
+            return kind_of(prepared.run.model).unread(prepared.source)
+        except HarnessError:  # code of a checkpoint's own may want its weights
+            return model.lm()
     return TokenizerOnly(prepared.source.load_tokenizer())
 
 
@@ -110,12 +119,13 @@ def _usable(prepared: Prepared, folder: Path, model: Asked) -> list[Record]:
         return []
     lm = _asked_lm(prepared, model)
     give_tokenizer(prepared.tasks.tasks, lm.tokenizer)
-    here = _software(prepared.run)
+    run = fitted(prepared.run, prepared.tasks.tasks, lm).run
+    here = _software(run)
     usable = [r for r in reading.records if r.status == "ok" and r.environment.model_dump(include=set(here)) == here]
     found: dict[str, Record] = {}
     for name, task in prepared.tasks.tasks.items():
-        asked = _built(task, prepared.run, lm)
-        found |= {r.key(): r for r in usable if r.task.name == name and _asks_the_same(r, task, prepared.run, asked)}
+        asked = _built(task, run, lm)
+        found |= {r.key(): r for r in usable if r.task.name == name and _asks_the_same(r, task, run, asked)}
     for name in prepared.tasks.groups:
         found |= {r.key(): r for r in usable if r.task.name == name and _follows(r, list(found.values()))}
     wanted = {*prepared.tasks.tasks, *(name for name, group in prepared.tasks.groups.items() if group.has_aggregation)}

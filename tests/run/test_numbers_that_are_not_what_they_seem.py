@@ -472,6 +472,31 @@ def test_the_template_that_is_named_is_used(ask: Command, task: Task, tiny_model
     assert row["arguments"]["gen_args_0"]["arg_0"].startswith("[short] Customers")
 
 
+@pytest.mark.parametrize(
+    ("inside", "flags"),
+    [
+        ("", []),
+        (TAKES, ["--system_instruction", "You are a clock."]),
+        (REFUSES, ["--system_instruction", "You are a clock."]),
+    ],
+    ids=["plain", "takes", "refuses"],
+)
+def test_records_of_prompts_as_chat_are_found_without_reading_weights(
+    inside: str, flags: list[str], ask: Command, task: Task, tiny_model: Path, tmp_path: Path
+) -> None:
+    """To see what would be asked, the template is all it takes: another one asks anew."""
+    task("asked", 1)
+    model = with_template(tiny_model, tmp_path / "templated", inside)
+    words = ["asked", "--apply_chat_template", *flags]
+    assert ask(*words, model=model).code == 0
+    again = ask(*words, "--shard", "1/2", model=model)
+    assert again.code == 0 and "shard 1 of 2 asks nothing" in again.err, again.err
+    assert "loading" not in again.err
+    other = with_template(tiny_model, tmp_path / "other" / "templated", f"Well. {inside}")
+    anew = ask(*words, "--shard", "1/2", model=other)
+    assert anew.code == 0 and "asks nothing" not in anew.err and "loading" in anew.err
+
+
 def test_a_task_that_runs_generated_code_is_refused_before_weights_are_loaded(ask: Command, task: Task) -> None:
     task("runs_code", more="unsafe_code: true\n")
     refused = ask("runs_code")
