@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import LogitsProcessorList, StoppingCriteriaList
@@ -22,12 +20,12 @@ from harness.models.head import head_kept_apart
 from harness.models.lm import CAUSAL, Answering, is_as
 from harness.models.plain_scores import score_plainly
 from harness.models.processes import OneOfSeveral
+from harness.models.scored_windows import ScoresWindows
 from harness.models.thinking import Thinking
 from harness.models.tokenizer_only import encode_all
-from harness.models.tree.memory import Budget, in_portions
+from harness.models.tree.memory import Budget
 from harness.models.tree.pieces import Window, in_whole, windows_of
 from harness.models.tree.prompts import NotANumber, Prompt
-from harness.models.tree.scoring import Scored
 from harness.models.tree.sharing import Sharing
 from harness.models.tree.work import Work
 from harness.models.virtual_tokens import VirtualTokens
@@ -39,10 +37,11 @@ if TYPE_CHECKING:
 
 
 # What answers pass through on their way to the caller.
+SCORES = frozenset({"loglikelihood", "loglikelihood_rolling", "token_loglikelihoods"})
 STEPS = ("_loglikelihood_tokens", "_score", "_score_plainly", "_generate_greedily", "_generate_plainly")
 
 
-class CausalLM(OneOfSeveral, VirtualTokens, Answering):
+class CausalLM(OneOfSeveral, ScoresWindows, VirtualTokens, Answering):
     """A causal language model with its tokenizer.
 
     Gives lm-eval's own answers, log-probabilities always from float32. Requests share what they have in common where
@@ -113,6 +112,10 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         """Return whether no step of the way to these answers is a subclass's own, or it tells of its answers itself."""
         return self.tells_answers or (kind in CausalLM.answers and is_as(self, CausalLM, kind, *STEPS))
 
+    def leaves_out(self, kind: str) -> bool:
+        """Return whether these answers are scores, in batches of which some may be left out, and no step is a subclass's own."""
+        return kind in SCORES and is_as(self, CausalLM, kind, *STEPS, "_shared")
+
     def start_counting(self) -> None:
         """Forget the work, the truncated requests and the settings of texts of earlier evaluations."""
         self.truncated.clear()
@@ -160,22 +163,20 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
             )
         self.check_ids([request.args[1] for request in requests], requests)
         windows = [self._windows(list(request.args[1]), self._end_of_text()) for request in requests]
-        flat = [window for several in windows for window in several]
-        answers: list[list[float]] = [[]] * len(requests)
+        flat, owners = _flat(windows)
+        answers: list[Any] = [None] * len(requests)
 
         def finish(number: int, parts: list[list[float]]) -> None:
             answers[number] = [value for part in parts for value in part]
             self.tell("token_loglikelihoods", requests[number].args, answers[number])
 
-        take, found = in_whole(windows, finish), set()
-        for number, scored in self._shared(flat):
-            found.add(number)
+        take, rest = in_whole(windows, finish), list[int]()
+        for number, scored in self._shared(flat, rest, owners):
             take(number, scored.logprobs.tolist())
-        rest = [number for number in range(len(flat)) if number not in found]
         plain = score_plainly(self.forward, [flat[n] for n in rest], budget=self._budget, device=self.device)
         for number, scores in zip(rest, plain, strict=True):
             take(number, scores)
-        check_finite([sum(scores) for scores in answers], requests)
+        self._check_finite([None if scores is None else sum(scores) for scores in answers], requests)
         return answers
 
     @torch.no_grad()
@@ -190,7 +191,7 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         answers = self._loglikelihood_tokens(
             [(request.args, *pair) for request, pair in zip(requests, pairs, strict=True)], disable_tqdm=disable_tqdm
         )
-        check_finite([value for value, _ in answers], requests)
+        self._check_finite([answer and answer[0] for answer in answers], requests)
         return answers
 
     @torch.no_grad()
@@ -200,15 +201,15 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
             ids = encoding.encode_texts(self, [request.args[0] for request in requests])
         self.check_ids([ids[request.args[0]] for request in requests], requests)
         windows = [self._windows(ids[request.args[0]], self.prefix_token_id) for request in requests]
-        answers = [0.0] * len(requests)
+        answers: list[Any] = [None] * len(requests)
 
         def finish(number: int, parts: list[tuple[float, bool]]) -> None:
             answers[number] = sum(value for value, _ in parts)
             self.tell("loglikelihood_rolling", requests[number].args, answers[number])
 
-        flat = [(None, *window) for several in windows for window in several]
-        self._score(flat, in_whole(windows, finish), disable_tqdm)
-        check_finite(answers, requests)
+        flat, owners = _flat(windows)
+        self._score([(None, *window) for window in flat], in_whole(windows, finish), disable_tqdm, owners)
+        self._check_finite(answers, requests)
         return answers
 
     @torch.no_grad()
@@ -242,52 +243,13 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
     def _loglikelihood_tokens(
         self, requests: Any, disable_tqdm: bool = False, override_bs: int | None = None
     ) -> list[tuple[float, bool]]:
-        """As ``HFLM``; requests are ``((context, continuation) or None, context ids, continuation ids)``."""
-        answers: list[tuple[float, bool]] = [(math.nan, False)] * len(requests)
+        """As ``HFLM``; requests are ``((context, continuation) or None, context ids, continuation ids)``.
+
+        What is not due is answered with None.
+        """
+        answers: list[Any] = [None] * len(requests)
         self._score(requests, answers.__setitem__, disable_tqdm)
         return answers
-
-    def _score(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
-        """Score requests; ``take`` is given the number and the answer of each one as soon as it is there."""
-        found: set[int] = set()
-        for number, scored in self._shared([(context, ids) for _, context, ids in requests], disable_tqdm):
-            found.add(number)
-            answer = float(scored.logprobs.sum()), bool(scored.is_best.all())
-            take(number, answer)
-            if requests[number][0] is not None:  # of the others HFLM tells
-                self.tell("loglikelihood", requests[number][0], answer)
-        rest = [number for number in range(len(requests)) if number not in found]
-        self._score_plainly([requests[n] for n in rest], lambda n, answer: take(rest[n], answer), disable_tqdm)
-
-    def _shared(self, windows: Sequence[Window], disable_tqdm: bool = False) -> Iterator[tuple[int, Scored]]:
-        """Score those windows, context and scored ids, that may share what they have in common; yield them by number.
-
-        What is not finite is left out: one broken request spoils those beside it, and alone it will be named.
-        """
-        sharing = self.sharing()
-        sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
-        self.check_ids(sequences)
-        if not sequences:
-            return
-        with bar(len(windows), "Scoring", unit="request", disable=disable_tqdm or self._is_plain) as progress:
-            for number, scored in sharing.score(sequences, [len(scored) for _, scored in windows]):
-                if np.isfinite(scored.logprobs).all():
-                    yield number, scored
-                progress.update(1)
-
-    def _score_plainly(self, requests: Sequence[Any], take: Callable[[int, Any], None], disable_tqdm: bool) -> None:
-        """Score as ``HFLM`` does, the longest first."""
-        lengths = [len(context) + len(continuation) for _, context, continuation in requests]
-        ordinary = super()._loglikelihood_tokens
-
-        def answer(part: list[int]) -> None:
-            self.batch_size_per_gpu = self._budget.plain_rows(min(lengths[part[0]], self.max_length))
-            with quiet("lm_eval.models.huggingface"):
-                found = ordinary([requests[number] for number in part], disable_tqdm=disable_tqdm)
-            for number, one in zip(part, found, strict=True):
-                take(number, one)
-
-        in_portions(sorted(range(len(requests)), key=lambda number: -lengths[number]), answer, self._budget)
 
     def _generate_greedily(
         self, requests: list[Instance], wishes: Sequence[greedy.Wish], ids: Mapping[str, list[int]], disable_tqdm: bool
@@ -377,6 +339,10 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
     def _is_plain(self) -> bool:
         return self._sharing.refusal is not None
 
+    def _check_finite(self, scores: Sequence[float | None], requests: Sequence[Instance]) -> None:
+        given = [number for number, score in enumerate(scores) if score is not None]
+        check_finite([scores[number] or 0.0 for number in given], [requests[number] for number in given])
+
     def _pairs(self, requests: Sequence[Instance]) -> list[tuple[list[int], list[int]]]:
         """Return the ids of context and continuation of each request; those that will be cut are counted."""
         with self.work.timed("tokenizing"):
@@ -398,3 +364,9 @@ class CausalLM(OneOfSeveral, VirtualTokens, Answering):
         """Return the id documents end with: what stands before the first token of a new text."""
         end = self.tokenizer.eos_token_id
         return int(self.prefix_token_id if end is None else end)
+
+
+def _flat(windows: Sequence[Sequence[Window]]) -> tuple[list[Window], list[int]]:
+    """Return the windows of all requests in a row, and the number of the request of each."""
+    flat = [window for several in windows for window in several]
+    return flat, [number for number, several in enumerate(windows) for _ in several]

@@ -86,7 +86,8 @@ def answered(
     empty: str = "error",
     tell: Callable[[str, Any, Vector], None] | None = None,
     flag: str = "--model_args",
-) -> list[Vector]:
+    is_part: bool = False,
+) -> list[Any]:
     """Return the vector of each request, in order; what several ask alike is embedded once.
 
     Args:
@@ -94,9 +95,10 @@ def answered(
         empty: ``error`` refuses a text of white space alone, ``zero`` gives it a vector of zeros.
         tell: is told of each request's answer as soon as it is there, as ``Answering.tell``.
         flag: the command's flag that ``empty`` is given with, for the sentence of an error.
+        is_part: ``embed`` yields some of the vectors only.
 
     Returns:
-        float32 arrays (D,), one object for equal requests, which nobody may write to.
+        float32 arrays (D,), one object for equal requests, which nobody may write to; None where ``embed`` yields none.
 
     Raises:
         HarnessError: a request is malformed, or its text is empty; it is named with its index.
@@ -122,7 +124,9 @@ def answered(
             answers[place] = vector
             if tell is not None:
                 tell("embed", requests[place].args, vector)
-    return _whole(answers, wanted, width)
+    if is_part and not width:
+        return answers
+    return _whole(answers, wanted, width, is_part=is_part)
 
 
 def checked(raw: Any, request: Instance, *, width: int = 0) -> Vector:
@@ -170,15 +174,15 @@ def batches(lengths: Sequence[int], *, most_tokens: int, most_rows: int | None =
         yield rows
 
 
-def _whole(answers: Sequence[Vector | None], wanted: Sequence[Asked], width: int) -> list[Vector]:
+def _whole(answers: Sequence[Vector | None], wanted: Sequence[Asked], width: int, *, is_part: bool) -> list[Any]:
     """Return the answers with zeros for empty texts."""
     if answers and not width:
         raise HarnessError("every text is empty, so that not even the width of the vectors is known; mend the data")
     zeros = numpy.zeros(width, dtype=numpy.float32)
     zeros.flags.writeable = False
-    found: list[Vector] = []
+    found: list[Vector | None] = []
     for answer, one in zip(answers, wanted, strict=True):
-        if answer is None and not one.is_empty:
+        if answer is None and not one.is_empty and not is_part:
             raise HarnessError(f"the model gave no vector for '{printable(one.text[:60])}'")
-        found.append(zeros if answer is None else answer)
+        found.append(zeros if answer is None and one.is_empty else answer)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import torch
@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.models.embedding import Asked, Vector, answered, asked, batches, counted_under
 from harness.models.guards import check_ids
 from harness.models.laid_out import Row, rows_of
-from harness.models.lm import ENCODER
+from harness.models.lm import ENCODER, is_as
 from harness.models.pooled import dense_layer, pool
 from harness.models.prefixes import LEAST_ROWS, LEAST_TOKENS, Prefix, Prefixed, shared_beginning
 from harness.models.sentence_files import Way
@@ -110,6 +110,10 @@ class Encoder(WithoutHead):
         self.truncated.clear()
         self.work.clear()
 
+    def leaves_out(self, kind: str) -> bool:
+        """Return whether these are vectors, made in portions of which some may be left out, as this class makes them."""
+        return kind == "embed" and is_as(self, Encoder, "embed", "vectors", "_portion")
+
     def count_truncated(self, kind: str, requests: list[Instance]) -> None:
         """Count texts in ``truncated`` that are answered from what an interrupted run left."""
         if kind == "embed":
@@ -130,10 +134,16 @@ class Encoder(WithoutHead):
             with self.work.timed("tokenizing"):
                 rows = self.rows(wanted)
             self._count(requests, dict(zip(wanted, rows, strict=True)))
-            self.work.need([row.ids for row in rows])
-            return self.vectors(rows)
+            if due is None:
+                self.work.need([row.ids for row in rows])
+                return self.vectors(rows)
+            takes = due.takes
+            return self.vectors(rows, lambda numbers: takes(place for n in numbers for place in places[wanted[n]]))
 
-        return answered(requests, embed, empty=self.settings["empty"], tell=self.tell)
+        due, places = self.due, dict[Asked, list[int]]()
+        for place, request in enumerate(requests):
+            places.setdefault(asked(request), []).append(place)
+        return answered(requests, embed, empty=self.settings["empty"], tell=self.tell, is_part=due is not None)
 
     def rows(self, wanted: Sequence[Asked]) -> list[Row]:
         """Return the ids of what is to be embedded.
@@ -147,8 +157,14 @@ class Encoder(WithoutHead):
         check_ids([row.ids for row in found], rows=len(self.model.get_input_embeddings().weight))
         return found
 
-    def vectors(self, rows: Sequence[Row]) -> Iterator[tuple[int, Any]]:
-        """Yield the number and the vector (D,) of each row, the longest first; rows that begin alike begin once."""
+    def vectors(
+        self, rows: Sequence[Row], is_due: Callable[[list[int]], bool] | None = None
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield the number and the vector (D,) of each row, the longest first; rows that begin alike begin once.
+
+        Args:
+            is_due: whether the rows of these numbers are wanted, which are embedded together; None: all are.
+        """
         alike: dict[str, list[int]] = {}
         for number in sorted(range(len(rows)), key=lambda number: -len(rows[number].ids)):
             alike.setdefault(rows[number].before, []).append(number)
@@ -157,8 +173,13 @@ class Encoder(WithoutHead):
             for numbers in alike.values():
                 prefix = self._prefix([rows[number] for number in numbers]) if tree is None else None
                 for start in range(0, len(numbers), PORTION):
-                    found = self._portion(rows, numbers[start : start + PORTION], tree or prefix)
-                    progress.update(len(found))
+                    portion = numbers[start : start + PORTION]
+                    progress.update(len(portion))
+                    if is_due is not None:
+                        if not is_due(portion):
+                            continue
+                        self.work.need([rows[number].ids for number in portion])
+                    found = self._portion(rows, portion, tree or prefix)
                     yield from ((number, vector.numpy()) for number, vector in found.items())
 
     def _portion(

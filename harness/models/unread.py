@@ -51,7 +51,9 @@ class UnreadCausal(CausalLM):
         super().start_counting()
         self.new_tokens = 0
 
-    def _shared(self, windows: Sequence[Window], disable_tqdm: bool = False) -> Iterator[tuple[int, Scored]]:
+    def _shared(
+        self, windows: Sequence[Window], rest: list[int], owners: Sequence[int], disable_tqdm: bool = False
+    ) -> Iterator[tuple[int, Scored]]:
         sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
         self.check_ids(sequences)
         self.work.need([sequence[:-1] for sequence in sequences])

@@ -69,7 +69,7 @@ class Journal:
         # Of each task, what each file says: processes of one run go on at the same time, shards one for itself.
         self._seconds: dict[str, dict[str, float]] = {}
         self._task, self._started, self._before = "", time.monotonic(), 0.0
-        self._asked = hashlib.sha256()
+        self._asked, self._begun = hashlib.sha256(), 0
         self._read()
         _forget_old(output / FOLDER)
 
@@ -77,6 +77,7 @@ class Journal:
     def answering(self, lm: Any, task: str = "") -> Iterator[None]:
         """Within the block ``lm`` is asked only what has no answer yet, and what it answers is kept, with the time."""
         self._task, self._started, self._asked = task, time.monotonic(), hashlib.sha256()
+        self._begun += 1
         of_files = self._seconds.get(task, {})
         self._before = of_files.get(self.file.name, 0.0) if self.shard else _of_processes(of_files)
         kinds = [kind for kind in lm.answers if hasattr(lm, kind)]
@@ -193,13 +194,18 @@ class Journal:
         """Return answers to those of ``rest`` that are this shard's, each made in the batch that all requests would make."""
         if len(rest) == len(requests) and self.shard is None:
             return dict(enumerate(ask(requests)))
-        part, parts = (1, 1) if self.shard is None else (self.shard.number, self.shard.count)
-        lm.due = Due({*rest}, part=part, parts=parts)
+        lm.due = Due({*rest})
+        if self.shard is not None:
+            part, parts, owned = self.shard.number, self.shard.count, self.shard.owned(requests)
+            lm.due = Due({*rest}, part=part, parts=parts, first=self._begun - 1, owned=owned)
         try:
             answers = ask(requests)
         finally:
             lm.due = None
-        return {number: answers[number] for number in rest if answers[number] is not None}
+        given = {number: answers[number] for number in rest if answers[number] is not None}
+        left = [number for number in rest if number not in given] if self.shard is None else []
+        # Where batches came out otherwise, as after memory ran out.
+        return given | (dict(zip(left, ask([requests[number] for number in left]), strict=True)) if left else {})
 
     def _take(self, keys: Sequence[str | None], kind: str, answer: Any) -> None:
         for key in keys:

@@ -31,9 +31,17 @@ def told(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return records without times, costs and machine, in one order."""
     kept = [{name: part for name, part in record.items() if name not in OTHER} for record in records]
     for one in kept:
-        one["samples"] = one["samples"] and one["samples"]["rows"]
+        one["samples"] = one["samples"] and [one["samples"]["rows"], one["samples"]["sha256"]]
         one["command"] = re.sub(r"--output_path \S+", "", one["command"])
     return sorted(kept, key=lambda one: json.dumps(one, sort_keys=True))
+
+
+def tokens(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what records say of the tokens that were asked for, whoever asked them."""
+    names = ("requested_tokens", "distinct_tokens", "distinct_pairs", "reason")
+    return [
+        {name: one["cost"]["scoring"][name] for name in names} for one in records if "langgame" in one["task"]["name"]
+    ]
 
 
 @pytest.fixture
@@ -57,6 +65,7 @@ def test_shards_one_after_the_other_leave_the_records_of_a_run_that_was_not_divi
                 "shard 1 of 3 is answered; the records come with the last one (2 of 3 answered: missing 2)" in shard.err
             )
     assert told(records(Path("out"))) == told(records(Path("whole")))
+    assert tokens(records(Path("out"))) == tokens(records(Path("whole")))
     assert not (Path("out") / ".unfinished").exists()
     assert forked("verify", "out").wait().code == 0
     again = forked(*words, "--output_path", "out", "--shard", "2/3").wait()

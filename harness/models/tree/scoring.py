@@ -12,6 +12,7 @@ import torch
 from harness.models.head import ENOUGH_ROWS, Head
 from harness.models.refused import Refused
 from harness.models.tree.attention import Trunk, calls, restart, route
+from harness.models.tree.portions import Step, first_portions, leaf_portions, needed, steps_of, trunk_portions
 from harness.models.tree.products import few_rows
 from harness.models.tree.quick_layers import QuickLayers
 from harness.models.tree.tree_attention import TreeAttention
@@ -21,6 +22,7 @@ from harness.threads import watched
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from harness.models.due import Choice, Due
     from harness.models.tree.trie import Ints, Pack
     from harness.models.tree.work import Work
 
@@ -100,43 +102,69 @@ class Scoring:
         # A sequence is finished with its last position.
         self.leaf = np.array([path[-1] for path in self.trie.paths])
         self.waiting: list[tuple[Tensor, Ints]] = []
+        self.steps: list[Step] = []
+        self.choice: Choice | None = None
 
-    def run(self, budget: int) -> Iterator[tuple[int, Scored]]:
-        """Score everything; yield the number of each sequence with its scores, as soon as they are there.
+    def plan(self, budget: int, due: Due | None = None, owners: Sequence[int] = ()) -> None:
+        """Lay out the passes, and choose those that are due.
 
         Args:
             budget: tokens per forward pass.
+            due: which requests are; None: all of them.
+            owners: the number of the request that each sequence belongs to.
         """
-        trunks: dict[int, Trunk] = {}
-        pushed: list[Ints] = []
-        packs = plan(self.trie, budget)
+        self.steps = steps_of(plan(self.trie, budget), self.is_scored, ENOUGH_ROWS)
+        if due is not None:
+            portions = leaf_portions(self.steps, self.trie)[self.leaf].tolist()
+            above = trunk_portions(self.steps)
+            sizes = [0] * (self.steps[-1].portion + 1)
+            for step in self.steps:
+                sizes[step.portion] += len(step.pack.positions)
+            self.choice = due.choose(portions, owners, sizes, more=[above[portion] for portion in portions])
+
+    @property
+    def distinct(self) -> tuple[int, int]:
+        """How many positions are this part's to push, and how many pairs of one and itself or an ancestor there are."""
+        if self.choice is None:
+            return len(self.trie), self.trie.pairs
+        is_own = np.isin(first_portions(self.steps, self.trie), list(self.choice.taken or ()))
+        return int(is_own.sum()), int(self.trie.depth[is_own].sum() + is_own.sum())
+
+    def run(self) -> Iterator[tuple[int, Scored]]:
+        """Score what was planned; yield the number of each sequence with its scores, as soon as they are there."""
+        choice, trunks = self.choice, dict[int, Trunk]()
+        computed = None if choice is None else choice.computed
+        due = range(len(self.steps)) if computed is None else sorted(needed(self.steps, computed))
         by_leaf = np.argsort(self.leaf, kind="stable")
         sorted_leaf = self.leaf[by_leaf]
-        for pack in packs:
-            pushed.append(self._push(pack, trunks))
-            for trunk in pack.done:
+        pushed: list[Ints] = []
+        for step in (self.steps[number] for number in due):
+            is_asked = computed is None or step.portion in computed
+            pushed.append(self._push(step, trunks, is_asked=is_asked))
+            for trunk in step.pack.done:
                 trunks.pop(trunk, None)
-            if sum(len(hidden) for hidden, _ in self.waiting) >= ENOUGH_ROWS or pack is packs[-1]:
+            if step.ends and is_asked:
                 self._flush()
                 positions = np.concatenate(pushed)
                 low, high = np.searchsorted(sorted_leaf, positions), np.searchsorted(sorted_leaf, positions, "right")
                 for number in by_leaf[_ranges(low, high)].tolist():
-                    pairs = self.pair_of[self.edges[number] : self.edges[number + 1]]
-                    yield number, Scored(self.logprobs[pairs], self.is_best[pairs])
+                    if choice is None or number in choice.windows:
+                        pairs = self.pair_of[self.edges[number] : self.edges[number + 1]]
+                        yield number, Scored(self.logprobs[pairs], self.is_best[pairs])
                 pushed = []
 
-    def _push(self, pack: Pack, trunks: dict[int, Trunk]) -> Ints:
-        """Run a pack, put the hidden states that are to be scored aside, and return their positions."""
-        positions = pack.positions
-        rows = np.flatnonzero(self.is_scored[positions])
-        found, first = np.unique(positions[rows], return_index=True)
-        attention = TreeAttention(pack, self.trie, trunks, self.tree_model.device)
+    def _push(self, step: Step, trunks: dict[int, Trunk], *, is_asked: bool) -> Ints:
+        """Run a pass, put the hidden states that are to be scored aside, and return the positions that are new.
+
+        Args:
+            is_asked: whether they are; another pass needs the keys.
+        """
+        attention = TreeAttention(step.pack, self.trie, trunks, self.tree_model.device)
         with route(self.tree_model.model, attention):
-            hidden = self.tree_model.push(pack, self.trie, attention, rows[first])
-        self.is_scored[found] = False  # a stem that is shared by copying is scored once
-        if len(found):
-            self.waiting.append((hidden, found))
-        return found
+            hidden = self.tree_model.push(step.pack, self.trie, attention, step.rows)
+        if is_asked and len(step.positions):
+            self.waiting.append((hidden, step.positions))
+        return step.first if is_asked else step.first[:0]
 
     def _flush(self) -> None:
         if not self.waiting:

@@ -19,6 +19,8 @@ from harness.progress import say
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from harness.models.due import Due
+
 Sequences = Sequence[Sequence[int]]
 
 
@@ -50,33 +52,53 @@ class Sharing:
         self._is_off = refusal is not None
         self._parts: tuple[object, ...] = ()
 
-    def score(self, sequences: Sequences, counts: Sequence[int]) -> Iterator[tuple[int, Scored]]:
+    def score(
+        self,
+        sequences: Sequences,
+        counts: Sequence[int],
+        due: Due | None = None,
+        owners: Sequence[int] = (),
+    ) -> Iterator[tuple[int, Scored | None]]:
         """Score the last tokens of those sequences that may share; yield each one's number and scores as they come.
 
         Args:
             sequences: token ids, two or more each.
             counts: how many of its last tokens are scored.
+            due: which requests are to be answered, None for all; of a sequence that is left out, None is yielded.
+            owners: the number of the request that each sequence belongs to.
         """
         with freed_memory_kept():
-            yield from self._score(sequences, counts)
+            yield from self._score(sequences, counts, due, owners)
 
-    def _score(self, sequences: Sequences, counts: Sequence[int]) -> Iterator[tuple[int, Scored]]:
+    def _score(
+        self, sequences: Sequences, counts: Sequence[int], due: Due | None, owners: Sequence[int]
+    ) -> Iterator[tuple[int, Scored | None]]:
         inputs = [sequence[:-1] for sequence in sequences]
         longest = max(map(len, inputs))
         waiting = self._able(sequences, [len(ids) for ids in inputs])
-        self.work.requested_tokens += sum(len(inputs[number]) for number in waiting)
-        self.work.need([ids for number, ids in enumerate(inputs) if number not in waiting])
+        if due is None:
+            self.work.need([ids for number, ids in enumerate(inputs) if number not in waiting])
         is_first = True
         while waiting:
             numbers = sorted(waiting)
             try:
                 with self.work.timed("rest"):
                     scoring = Scoring(self.tree_model, [sequences[n] for n in numbers], [counts[n] for n in numbers])
+                    scoring.plan(self.budget.tokens_for(longest), due, [owners[n] for n in numbers] if due else ())
+                    choice, due = scoring.choice, None  # again after memory ran out, all that is left is due
+                    if choice is not None:
+                        for number in {*range(len(numbers))} - choice.windows:
+                            waiting.discard(numbers[number])
+                            yield numbers[number], None
+                        if choice.taken is None:
+                            continue
                     if is_first:
-                        self.work.distinct_tokens += len(scoring.trie)
-                        self.work.distinct_pairs += scoring.trie.pairs
+                        self.work.requested_tokens += sum(len(inputs[number]) for number in waiting)
+                        distinct, pairs = scoring.distinct
+                        self.work.distinct_tokens += distinct
+                        self.work.distinct_pairs += pairs
                     is_first = False
-                    for place, scored in scoring.run(self.budget.tokens_for(longest)):
+                    for place, scored in scoring.run():
                         waiting.discard(numbers[place])
                         yield numbers[place], scored
             except Refused as refused:

@@ -86,7 +86,9 @@ class VLLM(CausalLM):
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **generation_kwargs: Any) -> NoReturn:
         _refuse()
 
-    def _shared(self, windows: Sequence[Window], disable_tqdm: bool = False) -> Iterator[tuple[int, Scored]]:
+    def _shared(
+        self, windows: Sequence[Window], rest: list[int], owners: Sequence[int], disable_tqdm: bool = False
+    ) -> Iterator[tuple[int, Scored]]:
         """Score all windows, context and scored ids; yield them by number."""
         sequences = [(context + scored)[-(self.max_length + 1) :] for context, scored in windows]
         self.check_ids(sequences)
