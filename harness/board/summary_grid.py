@@ -220,7 +220,8 @@ def _retention(one: Standing) -> Cell:
     found = one.retention
     if found is None:
         return Cell(DASH)
-    said = [f"{change:+.3g}, {printable(task)}" for task, change in list(found.changes.items())[:MOST_NAMED]]
+    changes = list(found.changes.items())[:MOST_NAMED]
+    said = [f"{change:+.{places_of(abs(change))}f}, {printable(task)}" for task, change in changes]
     said += [f"{len(found.changes) - MOST_NAMED} more"] if len(found.changes) > MOST_NAMED else []
     if found.share is None or found.worst is None:
         return Cell("; ".join(said))

@@ -10,7 +10,7 @@ from harness.board.ranking import MARKS
 from harness.board.tables import Board, Row, Score, Table
 from harness.names import printable
 from harness.records.intervals import NORMAL
-from harness.records.labels import places_of, tool_label
+from harness.records.labels import places_of, tool_label, untold_options
 from harness.records.record import UNKNOWN
 
 
@@ -136,6 +136,7 @@ def _caption(
     if seeds:
         several = " to ".join(map(str, dict.fromkeys([seeds[0], seeds[-1]])))
         said.append("Methods: one seed" if several == "1" else f"Methods: mean over {several} seeds")
+    said += untold_options([next(iter(found.values())).first for found in by_row.values()])
     if any(cell.error for cell in cells):
         said.append("±: standard error over documents, the mean of those of the seeds")
     if any(cell.interval for cell in cells):

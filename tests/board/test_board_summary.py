@@ -152,11 +152,11 @@ def test_what_may_be_negative_is_retained_as_a_difference() -> None:
     assert found is not None and (found.share, found.task) == (pytest.approx(0.8), "text")
     assert found.changes == {"loss": -1.5, "story": 50.0, "sts": pytest.approx(-0.1)}
     built = board.build(records)
-    cell = "80.0% (-1.5, loss; +50, story; -0.1, sts)"
+    cell = "80.0% (-1.5, loss; +50, story; -0.10, sts)"
     assert cell in markdown_page.render_board(built, settings=Settings(retention=retained), tables="")
     alone = standing(only(records, retention=["sts"]), "p:x").retention
     assert alone is not None and (alone.share, alone.worst, alone.task) == (None, None, None)
-    assert "| -0.1, sts |" in markdown_page.render_board(built, settings=Settings(retention=["sts"]), tables="")
+    assert "| -0.10, sts |" in markdown_page.render_board(built, settings=Settings(retention=["sts"]), tables="")
 
 
 def test_a_score_that_fell_to_nothing_counts_as_nothing_retained() -> None:

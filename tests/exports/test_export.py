@@ -126,6 +126,13 @@ def test_rows_of_edited_code_and_columns_of_long_settings_are_told_apart() -> No
     assert len(set(paper_table(build(drawn)).columns)) == 2
 
 
+def test_the_caption_names_options_that_differ_though_rows_do_not_say_so() -> None:
+    options = [{"steps": 3, "rate": 0.1}, {"steps": 5, "rate": 0.2}]
+    table = paper_table(build([record(0.5, options=one) for one in options]))
+    assert [row.method for row in table.rows] == ["p:m (steps=3)", "p:m (steps=5)"]
+    assert "Rows of p:m also differ in rate (0.1 at steps=3, 0.2 at steps=5)." in table.caption
+
+
 def test_what_takes_no_rank_is_never_the_best() -> None:
     cut = record(0.5, options={"a": 1}, counts={"docs": 40, "requests": 40, "truncated_requests": 20})
     cells = [row.cells[0] for row in paper_table(build([baseline(0.2), record(0.5), cut])).rows]
