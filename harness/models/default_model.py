@@ -24,6 +24,18 @@ def default_model_folder() -> Path:
     Raises:
         HarnessError: the package is not installed.
     """
+    gguf, folder = embedded()
+    if not (folder / "config.json").is_file():
+        _unpack_default(gguf, folder)
+    return folder
+
+
+def embedded() -> tuple[Path, Path]:
+    """Return the GGUF file of the default model, and the folder that it is, or will be, unpacked to.
+
+    Raises:
+        HarnessError: the package is not installed.
+    """
     spec = importlib.util.find_spec(DEFAULT_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise HarnessError(
@@ -35,10 +47,7 @@ def default_model_folder() -> Path:
     if not gguf:
         raise HarnessError(f"package {DEFAULT_PACKAGE} holds no GGUF file; reinstall it")
     release = version(DEFAULT_PACKAGE.replace("_", "-"))
-    folder = cache_folder() / "models" / safe_name(f"{DEFAULT_MODEL}-{release}")
-    if not (folder / "config.json").is_file():
-        _unpack_default(gguf[0], folder)
-    return folder
+    return gguf[0], cache_folder() / "models" / safe_name(f"{DEFAULT_MODEL}-{release}")
 
 
 def _unpack_default(gguf: Path, folder: Path) -> None:

@@ -61,7 +61,7 @@ def prepare(run: Run) -> Prepared:
             cannot be written.
     """
     output = run.output_path.absolute()  # before any code runs that may go elsewhere
-    _check_numbers(run)
+    check_numbers(run)
     _check_processes(run)
     plugin, method = find_method(run)
     check_weights_in_hand(run, method)
@@ -116,6 +116,17 @@ def check_weights_in_hand(run: Run, method: Method) -> None:
 
 def find_model(run: Run) -> ModelSource:
     """Return where the model comes from, its configuration and tokenizer checked."""
+    source, kind = find_source(run), kind_of(run.model)
+    with without_collecting():  # transformers is imported with the first configuration
+        tokenizer = kind.check(source)
+    if run.apply_chat_template:
+        _check_chat_template(tokenizer, run.apply_chat_template)
+    kind.device(run.device)
+    return source
+
+
+def find_source(run: Run) -> ModelSource:
+    """Return where the model comes from, its arguments checked; nothing of it is read, and no large library imported."""
     kind = kind_of(run.model)
     from harness.models import finding
 
@@ -127,11 +138,6 @@ def find_model(run: Run) -> ModelSource:
     foreign = [name for name in source.lm_args if name in finding.EMBED_ARGS and kind.name != "encoder"]
     if foreign:
         raise HarnessError(f"--model_args {foreign[0]} is for --model encoder")
-    with without_collecting():  # transformers is imported with the first configuration
-        tokenizer = kind.check(source)
-    if run.apply_chat_template:
-        _check_chat_template(tokenizer, run.apply_chat_template)
-    kind.device(run.device)
     return source
 
 
@@ -272,7 +278,8 @@ def _check_processes(run: Run) -> None:
         raise HarnessError("--shard and --no-cache exclude each other: every shard would apply the method anew")
 
 
-def _check_numbers(run: Run) -> None:
+def check_numbers(run: Run) -> None:
+    """Raise ``HarnessError`` for a number, or a pair of them, that no run has."""
     if run.limit is not None and run.samples is not None:
         raise HarnessError("--limit and --samples exclude each other; give one of them")
     if run.limit is not None and not (run.limit >= 1 and float(run.limit).is_integer()) and not 0 < run.limit < 1:

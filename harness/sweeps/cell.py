@@ -68,17 +68,23 @@ class Sweep:
         output: where records go, absolute; a cell's own output folder is this one or below it.
         cells: no two with the same key, in the order in which they are to be done.
         engines: what is said of each engine, by its name: ``{"slurm": {"partition": "gpu"}}``.
+        root: where its commands are given, absolute, where that is not the file's folder.
+        merged: how many cells of the file were the same command as another.
+        notes: sentences, with file and line, on what in the file has no effect.
     """
 
     file: Path
     output: Path
     cells: tuple[Cell, ...]
     engines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    root: Path | None = None
+    merged: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
         """Where its commands are given: the paths in them begin there."""
-        return self.file.parent
+        return self.root or self.file.parent
 
     @cached_property
     def by_key(self) -> dict[str, Cell]:

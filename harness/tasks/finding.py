@@ -120,6 +120,31 @@ def load(
     return TaskSet(tuple(specs), tasks, groups, manager)
 
 
+def check_names(names: Iterable[str], task_folders: list[TaskFolder]) -> list[TaskEntry]:
+    """Check that there is a task, group or tag of each name, and return those that the folders define.
+
+    Nothing is loaded. lm-eval is asked for its names only where a name is not found here, and only once: they are remembered.
+
+    Raises:
+        HarnessError: no name, an unknown name, a name of two tasks, or a group with a member that there is not.
+    """
+    found = index(task_folders)
+    requested = _expand(list(names), found)
+    absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
+    _check_beside(absent, found)
+    builtin = [name for name, is_ours in requested if not is_ours]
+    if builtin or absent:
+        known = _remembered_names()
+        if known is None:
+            from lm_eval.tasks import TaskManager
+
+            known = frozenset(TaskManager(include_defaults=True).all_tasks)
+            _remember_names(known)
+        _check_known(builtin, known, found)
+        _check_members(absent, known, found)
+    return [found[name] for name, is_ours in requested if is_ours]
+
+
 def _tasks_of(part: Any) -> list[Any]:
     return list(part.get_all_tasks()) if hasattr(part, "get_all_tasks") else [part]
 
