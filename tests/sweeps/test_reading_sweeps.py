@@ -92,7 +92,7 @@ seed: 0..1
     found = sweep(tmp_path, text)
     assert [cell.title for cell in found.cells] == [
         "method=baseline",
-        *(f"plugin=stochastok scheme={s} steps=4 seed={n}" for s in ("none", "stochastok") for n in (0, 1)),
+        *(f"plugin=stochastok steps=4 scheme={s} seed={n}" for s in ("none", "stochastok") for n in (0, 1)),
         *(f"plugin=contextual_embeddings pooling=prompteol seed={n}" for n in (0, 1)),
     ]
     assert found.merged == 2  # the baseline of both seeds is the one that is there anyway
