@@ -20,6 +20,8 @@ RESULTS = re.compile(rf"results_{_TIME}\.json")
 PAGE = re.compile(r"[^.].*\.html", re.DOTALL)
 # Who makes a run's records, below the cache.
 CLAIM = re.compile(r"[0-9a-f]{16}\.json")
+# What asks the workers of a sweep to end.
+STOP = re.compile(r"stop\.json")
 # A method's work, below the cache.
 WORK = re.compile(r"[a-z0-9._A-Z-]{1,100}-[0-9a-f]{16}")
 # What interrupted runs left to each other, below ``.unfinished``.

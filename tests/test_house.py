@@ -43,7 +43,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("harness.run.applying", "harness.run.claims", "harness.run.untouched", "harness.run.estimating"),
     ("harness.run.identity", "harness.run.lm_eval_calls"),
     ("harness.run.preparing",),
-    ("harness.run.questions", "harness.run.folder", "harness.run.flags", "harness.run.shards"),
+    ("harness.run.questions", "harness.run.restoring", "harness.run.folder", "harness.run.flags", "harness.run.shards"),
     ("harness.run.chat", "harness.run.groups", "harness.run.metrics"),
     (
         "harness.run.artefacts",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.records.record import Record
     from harness.run.applying import Applied
     from harness.run.asking import Asked
-    from harness.run.untouched import Untouched
+    from harness.run.untouched import Bench, Untouched
 
 
 class SomeFailed(Failed):
@@ -33,13 +33,16 @@ class SomeFailed(Failed):
             self.exit_status = max(failure.exit_status for failure in failures)
 
 
-def evaluate(*runs: Run) -> list[Record]:
+def evaluate(*runs: Run, bench: Bench | None = None, told: Callable[[Prepared], object] = bool) -> list[Record]:
     """Evaluate ``runs`` and return their records, of each those of the baseline first when it was asked for.
 
     Each task's records are on disk as soon as it has ended. What an interrupted run left is not done again.
 
     Args:
         runs: they differ in their seeds alone. Each leaves what it would leave alone; one that fails stops none after it.
+        bench: keeps the model for the next call, as a sweep does, which also takes what a run that has ended left as done
+            where just the same would be made again.
+        told: called with a run whose checks have passed, before it is asked.
 
     Raises:
         HarnessError: a mistake the user can correct; all that can be found without weights comes before loading them.
@@ -53,7 +56,9 @@ def evaluate(*runs: Run) -> list[Record]:
         from harness.run.baselines import that_differ
         from harness.run.untouched import Untouched
 
-    model, asked = Untouched(prepared, is_used_again=len(runs) > 1), Asked()
+    model = Untouched(prepared, is_used_again=len(runs) > 1) if bench is None else bench.model(prepared)
+    asked = Asked()
+    told(prepared)
     for number, run in enumerate(that_differ(prepared, runs, model)):
         part = Asked()
         if len(runs) > 1:
@@ -62,7 +67,7 @@ def evaluate(*runs: Run) -> list[Record]:
             if number:
                 model.renew()
                 prepared = prepared if serves_every_seed(prepared) else prepare(run)
-            _evaluate_one(replace(prepared, run=run), model, part)
+            _evaluate_one(replace(prepared, run=run), model, part, is_done_once=bench is not None)
         except HarnessError as error:
             if process_count() > 1 or (len(runs) == 1 and not part.records):
                 raise  # of several processes, the others wait for this one in vain
@@ -76,7 +81,7 @@ def evaluate(*runs: Run) -> list[Record]:
     return asked.records
 
 
-def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked) -> None:
+def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked, *, is_done_once: bool) -> None:
     """Evaluate a run, and the baseline before it when it was asked for; their records and failures go into ``asked``."""
     from harness.run.applying import apply_to
     from harness.run.asking import folder_of, note_failed
@@ -87,7 +92,7 @@ def _evaluate_one(prepared: Prepared, model: Untouched, asked: Asked) -> None:
     with claimed(prepared) as was_waited_for:
         if prepared.run.with_baseline and not isinstance(prepared.method, Baseline):
             _ask_untouched(prepared, model, asked)
-        if (was_waited_for or shard) and not prepared.run.no_cache:
+        if (was_waited_for or shard or is_done_once) and not prepared.run.no_cache:
             found = reusable_records(prepared, model, was_waited_for=True, tells=shard is None)
             asked.records += found
             if found and shard:
