@@ -19,7 +19,7 @@ FILES = {
 HELP = {
     "eval": "evaluate a model, or a method on a model, on tasks",
     "prepare": "fetch what a sweep or a run needs, and prove that it loads, for machines without the Hub",
-    "sweep": "run many evaluations from one file, each once: here, on SLURM, on Ray",
+    "sweep": "run many evaluations from one file, each once",
     "apply": "write the model a method makes, for use elsewhere",
     "plugins": "list plugins, or explain one",
     "tasks": "list tasks with the plugin they come from",

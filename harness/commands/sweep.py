@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.commands import HELP
 from harness.errors import Failed, HarnessError
-from harness.names import counted
+from harness.names import counted, printable
 
 if TYPE_CHECKING:
     from harness.sweeps.cell import Sweep
@@ -24,14 +24,13 @@ a first sweep (sweep.yaml):
   quantization: [none, nf4]
   seed: 0..2
 
-  harness sweep plan sweep.yaml          # every cell as a command, what is done already; --cost counts and estimates
+  harness sweep plan sweep.yaml          # every cell as a command, what is done already
   harness sweep run sweep.yaml           # one worker for each device; stop it and give it again: it goes on
   harness sweep status sweep.yaml        # from anywhere, while it runs or after
-  harness sweep run sweep.yaml --on slurm --workers 8
   harness leaderboard results            # the board of what is there
 
 A cell is one `harness eval` command. Its records say whether it is done, so any number of workers, on one machine or many
-with one shared folder, do each once. docs/sweeps.md has the file's language, SLURM, Ray and Kubernetes.
+with one shared folder, do each once: `harness sweep work sweep.yaml` is one, in a job of any cluster (docs/sweeps.md).
 Exit status: 0 all cells are done, 1 some are not, 2 nothing was done, 130 or 143 stopped.
 """
 
@@ -47,7 +46,7 @@ def add(commands: Any) -> argparse.ArgumentParser:
     )
     parts = parser.add_subparsers(title="what to do", metavar="WHAT", required=True)
     _add_plan(_part(parts, "plan", _plan, "list every cell as a command, and what is done already"))
-    _add_run(_part(parts, "run", _run, "do what is not done: here, on SLURM or on Ray"))
+    _add_run(_part(parts, "run", _run, "do what is not done, by workers on this machine"))
     _add_status(_part(parts, "status", _status, "say where each cell stands; exit status 1 while some are not done"))
     _part(parts, "retry", _retry, "let cells that have failed be tried again by the next run")
     _part(parts, "cancel", _cancel, "have all workers end in order; what is finished is kept, and `run` goes on")
@@ -75,11 +74,12 @@ def _add_plan(part: argparse.ArgumentParser) -> None:
 
 
 def _add_run(part: argparse.ArgumentParser) -> None:
-    part.add_argument("--on", default="local", metavar="ENGINE", help="local (default), slurm or ray")
+    part.add_argument(
+        "--on", default="local", metavar="ENGINE", help="what starts the workers: local (default), this machine"
+    )
     part.add_argument("--workers", type=int, metavar="N", help="how many; by default one for each device here")
     part.add_argument("--dry-run", "--dry_run", action="store_true", dest="dry_run",
-                      help="print the commands, or the sbatch script, and start nothing")  # fmt: skip
-    part.add_argument("--wait", action="store_true", help="with slurm: stay until all is done")
+                      help="print the commands of the workers, and start nothing")  # fmt: skip
 
 
 def _add_status(part: argparse.ArgumentParser) -> None:
@@ -111,11 +111,16 @@ def _plan(args: argparse.Namespace) -> int:
 
     live = Live(_reader(args.file))
     print_status(live.sweep, live.state, states_of(live), as_json=args.json)
+    if not args.json:
+        for cell in live.sweep.cells:
+            print(printable(cell.run.command()))
+        for note in live.sweep.notes:
+            print(note)
     return 0
 
 
 def _run(args: argparse.Namespace) -> int:
-    return run_sweep(_reader(args.file), on=args.on, workers=args.workers, dry_run=args.dry_run, wait=args.wait)
+    return run_sweep(_reader(args.file), on=args.on, workers=args.workers, dry_run=args.dry_run)
 
 
 def run_sweep(
@@ -132,7 +137,7 @@ def run_sweep(
 
     show = Progress()
     try:
-        live = running.run(read, on=on, workers=workers, dry_run=dry_run, wait=wait, show=show)
+        live = running.run(read, on=on, workers=workers, dry_run=dry_run, show=show)
     finally:
         show.close()
     return 0 if dry_run else _end(live)

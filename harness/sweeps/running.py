@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from harness.errors import HarnessError
 from harness.names import printable
@@ -13,13 +12,13 @@ from harness.sweeps.cell import Sweep
 from harness.sweeps.live import Live
 from harness.sweeps.state import CellState
 
-ENGINES = ("local", "slurm", "ray")
+ENGINES = ("local",)
 CANCEL_SECONDS = 20.0
 Show = Callable[[Sweep, Mapping[str, CellState]], object]
 
 
 def run(
-    read: Callable[[], Sweep], *, on: str = "local", workers: int | None = None, dry_run: bool = False, wait: bool = False,
+    read: Callable[[], Sweep], *, on: str = "local", workers: int | None = None, dry_run: bool = False,
     show: Show,
 ) -> Live:  # fmt: skip
     """Have workers do what of a sweep is not done, and return the sweep as it stands then.
@@ -29,19 +28,21 @@ def run(
         on: the engine that starts the workers.
         workers: how many; None for what the file says, else for what suits the engine.
         dry_run: print what would be started, and start nothing.
-        wait: where the engine hands work to a queue, stay until it is done.
         show: called with the sweep and its cells' states, now and then.
 
     Raises:
         HarnessError: the file does not read, the engine is not there, the sweep runs with another version of the harness.
     """
     if on not in ENGINES:
-        raise HarnessError(f"--on '{printable(on)}' is no engine; there are {', '.join(ENGINES)}")
+        raise HarnessError(
+            f"--on '{printable(on)}' is no engine; there is {', '.join(ENGINES)}, and `harness sweep work` in the jobs of a "
+            "cluster"
+        )
     if workers is not None and workers < 1:
         raise HarnessError(f"--workers is {workers}; it has to be 1 or more")
     live = Live(read)
     if dry_run:
-        _dry_run(live, on, workers)
+        _dry_run(live, workers)
         return live
     if all(state.status == "done" for state in states_of(live).values()):
         return live
@@ -51,30 +52,19 @@ def run(
     def shown(states: Mapping[str, CellState]) -> None:
         show(live.sweep, states)
 
-    if on == "local":
-        from harness.sweeps.engines import local
+    from harness.sweeps.engines import local
 
-        local.run(live, workers=workers, show=shown)
-    else:
-        _engine(on).run(live, workers=workers, wait=wait, show=shown)
+    local.run(live, workers=workers, show=shown)
     return live
 
 
 def cancel(live: Live) -> int:
     """Have the workers of a sweep end in order, and return how many cells are still under way when that takes long."""
     live.state.ask_to_stop()
-    for name in ENGINES[1:]:
-        _cancel_jobs(name, live)
     ends = time.monotonic() + CANCEL_SECONDS
     while any(live.state.live_attempts()) and time.monotonic() < ends:
         time.sleep(0.2)
     return sum(1 for _ in live.state.live_attempts())
-
-
-def _cancel_jobs(engine: str, live: Live) -> None:
-    """Take the jobs of an engine back that have not begun."""
-    if (live.state.folder / engine).is_dir():
-        _engine(engine).cancel(live)
 
 
 def states_of(live: Live) -> dict[str, CellState]:
@@ -82,10 +72,7 @@ def states_of(live: Live) -> dict[str, CellState]:
     return {cell.key: live.state.of(cell) for cell in live.sweep.cells}
 
 
-def _dry_run(live: Live, on: str, workers: int | None) -> None:
-    if on != "local":
-        _engine(on).dry_run(live, workers=workers)
-        return
+def _dry_run(live: Live, workers: int | None) -> None:
     import shlex
 
     from harness.sweeps.engines import local
@@ -94,12 +81,6 @@ def _dry_run(live: Live, on: str, workers: int | None) -> None:
         words = local.command(live.sweep, name=f"worker {number}")
         said = [f"{name}={value}" for name, value in environment.items()]
         print(" ".join([*said, shlex.join(["harness", *words[3:]])]))
-
-
-def _engine(name: str) -> Any:
-    from importlib import import_module
-
-    return import_module(f"harness.sweeps.engines.{name}")
 
 
 def shown_path(path: Path) -> str:
