@@ -55,8 +55,8 @@ def content(folder: Path, records: Records) -> list[Any]:
 @pytest.mark.parametrize(
     ("body", "members", "flags", "loaded", "baselines"),
     [
-        (NOISY, "", ["--with_baseline"], 2, 1),
-        (NOISY, "", ["--with_baseline", "--num_fewshot", "1"], 2, 2),
+        (NOISY, "", ["--with_baseline"], 1, 1),
+        (NOISY, "", ["--with_baseline", "--num_fewshot", "1"], 1, 2),
         (HOOKED, UNCHANGED, [], 2, 0),
         ("return lm.replace()", UNCHANGED, ["--with_baseline", "--gen_kwargs", "do_sample=True,temperature=2.0"], 1, 2),
     ],
