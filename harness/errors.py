@@ -1,5 +1,17 @@
 """The exceptions for what a user can correct, or has to know."""
 
+from collections.abc import Iterator
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it came of, each once, though they may name one another."""
+    seen: set[int] = set()
+    following: BaseException | None = error
+    while following is not None and id(following) not in seen:
+        seen.add(id(following))
+        yield following
+        following = following.__cause__ or following.__context__
+
 
 class HarnessError(Exception):
     """A mistake the user can correct.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from harness.names import printable
 
@@ -53,6 +54,15 @@ def read_plain(path: Path) -> bytes:
     """
     with open_plain(path) as file:
         return file.read()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a plain file; an empty one where there is no such file, or none that can be read."""
+    try:
+        content = json.loads(read_plain(path).decode())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def find_plain(

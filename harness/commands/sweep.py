@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from harness.names import counted, printable
 if TYPE_CHECKING:
     from harness.sweeps.cell import Sweep
     from harness.sweeps.live import Live
+    from harness.sweeps.state import CellState
 
 EPILOG = """\
 a first sweep (sweep.yaml):
@@ -89,9 +90,9 @@ def _add_status(part: argparse.ArgumentParser) -> None:
 
 def _add_work(part: argparse.ArgumentParser) -> None:
     part.add_argument("--name", metavar="NAME", help="what the worker is called in status and logs")
-    part.add_argument("--linger", metavar="S", default="150",
+    part.add_argument("--linger", metavar="S",
                       help="seconds to stay while all that is left is done by others, should one of them vanish; "
-                      "none: until all is done")  # fmt: skip
+                      "none: until all is done (default 150)")  # fmt: skip
     part.add_argument("--parent", type=int, metavar="PID", help=argparse.SUPPRESS)
 
 
@@ -107,10 +108,9 @@ def _reader(file: Path) -> Callable[[], Sweep]:
 def _plan(args: argparse.Namespace) -> int:
     from harness.showing.sweeps import print_status
     from harness.sweeps.live import Live
-    from harness.sweeps.running import states_of
 
     live = Live(_reader(args.file))
-    print_status(live.sweep, live.state, states_of(live), as_json=args.json)
+    print_status(live.sweep, live.state, live.states(), as_json=args.json)
     if not args.json:
         for cell in live.sweep.cells:
             print(printable(cell.run.command()))
@@ -120,35 +120,23 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace) -> int:
-    return run_sweep(_reader(args.file), on=args.on, workers=args.workers, dry_run=args.dry_run)
-
-
-def run_sweep(
-    read: Callable[[], Sweep],
-    *,
-    on: str = "local",
-    workers: int | None = None,
-    dry_run: bool = False,
-    wait: bool = False,
-) -> int:
-    """Run a sweep, show where it stands, and end with the command that shows its board; arguments as ``running.run``."""
+    """Run a sweep, show where it stands, and end with the command that shows its board."""
     from harness.showing.sweeps import Progress
     from harness.sweeps import running
 
     show = Progress()
     try:
-        live = running.run(read, on=on, workers=workers, dry_run=dry_run, show=show)
+        live = running.run(_reader(args.file), on=args.on, workers=args.workers, dry_run=args.dry_run, show=show)
     finally:
         show.close()
-    return 0 if dry_run else _end(live)
+    return 0 if args.dry_run else _end(live, live.states())
 
 
-def _end(live: Live) -> int:
+def _end(live: Live, states: Mapping[str, CellState]) -> int:
     """Print where a sweep stands and what to do next, and return the exit status."""
     from harness.showing.sweeps import counts, print_status
-    from harness.sweeps.running import shown_path, states_of
+    from harness.sweeps.running import shown_path
 
-    states = states_of(live)
     found = counts(states)
     if found["done"] == len(states):
         print(f"all {counted(len(states), 'cell')} done")
@@ -164,24 +152,22 @@ def _end(live: Live) -> int:
 def _status(args: argparse.Namespace) -> int:
     from harness.showing.sweeps import Progress, print_status
     from harness.sweeps.live import Live
-    from harness.sweeps.running import states_of
 
     if args.watch and args.json:
         raise HarnessError("--watch and --json exclude each other; give one of them")
     live, show = Live(_reader(args.file)), Progress()
-    states = states_of(live)
+    states = live.states()
     try:
         while args.watch and any(one.status in ("waiting", "running") for one in states.values()):
             show(live.sweep, states)
             time.sleep(2.0)
             live.refresh()
-            states = states_of(live)
+            states = live.states()
     finally:
         show.close()
-    if args.json:
-        print_status(live.sweep, live.state, states, as_json=True)
-    else:
-        return _end(live)
+    if not args.json:
+        return _end(live, states)
+    print_status(live.sweep, live.state, states, as_json=True)
     return 0 if all(one.status == "done" for one in states.values()) else Failed.exit_status
 
 
@@ -209,10 +195,10 @@ def _cancel(args: argparse.Namespace) -> int:
 
 
 def _work(args: argparse.Namespace) -> int:
-    from harness.sweeps.working import Worker, forget_launch, name_of_this_worker
+    from harness.sweeps.working import LINGER_SECONDS, Worker, forget_launch, name_of_this_worker
 
     forget_launch()
-    linger = None if args.linger == "none" else _seconds(args.linger)
+    linger = LINGER_SECONDS if args.linger is None else None if args.linger == "none" else _seconds(args.linger)
     worker = Worker(_reader(args.file), name=args.name or name_of_this_worker(), linger=linger, parent=args.parent)
     return worker.work()
 

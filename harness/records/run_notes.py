@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from harness.plain_files import read_plain
+from harness.plain_files import read_json_object
 
 ARTEFACTS = "artefacts"
 STATUS_FILE = "run.json"
@@ -35,8 +34,4 @@ def status_of(folder: Path) -> str:
 
 def notes_of(folder: Path) -> dict[str, Any]:
     """Return what a run noted in its folder; nothing where there is no such file, or none that can be read."""
-    try:
-        notes = json.loads(read_plain(folder / STATUS_FILE).decode())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return notes if isinstance(notes, dict) else {}
+    return read_json_object(folder / STATUS_FILE)

@@ -48,19 +48,17 @@ class _Module:
     def __init__(self, module: Any) -> None:
         self._module = module
         self._children = dict(module._modules)
-        self._named = {
-            name: (part, dict(getattr(module, part))) for name, part in (("p", "_parameters"), ("b", "_buffers"))
-        }
+        self._named = {part: dict(getattr(module, part)) for part in ("_parameters", "_buffers")}
         self._data = [(t, t.data, t.requires_grad) for t in self.tensors()]
         self._is_training = module.training
 
     def tensors(self) -> list[Any]:
-        return [tensor for _, named in self._named.values() for tensor in named.values() if tensor is not None]
+        return [tensor for named in self._named.values() for tensor in named.values() if tensor is not None]
 
     def put_back(self) -> None:
         self._module._modules.clear()
         self._module._modules.update(self._children)
-        for part, named in self._named.values():
+        for part, named in self._named.items():
             getattr(self._module, part).clear()
             getattr(self._module, part).update(named)
         for tensor, data, takes_gradients in self._data:

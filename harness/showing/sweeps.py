@@ -25,11 +25,7 @@ MOST_CHARACTERS = 160
 
 
 class Progress:
-    """Tells of a sweep while it runs.
-
-    Args:
-        state: of the sweep.
-    """
+    """Tells of a sweep while it runs."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}

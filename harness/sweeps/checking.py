@@ -31,21 +31,17 @@ class Checks:
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._plugins: dict[str, Plugin | HarnessError] = {}
         self._known: dict[Any, Any] = {}
 
     def plugin(self, name: str) -> Plugin:
         """Return a plugin. Raises ``HarnessError`` as ``plugins.load``."""
-        if name not in self._plugins:
+
+        def found() -> Plugin:
             with undisturbed(f"plugin '{printable(name)}'", all_of_it=False):
-                try:
-                    self._plugins[name] = plugins.load(name)
-                except HarnessError as error:
-                    self._plugins[name] = error
-        found = self._plugins[name]
-        if isinstance(found, HarnessError):
-            raise found
-        return found
+                return plugins.load(name)
+
+        plugin: Plugin = self._once(("plugin", name), found)
+        return plugin
 
     def options_of(self, names: Collection[str]) -> list[str]:
         """Return the options of every method of some plugins; of those that cannot be loaded, none."""

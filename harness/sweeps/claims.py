@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,13 +23,12 @@ from typing import Any
 from harness.errors import Failed
 from harness.folders import write_atomic
 from harness.names import printable
-from harness.plain_files import read_plain
+from harness.plain_files import read_json_object
 from harness.run.environment import now
 
 BEAT_SECONDS = 5.0
 # Of an observer's own time; many beats, as a disk of a cluster may show a change late.
 STALE_SECONDS = 60.0
-SETTLED = ("done", "failed", "stopped", "lost")
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Attempt:
     Attributes:
         owner: who claimed it: worker, machine, process, host, since; empty where that is not written yet.
         end: how it ended: status (done, failed, stopped, lost), error, seconds; None while it has not.
+        is_forgiven: the cell was retried since, so that it counts no more against it.
     """
 
     number: int
     owner: Mapping[str, Any] = field(default_factory=dict)
     end: Mapping[str, Any] | None = None
+    is_forgiven: bool = False
 
     @property
     def status(self) -> str | None:
@@ -80,8 +82,8 @@ class Claim:
 
     def note(self, **what: Any) -> None:
         """Add to what others may know of the attempt while it is under way."""
-        with suppress(OSError):
-            write_atomic(self.folder / _name("note", self.number), json.dumps(what) + "\n")
+        with suppress(Failed):
+            write_json(self.folder / _name("note", self.number), what)
 
     def end(self, status: str, **what: Any) -> None:
         """Write down how it ended, unless it is another's by now.
@@ -93,11 +95,7 @@ class Claim:
         self._thread.join()
         if self.is_lost:
             return
-        content = json.dumps({"status": status, "ended": now(), **what}, ensure_ascii=False, default=str)
-        try:
-            write_atomic(self.folder / _name("end", self.number), content + "\n")
-        except OSError as error:
-            raise Failed(f"cannot write to '{printable(self.folder)}': {error.strerror or error}") from error
+        write_json(self.folder / _name("end", self.number), {"status": status, "ended": now(), **what})
 
     def _beat(self) -> None:
         beats = 0
@@ -183,36 +181,49 @@ def attempts_in(folder: Path) -> list[Attempt]:
         names = os.listdir(folder)
     except OSError:
         return []
-    numbers = sorted(
-        int(n[6:-5]) for n in names if n.startswith("claim-") and n.endswith(".json") and n[6:-5].isdigit()
-    )
-    ended = {name for name in names if name.startswith("end-")}
+    numbers, ended = _numbers("claim", names), frozenset(_numbers("end", names))
+    retried = max(_numbers("retry", names), default=0)
     return [
         Attempt(
             number,
-            read_json(folder / _name("claim", number)),
-            read_json(folder / _name("end", number)) if _name("end", number) in ended else None,
+            read_json_object(folder / _name("claim", number)),
+            read_json_object(folder / _name("end", number)) if number in ended else None,
+            number <= retried,
         )
         for number in numbers
     ]
 
 
+def forgive(folder: Path) -> None:
+    """Let the attempts at a cell so far count no more against it. Raises ``Failed`` where the disk refuses."""
+    write_json(folder / _name("retry", attempts_in(folder)[-1].number), {"since": now()})
+
+
 def note_of(folder: Path, number: int) -> Mapping[str, Any]:
     """Return what the owner of an attempt has told of it so far."""
-    return read_json(folder / _name("note", number))
+    return read_json_object(folder / _name("note", number))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file; an empty one where there is none yet."""
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object, whole or not at all.
+
+    Raises:
+        Failed: the disk refuses.
+    """
     try:
-        content = json.loads(read_plain(path).decode())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        write_atomic(path, json.dumps(content, ensure_ascii=False, default=str) + "\n")
+    except OSError as error:
+        raise Failed(f"cannot write to '{printable(path.parent)}': {error.strerror or error}") from error
 
 
 def _name(what: str, number: int) -> str:
     return f"{what}-{number}.json"
+
+
+def _numbers(what: str, names: Iterable[str]) -> list[int]:
+    """Return the numbers for which ``_name`` gives one of some names, in order."""
+    pattern = re.compile(rf"{what}-(\d+)\.json")
+    return sorted(int(match[1]) for name in names if (match := pattern.fullmatch(name)))
 
 
 @cache

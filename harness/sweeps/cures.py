@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, chain
 from harness.names import cause_of, printable
 from harness.sweeps.fetching import NoRoom
 
@@ -55,16 +54,16 @@ def missing(what: str, error: BaseException, *, again: str, place: str | None = 
         again: the command that was given, for what another try may cure.
         place: the name on the Hub, where it has one.
     """
-    chain = list(_chain(error))
-    text = " ".join(cause_of(one) for one in chain)
-    why = printable(error) if isinstance(error, HarnessError) else _in_a_sentence(chain, error, place)
-    cure = _cure(chain, text, again=again, place=place or _named_place(text))
+    causes = list(chain(error))
+    text = " ".join(cause_of(one) for one in causes)
+    why = printable(error) if isinstance(error, HarnessError) else _in_a_sentence(causes, error, place)
+    cure = _cure(causes, text, again=again, place=place or _named_place(text))
     return Missing(what, why, cure or "", is_mistake=cure is None)
 
 
-def _cure(chain: list[BaseException], text: str, *, again: str, place: str | None) -> str | None:
+def _cure(causes: list[BaseException], text: str, *, again: str, place: str | None) -> str | None:
     """Return the command that cures an error, empty where it has none, None where something has to be put right."""
-    absent = next((one.name for one in chain if isinstance(one, ModuleNotFoundError) and one.name), None)
+    absent = next((one.name for one in causes if isinstance(one, ModuleNotFoundError) and one.name), None)
     if absent is not None:
         top = absent.split(".")[0]
         return f"pip install {shlex.quote(PACKAGES.get(top, top))}"
@@ -74,7 +73,7 @@ def _cure(chain: list[BaseException], text: str, *, again: str, place: str | Non
     nltk = NLTK.search(text) if "nltk" in text.lower() else None
     if nltk:
         return f"python -m nltk.downloader {nltk.group(1) or nltk.group(2)}"
-    if any(isinstance(one, NoRoom) for one in chain) or NO_SPACE.search(text):
+    if any(isinstance(one, NoRoom) for one in causes) or NO_SPACE.search(text):
         return f"HF_HOME=/a/folder/with/room {again}"
     if NO_HUB.search(text):
         return f"env -u HF_HUB_OFFLINE -u HF_DATASETS_OFFLINE {again}    # where {HUB} can be reached"
@@ -85,18 +84,9 @@ def _cure(chain: list[BaseException], text: str, *, again: str, place: str | Non
     return None
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    following: BaseException | None = error
-    while following is not None and id(following) not in seen:
-        seen.add(id(following))
-        yield following
-        following = following.__cause__ or following.__context__
-
-
-def _in_a_sentence(chain: list[BaseException], error: BaseException, place: str | None) -> str:
+def _in_a_sentence(causes: list[BaseException], error: BaseException, place: str | None) -> str:
     """Return what foreign code raised, of the Hub's client in words that fit one line."""
-    kinds, named = {type(one).__name__ for one in chain}, f"'{printable(place)}'"
+    kinds, named = {type(one).__name__ for one in causes}, f"'{printable(place)}'"
     if "GatedRepoError" in kinds:
         return f"the Hub gives {named} only to those who were granted access"
     if "RepositoryNotFoundError" in kinds:

@@ -12,19 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cores import usable_cores
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.redaction import redact
-from harness.threads import NUMBERS
+from harness.sweeps.children import appending, outside, share_of_cores
 
 if TYPE_CHECKING:
     from harness.sweeps.cell import Cell
 
-# What a launcher tells its processes: one that is inherited makes a worker half of a launch.
-OF_A_LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
-               "ROLE_WORLD_SIZE", "ROLE_NAME", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")  # fmt: skip
-ALSO_OF_A_LAUNCH = ("TORCHELASTIC_", "ACCELERATE_", "FSDP_")
+# What a launcher is told, too: this one is told all that it needs.
+OF_ACCELERATE = ("ACCELERATE_", "FSDP_")
 # Every process stops in order when it is told to, and keeps its answers; then it may be ended.
 SECONDS_TO_STOP = 60.0
 
@@ -55,7 +52,7 @@ def run_launched(cell: Cell, log: Path) -> int:
     ]
     command += cell.run.words()
     begin = log.stat().st_size if log.exists() else 0
-    output = _appending(log)
+    output = appending(log)
     try:
         # A new session: Ctrl-C reaches this process alone, which then stops them in order.
         child = subprocess.Popen(
@@ -101,24 +98,11 @@ def launcher_flags(processes: int) -> list[str]:
 
 def environment(inherited: Mapping[str, str], processes: int, device: str | None) -> dict[str, str]:
     """Return the environment of a launcher: nothing of a launch around this one, and the cores shared out."""
-    own = {
-        name: value
-        for name, value in inherited.items()
-        if name not in OF_A_LAUNCH and not name.startswith(ALSO_OF_A_LAUNCH)
-    }
-    if not any(name in own for name in NUMBERS):
-        own["OMP_NUM_THREADS"] = str(max(1, usable_cores() // processes))  # the launcher would say 1
+    own = {name: value for name, value in outside(inherited).items() if not name.startswith(OF_ACCELERATE)}
+    own |= share_of_cores(own, processes)  # the launcher would say 1
     if device == "cpu":
         own["ACCELERATE_USE_CPU"] = "true"
     return own
-
-
-def _appending(log: Path) -> int:
-    """Return a descriptor that adds to the log. Raises ``HarnessError`` where it cannot be written."""
-    try:
-        return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
-    except OSError as error:
-        raise HarnessError(f"cannot write {printable(log)}: {error.strerror or error}") from error
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
@@ -140,7 +124,7 @@ def _failed(log: Path, begin: int) -> int:
         lines = file.read().decode("utf-8", "replace").splitlines()
     causes = [line for line in lines if line.startswith("harness: ")]
     statuses = [line.partition(":")[2].split()[0] for line in lines if line.strip().startswith("exitcode ")]
-    output = _appending(log)
+    output = appending(log)
     said = causes[-1] if causes else "harness: a process of several failed; the lines above say how"
     os.write(output, f"{redact(said)}\n".encode())
     os.close(output)

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.names import counted
 from harness.sweeps.cell import Sweep
-from harness.sweeps.state import State
+from harness.sweeps.state import CellState, State
 
 
 class Live:
@@ -26,6 +26,10 @@ class Live:
         self.sweep = read()
         self.state = State(self.sweep)
         self._stamp = _stamp(self.sweep.file)
+
+    def states(self) -> dict[str, CellState]:
+        """Return where each cell stands now, by key."""
+        return {cell.key: self.state.of(cell) for cell in self.sweep.cells}
 
     def refresh(self) -> str:
         """Take in what was changed in the file, and return a sentence on it; empty where nothing was.

@@ -133,7 +133,7 @@ class _Proving:
 
     def _method(self, run: Run) -> None:
         named = method_named(run)
-        found = self._try(named, lambda: find_method(replace(run, method_args=run.method_args)))
+        found = self._try(named, lambda: find_method(run))
         self.known[_values(run, METHOD)] = found
         if found is None:
             return

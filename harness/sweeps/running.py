@@ -18,9 +18,8 @@ Show = Callable[[Sweep, Mapping[str, CellState]], object]
 
 
 def run(
-    read: Callable[[], Sweep], *, on: str = "local", workers: int | None = None, dry_run: bool = False,
-    show: Show,
-) -> Live:  # fmt: skip
+    read: Callable[[], Sweep], *, on: str = "local", workers: int | None = None, dry_run: bool = False, show: Show
+) -> Live:
     """Have workers do what of a sweep is not done, and return the sweep as it stands then.
 
     Args:
@@ -44,7 +43,7 @@ def run(
     if dry_run:
         _dry_run(live, workers)
         return live
-    if all(state.status == "done" for state in states_of(live).values()):
+    if all(state.status == "done" for state in live.states().values()):
         return live
     live.state.begin(is_renewed=True)
     live.state.forget_stop()
@@ -65,11 +64,6 @@ def cancel(live: Live) -> int:
     while any(live.state.live_attempts()) and time.monotonic() < ends:
         time.sleep(0.2)
     return sum(1 for _ in live.state.live_attempts())
-
-
-def states_of(live: Live) -> dict[str, CellState]:
-    """Return where each cell stands, by key."""
-    return {cell.key: live.state.of(cell) for cell in live.sweep.cells}
 
 
 def _dry_run(live: Live, workers: int | None) -> None:

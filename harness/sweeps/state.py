@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,14 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from harness import own_code
-from harness.errors import Failed, HarnessError
-from harness.folders import write_atomic
+from harness.errors import HarnessError
 from harness.names import printable
+from harness.plain_files import read_json_object
 from harness.removal import STOP, refuse_links, remove
 from harness.run.environment import now
 from harness.sweeps import claims
 from harness.sweeps.cell import Cell, Sweep
-from harness.sweeps.claims import Attempt, Claim, Observer, attempts_in, read_json
+from harness.sweeps.claims import Attempt, Claim, Observer, attempts_in, write_json
 
 FOLDER = ".sweep"
 STOP_FILE = "stop.json"
@@ -71,7 +69,7 @@ class State:
         attempts = attempts_in(folder)
         if not attempts:
             return CellState("waiting")
-        last, counted = attempts[-1], self._since_retry(folder, attempts)
+        last, counted = attempts[-1], [one for one in attempts if not one.is_forgiven]
         failures = [one for one in counted if one.status == "failed"]
         gone = last.end is None and self.observer.is_gone(folder, last)
         lost = [one for one in counted if one.status == "lost" or (one.end is None and (one is not last or gone))]
@@ -114,8 +112,7 @@ class State:
         """
         failed = [cell for cell in cells if self.of(cell).status == "failed"]
         for cell in failed:
-            folder = self.cell_folder(cell)
-            self._write(folder / f"retry-{attempts_in(folder)[-1].number}.json", {"since": now()})
+            claims.forgive(self.cell_folder(cell))
         return failed
 
     def note_of(self, cell: Cell, attempt: Attempt) -> Mapping[str, Any]:
@@ -125,8 +122,6 @@ class State:
     def log_of(self, cell: Cell, attempt: Attempt) -> Path:
         """Return the file with what an attempt printed."""
         return self.cell_folder(cell) / f"log-{attempt.number}.txt"
-
-    # ------------------------------------------------------------------ the sweep as a whole
 
     def begin(self, *, is_renewed: bool = False) -> None:
         """Note which harness makes the records; of a sweep under way refuse another one.
@@ -139,7 +134,7 @@ class State:
             Failed: the disk refuses.
         """
         here = {"harness": version("token-harness"), "code": own_code.code_of()[:12]}
-        there = read_json(self.folder / SWEEP_FILE)
+        there = read_json_object(self.folder / SWEEP_FILE)
         if here == {name: there.get(name) for name in here}:
             return
         if there and not (is_renewed and not any(self.live_attempts())):
@@ -148,12 +143,7 @@ class State:
                 "be another's; install that version here, or end the sweep (`harness sweep cancel`) and run it again with this "
                 "one"
             )
-        self._write(self.folder / SWEEP_FILE, {"id": there.get("id") or uuid.uuid4().hex[:12], **here, "since": now()})
-
-    @property
-    def id(self) -> str:
-        """What names this sweep among others of this user; empty before it began."""
-        return str(read_json(self.folder / SWEEP_FILE).get("id") or "")
+        write_json(self.folder / SWEEP_FILE, {**here, "since": now()})
 
     def live_attempts(self) -> Iterator[tuple[str, Attempt]]:
         """Yield the attempts that are under way, by the keys of their cells, whichever plan they are of."""
@@ -165,7 +155,7 @@ class State:
 
     def ask_to_stop(self) -> None:
         """Have every worker of this sweep end in order, and claim nothing more, until it is run again."""
-        self._write(self.folder / STOP_FILE, {"since": now()})
+        write_json(self.folder / STOP_FILE, {"since": now()})
 
     def forget_stop(self) -> None:
         """Let workers claim again."""
@@ -177,11 +167,6 @@ class State:
         """Whether workers are to end."""
         return (self.folder / STOP_FILE).exists()
 
-    def _since_retry(self, folder: Path, attempts: Sequence[Attempt]) -> list[Attempt]:
-        """Return the attempts that count, which are those after the last retry."""
-        numbers = [int(path.stem[6:]) for path in folder.glob("retry-*.json") if path.stem[6:].isdigit()]
-        return [one for one in attempts if one.number > max(numbers, default=0)]
-
     def _outdated(self, cell: Cell, done: Attempt) -> str:
         """Return why what was done does not count any more; empty where it does."""
         end = done.end or {}
@@ -190,12 +175,6 @@ class State:
         if missing or not (end.get("records") or is_part):
             return "its records are gone" if missing else "it left no records"
         return "" if end.get("identity") == self._identify(cell) else "it was done with other code, files or model"
-
-    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
-        try:
-            write_atomic(path, json.dumps(content) + "\n")
-        except OSError as error:
-            raise Failed(f"cannot write to '{printable(path.parent)}': {error.strerror or error}") from error
 
 
 def _identify(sweep: Sweep) -> Callable[[Cell], str]:

@@ -9,14 +9,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.errors import HarnessError, Terminated
+from harness.errors import HarnessError, Terminated, chain
 from harness.names import cause_of
 from harness.redaction import redact
 from harness.sweeps.cell import Cell
+from harness.sweeps.children import appending
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -68,10 +69,7 @@ class Workbench:
             outcome = self._done(cell, log)
             if outcome.error:
                 print(f"harness: {outcome.error}", file=sys.stderr)
-        return Outcome(
-            outcome.status, outcome.error, outcome.files, time.monotonic() - started, self._saved_seconds - saved,
-            outcome.is_machine,
-        )  # fmt: skip
+        return replace(outcome, seconds=time.monotonic() - started, saved_seconds=self._saved_seconds - saved)
 
     @property
     def _saved_seconds(self) -> float:
@@ -126,22 +124,17 @@ def _print_table(records: list[Record], output: Path) -> None:
     sys.stdout.flush()
 
 
-def _is_machine(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+def _is_machine(error: BaseException) -> bool:
+    return any(isinstance(one, OSError) and one.errno in FULL for one in chain(error))
 
 
 @contextmanager
 def _printed_to(log: Path) -> Iterator[None]:
     """Have all that this process prints go to a file within the block, whichever library prints it."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    file = appending(log)
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         os.dup2(file, 1)
         os.dup2(file, 2)

@@ -14,6 +14,7 @@ from harness.errors import Failed
 from harness.names import counted, printable
 from harness.redaction import redact
 from harness.sweeps.cell import Cell, Sweep
+from harness.sweeps.children import outside
 from harness.sweeps.claims import Claim
 from harness.sweeps.live import Live
 from harness.sweeps.state import CellState, State
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 # How long it stays while all that is left is done by others: should one of them vanish, it takes over.
 LINGER_SECONDS = 150.0
-# What one launch of several processes tells each of them; a worker is no half of a launch.
-OF_A_LAUNCH = (
-    "WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE", "NODE_RANK",
-    "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_MAX_RESTARTS",
-)  # fmt: skip
 # Where each of several workers of one job finds its number.
 NUMBERS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX", "SKYPILOT_NODE_RANK", "SLURM_PROCID")
 STOPPED = 130
@@ -38,8 +34,8 @@ STOPPED = 130
 
 def forget_launch() -> None:
     """Take out of this process's environment what would make it one of several."""
-    for name in OF_A_LAUNCH:
-        os.environ.pop(name, None)
+    for name in os.environ.keys() - outside(os.environ).keys():
+        del os.environ[name]
 
 
 def number_of_this_worker() -> int:
@@ -99,7 +95,7 @@ class Worker:
             changed = self._live.refresh()
             if changed:
                 self._say(changed)
-            states = {cell.key: self.state.of(cell) for cell in self.sweep.cells}
+            states = self._live.states()
             cell = self._claimed(states)
             if cell is not None:
                 waiting_since = None

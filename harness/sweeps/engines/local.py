@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from harness.cores import usable_cores
 from harness.errors import HarnessError
 from harness.names import printable
 from harness.sweeps.cell import Sweep
+from harness.sweeps.children import appending, outside, share_of_cores
 from harness.sweeps.live import Live
 from harness.sweeps.state import CellState
-from harness.sweeps.working import OF_A_LAUNCH
 
 LOOK_SECONDS = 0.5
 # How long workers get to keep what is finished, once they are asked to stop.
@@ -56,7 +55,7 @@ def environments(workers: int | None, given: str | None = None) -> list[dict[str
     each: list[dict[str, str]] = []
     for place in range(number):
         device = found[place % len(found)]
-        threads = {} if "OMP_NUM_THREADS" in os.environ or number == 1 else _threads(number)
+        threads = {} if number == 1 else share_of_cores(os.environ, number)
         each.append(({} if device is None else {"CUDA_VISIBLE_DEVICES": device}) | threads)
     return each
 
@@ -75,7 +74,7 @@ def run(live: Live, *, workers: int | None, show: Callable[[Mapping[str, CellSta
             time.sleep(LOOK_SECONDS)
     finally:
         crew.stop()
-        show(crew.look_at_cells())
+        show(live.states())
 
 
 def environments_of(sweep: Sweep, workers: int | None) -> list[dict[str, str]]:
@@ -93,7 +92,7 @@ class _Crew:
 
     def __init__(self, live: Live, each: Sequence[Mapping[str, str]]) -> None:
         self._live, self._each = live, each
-        self.states: Mapping[str, CellState] = self.look_at_cells()
+        self.states = live.states()
         self._done = self._count_done()
         self._starts = [1] * len(each)
         self._processes = [self._start(place) for place in range(len(each))]
@@ -101,7 +100,7 @@ class _Crew:
     def look(self) -> bool:
         """Look after the workers and the cells, and return whether anybody still works."""
         self._live.refresh()
-        self.states = self.look_at_cells()
+        self.states = self._live.states()
         if self._count_done() != self._done:
             self._done, self._starts = self._count_done(), [1] * len(self._each)
         is_open = (
@@ -114,9 +113,6 @@ class _Crew:
                 self._starts[place] += 1
                 self._processes[place] = self._start(place)
         return any(process.poll() is None for process in self._processes)
-
-    def look_at_cells(self) -> dict[str, CellState]:
-        return {cell.key: self._live.state.of(cell) for cell in self._live.sweep.cells}
 
     def stop(self) -> None:
         """Ask the workers that are left to end in order, and end those that do not."""
@@ -135,26 +131,17 @@ class _Crew:
         return sum(one.status == "done" for one in self.states.values())
 
     def _start(self, place: int) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCH} | dict(
-            self._each[place]
-        )
-        log = self._live.state.folder / f"worker-{place + 1}.log"
+        environment = outside(os.environ) | dict(self._each[place])
+        log = appending(self._live.state.folder / f"worker-{place + 1}.log")
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                return subprocess.Popen(
-                    command(self._live.sweep, name=f"worker {place + 1}", parent=os.getpid()),
-                    stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment, process_group=0,
-                )  # fmt: skip
-            finally:
-                os.close(file)
+            return subprocess.Popen(
+                command(self._live.sweep, name=f"worker {place + 1}", parent=os.getpid()),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, process_group=0,
+            )  # fmt: skip
         except OSError as error:
             raise HarnessError(f"cannot start a worker: {printable(error.strerror or error)}") from error
-
-
-def _threads(workers: int) -> dict[str, str]:
-    return {"OMP_NUM_THREADS": str(max(1, usable_cores() // workers))}
+        finally:
+            os.close(log)
 
 
 def _text(value: object) -> str | None:
