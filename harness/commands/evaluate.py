@@ -121,10 +121,9 @@ def nothing_left(*outputs: Path) -> Iterator[None]:
 
 
 def _show(records: list[Record], output: Path) -> None:
-    from harness.records import ledger
-    from harness.run.summary import print_summary
+    from harness.run.summary import print_beside
 
+    print_beside(records, output)
     if records:
-        print_summary(records, ledger.read(output, with_foreign=False).records)
         folders = ", ".join(dict.fromkeys(str(output / str(record.run)) for record in records))
         print(f"{len(records)} records in {folders}")

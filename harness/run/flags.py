@@ -245,7 +245,8 @@ def _from_config(path: Path | None) -> dict[str, Any]:
     return found
 
 
-def configurable() -> dict[str, argparse.Action]:
+@functools.cache
+def configurable() -> Mapping[str, argparse.Action]:
     """Return the flags that a configuration may give, by the names they have there."""
     return {action.dest: action for action in _config_parser()._actions if action.dest != "config"}
 

@@ -33,6 +33,11 @@ COMMAND_FILE = "command.txt"
 MOST_TOLD = 3
 
 
+def file_of(task: str, record: Record) -> str:
+    """Return the name of the file in a run's folder that holds a record of a task or group, and the others like it."""
+    return f"{RECORDS_PREFIX}{file_name(task)}-{record.run_key()[:8]}.jsonl"
+
+
 class NotSaved(Failed):
     """The disk refuses a run's files."""
 
@@ -132,7 +137,7 @@ class RunFolder:
                     path=path.relative_to(self.path).as_posix(), sha256=samples.sha256(path), rows=len(rows)
                 )
                 records = [record.model_copy(update={"samples": part}) for record in records]
-            file = self.path / f"{RECORDS_PREFIX}{file_name(task)}-{records[0].run_key()[:8]}.jsonl"
+            file = self.path / file_of(task, records[0])
             earlier = _records_in(file)
             ledger.write(file, records)
             self._replaced += [(earlier[one.key()], one) for one in records if one.key() in earlier]

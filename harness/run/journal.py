@@ -134,10 +134,7 @@ class Journal:
         remove_empty(self.folder.parent, below=self.folder.parent.parent)
 
     def _asked_once(self, kind: str, ask: Callable[..., list[Any]], lm: Any) -> Callable[..., list[Any]]:
-        is_told, leaves_out = (
-            lm.tells(kind),
-            lm.leaves_out(kind),
-        )  # as it is before the new function stands on the object
+        is_told, leaves_out = lm.tells(kind), lm.leaves_out(kind)  # before the new function stands on the object
 
         def answer(requests: list[Instance], *args: Any, **kwargs: Any) -> list[Any]:
             if self._is_asking:  # a method asks on its way to an answer, of whatever state its model is in then

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.comparing.checks import Difference, differences, named, shown, word_for
@@ -67,6 +68,14 @@ def print_summary(records: Sequence[Record], others: Sequence[Record]) -> None:
     console.print(table)
     for note in summary_notes(records, others):
         console.print(note, soft_wrap=True)
+
+
+def print_beside(records: Sequence[Record], output: Path) -> None:
+    """Print records, if there are any, beside the baselines among those in the output folder."""
+    from harness.records import ledger
+
+    if records:
+        print_summary(records, ledger.read(output, with_foreign=False).records)
 
 
 @dataclass(frozen=True)

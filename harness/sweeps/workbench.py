@@ -83,12 +83,13 @@ class Workbench:
             if status:
                 return Outcome("failed", f"the processes ended with status {status}")
         from harness.run.evaluating import evaluate
+        from harness.run.summary import print_beside
         from harness.run.untouched import Bench
 
         self._bench = self._bench or Bench()
         try:
             records = evaluate(cell.run, bench=self._bench, told=self.told)
-            _print_table(records, cell.run.output_path)
+            print_beside(records, cell.run.output_path)
             return Outcome("done", files=files_of(records, cell.run.output_path))
         except KeyboardInterrupt as stop:
             self._bench = None
@@ -104,24 +105,10 @@ class Workbench:
 
 def files_of(records: list[Record], output: Path) -> tuple[Path, ...]:
     """Return the files that hold the records of a run."""
-    from harness.redaction import file_name
-    from harness.run.folder import RECORDS_PREFIX
+    from harness.run.folder import file_of
 
-    found = {
-        path: None
-        for record in records
-        for path in (output / str(record.run)).glob(f"{RECORDS_PREFIX}{file_name(record.task.name)}-*.jsonl")
-    }
+    found = dict.fromkeys(output / str(record.run) / file_of(record.task.name, record) for record in records)
     return tuple(path.absolute() for path in found)
-
-
-def _print_table(records: list[Record], output: Path) -> None:
-    from harness.records import ledger
-    from harness.run.summary import print_summary
-
-    if records:
-        print_summary(records, ledger.read(output, with_foreign=False).records)
-    sys.stdout.flush()
 
 
 def _is_machine(error: BaseException) -> bool:

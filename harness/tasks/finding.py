@@ -87,12 +87,8 @@ def load(
     Raises:
         HarnessError: no name, an unknown name, a name of two tasks, or a task that cannot be loaded.
     """
-    found = index(task_folders)
-    requested = _expand(list(names), found)
-    absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
-    _check_beside(absent, found)
+    found, requested, builtin, absent = _looked_up(names, task_folders)
     found.tell()
-    builtin = [name for name, is_ours in requested if not is_ours]
     _check_known(builtin, _remembered_names(), found)
     with heard() as warned:
         with without_collecting():
@@ -128,11 +124,7 @@ def check_names(names: Iterable[str], task_folders: list[TaskFolder]) -> list[Ta
     Raises:
         HarnessError: no name, an unknown name, a name of two tasks, or a group with a member that there is not.
     """
-    found = index(task_folders)
-    requested = _expand(list(names), found)
-    absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
-    _check_beside(absent, found)
-    builtin = [name for name, is_ours in requested if not is_ours]
+    found, requested, builtin, absent = _looked_up(names, task_folders)
     if builtin or absent:
         known = _remembered_names()
         if known is None:
@@ -143,6 +135,17 @@ def check_names(names: Iterable[str], task_folders: list[TaskFolder]) -> list[Ta
         _check_known(builtin, known, found)
         _check_members(absent, known, found)
     return [found[name] for name, is_ours in requested if is_ours]
+
+
+def _looked_up(
+    names: Iterable[str], task_folders: list[TaskFolder]
+) -> tuple[Index, list[tuple[str, bool]], list[str], list[tuple[str, str]]]:
+    """Return what folders define, the names asked for with whether they do, those and the members that they do not."""
+    found = index(task_folders)
+    requested = _expand(list(names), found)
+    absent = [member for name, is_ours in requested if is_ours for member in members(_entered(found, name), found)]
+    _check_beside(absent, found)
+    return found, requested, [name for name, is_ours in requested if not is_ours], absent
 
 
 def _tasks_of(part: Any) -> list[Any]:
