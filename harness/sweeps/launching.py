@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 OF_ACCELERATE = ("ACCELERATE_", "FSDP_")
 # Every process stops in order when it is told to, and keeps its answers; then it may be ended.
 SECONDS_TO_STOP = 60.0
+# How a launcher tells of a process that it ended by SIGTERM, before and after that could see to it.
+ENDED_BY_LAUNCHER = {"-15", "143"}
 
 
 def run_launched(cell: Cell, log: Path) -> int:
@@ -128,7 +130,8 @@ def _failed(log: Path, begin: int) -> int:
     said = causes[-1] if causes else "harness: a process of several failed; the lines above say how"
     os.write(output, f"{redact(said)}\n".encode())
     os.close(output)
-    return 2 if causes and set(statuses) == {"2"} else 1
+    own = set(statuses) - ENDED_BY_LAUNCHER  # the first that fails has the others ended
+    return 2 if causes and own == {"2"} else 1
 
 
 def _end_with_the_worker() -> None:
