@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -66,7 +67,7 @@ def execute(args: argparse.Namespace) -> int:
     """Fetch and try, and print what is missing."""
     as_json, file = args.json, args.file
     del args.json, args.file
-    runs = _runs(file, args)
+    runs, folder = _runs(file, args)
     again = redact(shlex.join(["harness", "prepare", *([str(file)] if file else runs[0].words())]))
 
     from harness.progress import say, suit_the_terminal
@@ -77,7 +78,7 @@ def execute(args: argparse.Namespace) -> int:
     reason = _why_off()
     if reason:
         say(f"{reason}: only what the caches here have counts")
-    with nothing_left(*dict.fromkeys(run.output_path.absolute() for run in runs)):
+    with contextlib.chdir(folder), nothing_left(*dict.fromkeys(folder / run.output_path for run in runs)):
         from harness.sweeps.proving import prove
 
         proof = prove(runs, again=again)
@@ -85,16 +86,19 @@ def execute(args: argparse.Namespace) -> int:
     return 0 if proof.is_whole else 2 if any(one.is_mistake for one in proof.missing) else 1
 
 
-def _runs(file: Path | None, args: argparse.Namespace) -> Sequence[Run]:
-    """Return the runs of a sweep's cells, whose paths begin in its folder from here on, or that of the flags."""
+def _runs(file: Path | None, args: argparse.Namespace) -> tuple[Sequence[Run], Path]:
+    """Return the runs of a sweep's cells, or that of the flags, and the folder where their paths begin."""
     if file is None:
         runs = to_runs(args)
         if not runs[0].tasks:
             raise HarnessError(
                 "nothing to prepare: name a sweep's file, or give the flags of `harness eval` (--tasks ...)"
             )
-        return runs
-    raise HarnessError(f"'{printable(file)}' cannot be read yet: give the flags of `harness eval`")
+        return runs, Path.cwd()
+    from harness.sweeps import spec
+
+    sweep = spec.read(file)
+    return [cell.run for cell in sweep.cells], sweep.folder
 
 
 def _why_off() -> str | None:

@@ -122,6 +122,27 @@ def test_a_task_that_does_not_fit_the_model_is_told(cli: Command, own_tasks: Pat
 
 
 @pytest.mark.usefixtures("fresh")
+def test_a_sweep_is_prepared_by_its_file_whose_paths_begin_in_its_folder(
+    cli: Command, own_tasks: Path, tiny_model: Path
+) -> None:
+    """Every cell of a file is proved, from whatever folder; a mistake in the file is told with its line."""
+    folder = Path("elsewhere")
+    folder.mkdir()
+    (folder / "model").symlink_to(tiny_model)
+    words = f"tasks: [colours, write_colours]\ninclude_path: {own_tasks}\nmodel_args: {{pretrained: model}}\n"
+    (folder / "s.yaml").write_text(words, encoding="utf-8")
+    done = cli("prepare", folder / "s.yaml")
+    assert done.code == 0, done.err
+    assert "all 2 cells load" in done.out
+    assert "harness sweep run" in done.out
+    assert not (folder / "results").exists()
+    (folder / "s.yaml").write_text("tsks: colours\n", encoding="utf-8")
+    wrong = cli("prepare", folder / "s.yaml")
+    assert wrong.code == 2
+    assert "s.yaml:1: 'tsks' is neither a flag" in wrong.err
+
+
+@pytest.mark.usefixtures("fresh")
 def test_nothing_to_prepare_is_one_sentence(cli: Command) -> None:
     assert cli("prepare").sentence.startswith("harness: nothing to prepare: name a sweep's file")
 
